@@ -1,0 +1,13 @@
+"""A local ModelMax for demos, tests and benchmarks.
+
+It answers the four endpoints as the API documents them, in process or on a socket, and
+counts what it bills. It shares no code with the client, so that the two can disagree.
+"""
+
+from modelmax_async.emulator.app import Emulator
+from modelmax_async.emulator.content import Content, sample_mp4
+from modelmax_async.emulator.faults import Fault
+from modelmax_async.emulator.jobs import EmulatedJob, JobScript
+from modelmax_async.emulator.requests import Received
+
+__all__ = ["Content", "EmulatedJob", "Emulator", "Fault", "JobScript", "Received", "sample_mp4"]

@@ -1,0 +1,245 @@
+"""The emulator: an ASGI application with a ledger of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections import Counter
+from contextlib import asynccontextmanager
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from modelmax_async.emulator.answers import Answer, error_answer, json_answer
+from modelmax_async.emulator.endpoints import Backend
+from modelmax_async.emulator.faults import UNPROCESSED, Fault, Plan
+from modelmax_async.emulator.inprocess import InProcessTransport
+from modelmax_async.emulator.line import Line, Receive, Scope, Send
+from modelmax_async.emulator.requests import UNKNOWN, Received, Route, route
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    import httpx
+
+    from modelmax_async.emulator.jobs import EmulatedJob, JobScript
+
+
+class Emulator:
+    """A local ModelMax that counts what it bills.
+
+    Args:
+        api_key: The key that clients must send.
+        script: What jobs do, unless told otherwise by `script` or `add_job`.
+        seed: Seed of the request ids.
+        base_path: A path in front of every endpoint, such as `/proxy`; the URLs in
+            the answers carry it too.
+        record: Keep every request in `requests`; turn it off for long load tests.
+
+    Attributes:
+        balance: The account's balance. Zero or less answers 402 to every request
+            (API §1); `None` stands for enough. Billing does not lower it.
+        requests: Every request seen, in order.
+        in_flight: Requests being handled now.
+        max_in_flight_seen: The most that were ever handled at once.
+        submits: Submit requests received, refused and dropped ones included.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str = "sk-emulator",
+        script: JobScript | None = None,
+        seed: int = 0,
+        base_path: str = "",
+        record: bool = True,
+    ) -> None:
+        self._key = api_key
+        self._prefix = base_path.rstrip("/")
+        self._backend = Backend(script=script, seed=seed, prefix=self._prefix)
+        self._plan = Plan()
+        self._record = record
+        self._calls: dict[str, Counter[str]] = {
+            name: Counter() for name in ("status", "result", "content")
+        }
+        self.balance: float | None = None
+        self.requests: list[Received] = []
+        self.in_flight = 0
+        self.max_in_flight_seen = 0
+        self.submits = 0
+
+    def __repr__(self) -> str:
+        jobs, billed = len(self._backend.jobs), self.billed_total
+        return f"<Emulator jobs={jobs} billed={billed} in_flight={self.in_flight}>"
+
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """Return a transport that calls the emulator in process, whatever the host."""
+        return InProcessTransport(self.app)
+
+    @asynccontextmanager
+    async def serve(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        ssl_certfile: str | None = None,
+        ssl_keyfile: str | None = None,
+    ) -> AsyncIterator[str]:
+        """Serve on a socket in the running event loop; needs the `emulator` extra.
+
+        Args:
+            host: Address to listen on.
+            port: Port; 0 takes a free one.
+            ssl_certfile: Certificate chain, for https.
+            ssl_keyfile: Private key of the certificate.
+
+        Yields:
+            The base URL.
+        """
+        # uvicorn is an extra, and its import is too slow for an event loop
+        server = await asyncio.to_thread(import_module, "modelmax_async.emulator.server")
+        async with server.serve(
+            self.app, host=host, port=port, certfile=ssl_certfile, keyfile=ssl_keyfile
+        ) as url:
+            yield url + self._prefix
+
+    def add_job(
+        self,
+        request_id: str | None = None,
+        *,
+        model: str = "veo-3",
+        script: JobScript | None = None,
+    ) -> str:
+        """Add a job that nobody submitted and return its request id.
+
+        Its clock starts now, or with the first request about it when there is no
+        running event loop.
+        """
+        try:
+            now = asyncio.get_running_loop().time()
+        except RuntimeError:
+            now = None
+        script = script or self._backend.default
+        return self._backend.add_job(request_id, model, script, {}, now).request_id
+
+    def script(self, *scripts: JobScript) -> None:
+        """Give these scripts, in order, to the next submitted jobs."""
+        self._backend.scripts.extend(scripts)
+
+    def fault(
+        self,
+        endpoint: str,
+        fault: Fault,
+        *,
+        times: int | None = 1,
+        request_id: str | None = None,
+    ) -> None:
+        """Plan a fault; a request takes the first one planned that fits it.
+
+        Args:
+            endpoint: submit, status, result or content.
+            fault: What goes wrong.
+            times: For how many requests; `None` means for ever.
+            request_id: Only for requests about this job.
+        """
+        self._plan.add(endpoint, fault, times=times, request_id=request_id)
+
+    def clear_faults(self) -> None:
+        """Forget the faults that are still planned."""
+        self._plan.clear()
+
+    @property
+    def billed(self) -> Mapping[str, int]:
+        """Billed result calls, by request id."""
+        return Counter(self._backend.billed)
+
+    @property
+    def billed_total(self) -> int:
+        """Billed result calls of all jobs."""
+        return self._backend.billed.total()
+
+    @property
+    def polls(self) -> Mapping[str, int]:
+        """Status calls received, by request id."""
+        return Counter(self._calls["status"])
+
+    @property
+    def result_calls(self) -> Mapping[str, int]:
+        """Result calls received, by request id, whether billed or not."""
+        return Counter(self._calls["result"])
+
+    @property
+    def contents(self) -> Mapping[str, int]:
+        """Content calls received, by the job's request id."""
+        return Counter(self._calls["content"])
+
+    @property
+    def jobs(self) -> Mapping[str, EmulatedJob]:
+        """Every job, by request id."""
+        return MappingProxyType(self._backend.jobs)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Be an ASGI application."""
+        if scope["type"] != "http":
+            raise NotImplementedError("the emulator speaks HTTP only")
+        line = Line(scope, receive, send)
+        self.in_flight += 1
+        self.max_in_flight_seen = max(self.max_in_flight_seen, self.in_flight)
+        try:
+            body = await line.read()
+            if body is not None:
+                await line.deliver(self._handle(scope, body))
+        finally:
+            self.in_flight -= 1  # first: the client may already be sending its next request
+            await line.aclose()
+
+    def _handle(self, scope: Scope, body: bytes) -> Answer:
+        raw_path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in scope["headers"]:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        inside = raw_path.startswith(f"{self._prefix}/")
+        target = (
+            route(scope["method"], raw_path.removeprefix(self._prefix)) if inside else UNKNOWN
+        )
+        request_id = self._backend.job_id(target)
+        now = asyncio.get_running_loop().time()
+        self._count(target.endpoint, request_id)
+        if self._record:
+            self.requests.append(
+                Received(
+                    endpoint=target.endpoint,
+                    method=scope["method"],
+                    raw_path=raw_path,
+                    request_id=request_id,
+                    headers=headers,
+                    body=body,
+                    at=now,
+                )
+            )
+        fault = self._plan.take(target.endpoint, request_id)
+        if fault is None:
+            return self._answer(target, headers, body, now)
+        honest = self._answer(target, headers, body, now) if fault.processed else UNPROCESSED
+        return fault.change(honest)
+
+    def _count(self, endpoint: str, request_id: str | None) -> None:
+        self.submits += endpoint == "submit"
+        if request_id is not None:
+            self._calls[endpoint][request_id] += 1
+
+    def _answer(
+        self, target: Route, headers: dict[str, str], body: bytes, now: float
+    ) -> Answer:
+        if target.endpoint == "unknown":
+            return error_answer(404, "not_found", "no such endpoint")
+        sent, wanted = headers.get("authorization", ""), f"Bearer {self._key}"
+        if not hmac.compare_digest(sent.encode(), wanted.encode()):
+            return error_answer(401, "unauthorized", "missing or invalid API key")
+        if target.endpoint == "config":
+            return json_answer(200, {"balance": self.balance})
+        if self.balance is not None and self.balance <= 0:
+            return error_answer(402, "insufficient_balance", "insufficient balance")
+        return self._backend.answer(target, headers, body, now)

@@ -1,0 +1,173 @@
+"""The video bytes of a job, and how the content endpoint serves them (API §4)."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import TYPE_CHECKING, Literal
+
+from attrs import field, frozen
+
+from modelmax_async.emulator.answers import Answer, Headers, error_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RangeMode = Literal[
+    "honour", "ignore", "wrong-offset", "wrong-total", "416", "no-content-range"
+]
+
+_FTYP = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isommp42"
+_PERIOD = 251  # a prime, so that bytes taken from a wrong offset do not match
+_PATTERN = bytes(range(_PERIOD))
+_MAX_SIZE32 = 2**32 - 1
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+# read at import, because the first use is inside of an event loop; it is 4 KB
+_SAMPLE = resources.files(__package__).joinpath("sample.mp4").read_bytes()
+
+
+def sample_mp4() -> bytes:
+    """Return the sample video: playable, 160x90 pixels, one second."""
+    return _SAMPLE
+
+
+def _head(size: int) -> bytes:
+    """Return the boxes in front of the filler of a generated MP4 of `size` bytes."""
+    left = size - len(_FTYP)
+    if left <= _MAX_SIZE32:
+        return _FTYP + left.to_bytes(4, "big") + b"mdat"
+    return _FTYP + b"\x00\x00\x00\x01mdat" + left.to_bytes(8, "big")
+
+
+@frozen(kw_only=True)
+class Content:
+    """How the content endpoint behaves for a job.
+
+    Attributes:
+        body: The bytes; the sample video by default.
+        size: Generate an MP4-shaped file of this many bytes instead: an `ftyp` box
+            and one `mdat` box that add up to it, never held in memory.
+        etag: The entity tag, quotes included.
+        etag_changes: Every call sees another version: a new entity tag, and for a
+            generated file other bytes too.
+        ranges: What a `Range` request gets. `honour`: the bytes; `ignore`: a 200 with
+            everything; `wrong-offset`: a 206 that starts one byte late and says so;
+            `wrong-total`: a 206 with another total size; `416`: a refusal;
+            `no-content-range`: the right bytes without the header.
+        length: Send Content-Length; otherwise the body is chunked.
+        content_type: The media type.
+        cut_after: Close the connection after this many body bytes ...
+        cut_times: ... in this many calls for one job.
+        chunk: Bytes in one piece.
+        delay: Seconds to wait after each piece.
+    """
+
+    body: bytes | None = field(default=None, repr=False)
+    size: int | None = None
+    etag: str | None = None
+    etag_changes: bool = False
+    ranges: RangeMode = "honour"
+    length: bool = True
+    content_type: str = "video/mp4"
+    cut_after: int | None = None
+    cut_times: int = 1
+    chunk: int = 65536
+    delay: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        smallest = len(_FTYP) + 8
+        if self.size is not None and self.size < smallest:
+            raise ValueError(f"size must be at least {smallest} bytes")
+
+    @property
+    def total(self) -> int:
+        """The size in bytes."""
+        return self.size if self.size is not None else len(self._bytes)
+
+    @property
+    def _bytes(self) -> bytes:
+        return sample_mp4() if self.body is None else self.body
+
+    def window(self, start: int, stop: int, *, version: int = 0) -> Iterator[bytes]:
+        """Yield the bytes from `start` up to `stop` in pieces of `chunk` bytes."""
+        if self.size is None:
+            for at in range(start, stop, self.chunk):
+                yield self._bytes[at : min(at + self.chunk, stop)]
+            return
+        head = _head(self.size)
+        if start < len(head):
+            yield head[start:stop]
+            start = len(head)
+        filler = _PATTERN * (self.chunk // _PERIOD + 2)
+        for at in range(start, stop, self.chunk):
+            shift = (at + version) % _PERIOD
+            yield filler[shift : shift + min(self.chunk, stop - at)]
+
+    def tag(self, version: int) -> str | None:
+        """Return the entity tag of a version."""
+        return f'"v{version}"' if self.etag_changes else self.etag
+
+
+def content_answer(
+    content: Content, *, index: int, version: int, cut: bool, asked: dict[str, str]
+) -> Answer:
+    """Answer a content request (API §4).
+
+    Args:
+        content: How to behave.
+        index: Which video of the job, for the file name.
+        version: The version that this call sees.
+        cut: Whether this call is one of those to be cut short.
+        asked: The request's headers, names in lower case.
+    """
+    version = version if content.etag_changes else 0
+    status, start, stop, headers = _part(content, content.tag(version), asked)
+    if status == 416:  # noqa: PLR2004
+        refusal = error_answer(416, "bad_request", "range not satisfiable")
+        return Answer(416, refusal.headers + headers, refusal.body)
+    name = f'inline; filename="video-{index}.mp4"'
+    return Answer(
+        status,
+        (("content-type", content.content_type), ("content-disposition", name), *headers),
+        stream=content.window(start, stop, version=version),
+        length=stop - start if content.length else None,
+        cut=content.cut_after if cut else None,
+        delay=content.delay,
+    )
+
+
+def _part(
+    content: Content, tag: str | None, asked: dict[str, str]
+) -> tuple[int, int, int, Headers]:
+    """Return status, first byte, last byte + 1 and the headers that belong to them."""
+    total, mode = content.total, content.ranges
+    headers: Headers = () if tag is None else (("etag", tag),)
+    if mode != "ignore":
+        headers = (*headers, ("accept-ranges", "bytes"))
+    span = _span(asked.get("range"), total)
+    if mode == "ignore" or span is None or asked.get("if-range", tag) != tag:
+        return 200, 0, total, headers
+    start, stop = span
+    if mode == "416" or start >= stop:
+        return 416, 0, 0, (*headers, ("content-range", f"bytes */{total}"))
+    start = min(start + 1, stop - 1) if mode == "wrong-offset" else start
+    told = total + 1 if mode == "wrong-total" else total
+    if mode != "no-content-range":
+        headers = (*headers, ("content-range", f"bytes {start}-{stop - 1}/{told}"))
+    return 206, start, stop, headers
+
+
+def _span(asked: str | None, total: int) -> tuple[int, int] | None:
+    """Return the byte range that a `Range` header asks for; `None` if it asks for none.
+
+    A range outside of the file comes back empty.
+    """
+    match = _RANGE.fullmatch(asked or "")
+    if match is None or match[0] == "bytes=-":
+        return None
+    first, last = match.groups()
+    if not first:
+        return max(total - int(last), 0), total
+    return int(first), min(int(last) + 1, total) if last else total

@@ -1,0 +1,217 @@
+"""An httpx transport that calls an ASGI application without a socket.
+
+Unlike `httpx.ASGITransport` it hands bytes on as they are sent, lets the client leave
+early, keeps httpx's read timeout in loop time, and turns a dropped connection into the
+errors that a real one gives. Once a request is sent, the application goes on with it
+even if the client is cancelled, as a remote server would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import httpx
+
+from modelmax_async.emulator.line import DROP, Message, Receive, Scope, Send
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+_T = TypeVar("_T")
+
+_AHEAD = 4
+"""How many pieces the application may be ahead of the client."""
+
+
+class _Exchange:
+    """What the two sides share: the answer so far, and who has left."""
+
+    def __init__(self, body: bytes) -> None:
+        self._request: list[bytes] = [body]
+        self._pieces: deque[bytes] = deque()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._over = asyncio.Event()
+        self._announced: int | None = None
+        self._sent = 0
+        self._complete = False
+        self._broken: BaseException | None = None
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    async def receive(self) -> Message:
+        if self._request:
+            return {"type": "http.request", "body": self._request.pop(), "more_body": False}
+        await self._over.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if self._over.is_set():
+            return
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], message["headers"]
+            length = dict(self.headers).get(b"content-length")
+            self._announced = None if length is None else int(length)
+        else:
+            await self._send_body(message["body"], more=message["more_body"])
+        self._news.set()
+
+    async def _send_body(self, body: bytes, *, more: bool) -> None:
+        if body:
+            self._pieces.append(body)
+            self._sent += len(body)
+            self._news.set()
+        # a client stops reading after Content-Length bytes, whatever comes then
+        self._complete = not more or self._sent == self._announced
+        if not more:
+            self._over.set()
+        while len(self._pieces) >= _AHEAD and not self._over.is_set():
+            self._room.clear()
+            await self._room.wait()
+
+    def drop(self, *, flush: bool) -> None:
+        """Close the connection from the server's side."""
+        if not flush:
+            self._pieces.clear()
+        if self.status:
+            text = "peer closed connection without sending complete message body"
+            self.fail(httpx.RemoteProtocolError(f"{text} (incomplete read)"))
+        else:
+            text = "Server disconnected without sending a response."
+            self.fail(httpx.RemoteProtocolError(text))
+
+    def fail(self, error: BaseException | None) -> None:
+        """End the exchange; the client gets the error once it has read what there is."""
+        silence = httpx.RemoteProtocolError("the application ended without an answer")
+        self._broken = self._broken or error or silence
+        self.leave()
+        self._news.set()
+
+    def leave(self) -> None:
+        """Close the connection from the client's side."""
+        self._over.set()
+        self._room.set()
+
+    async def started(self) -> None:
+        """Wait for the status line."""
+        while not self.status:
+            await self._more_news()
+
+    async def piece(self) -> bytes | None:
+        """Wait for the next bytes; `None` at the end."""
+        while not self._pieces:
+            if self._complete:
+                await self._over.wait()  # so that the request counts as handled by now
+                return None
+            await self._more_news()
+        self._room.set()
+        return self._pieces.popleft()
+
+    async def _more_news(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+        self._news.clear()
+        await self._news.wait()
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, exchange: _Exchange, timeout: float | None) -> None:
+        self._exchange = exchange
+        self._timeout = timeout
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (piece := await _in_time(self._exchange.piece(), self._timeout)) is not None:
+            yield piece
+
+    async def aclose(self) -> None:
+        self._exchange.leave()
+
+
+class InProcessTransport(httpx.AsyncBaseTransport):
+    """Send requests to an ASGI application in the same event loop.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request and wait for the status line."""
+        assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101 - narrows
+        body = b"".join([part async for part in request.stream])
+        await _trace(request, "send_request_headers")
+        exchange = _Exchange(body)
+        self._start(exchange, request)
+        timeout = request.extensions.get("timeout", {}).get("read")
+        try:
+            await _in_time(exchange.started(), timeout)
+        except BaseException:
+            exchange.leave()
+            raise
+        reason = HTTPStatus(exchange.status).phrase.encode("ascii")
+        return httpx.Response(
+            exchange.status,
+            headers=exchange.headers,
+            stream=_Body(exchange, timeout),
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": reason},
+        )
+
+    async def aclose(self) -> None:
+        """Cancel what still runs."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, exchange: _Exchange, request: httpx.Request) -> None:
+        async def run() -> None:
+            try:
+                await self._app(_scope(request, exchange), exchange.receive, exchange.send)
+            except Exception as error:  # noqa: BLE001 - the client gets it
+                exchange.fail(error)
+            finally:
+                exchange.fail(None)
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _scope(request: httpx.Request, exchange: _Exchange) -> dict[str, Any]:
+    raw_path, _, query = request.url.raw_path.partition(b"?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": request.url.scheme,
+        "path": request.url.path,
+        "raw_path": raw_path,
+        "query_string": query,
+        "root_path": "",
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        "server": (request.url.host, request.url.port),
+        "client": ("127.0.0.1", 1),
+        "state": {DROP: exchange.drop},
+    }
+
+
+async def _trace(request: httpx.Request, step: str) -> None:
+    """Tell a tracing caller that bytes go out, in the words of httpcore."""
+    trace = request.extensions.get("trace")
+    if trace is not None:
+        await trace(f"http11.{step}.started", {"request": request})
+        await trace(f"http11.{step}.complete", {"return_value": None})
+
+
+async def _in_time(work: Awaitable[_T], seconds: float | None) -> _T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError as error:
+        raise httpx.ReadTimeout(f"no answer within {seconds} s") from error

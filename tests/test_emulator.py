@@ -1,0 +1,661 @@
+"""The emulator: the documented endpoints, the job clock, the bill, and its two doors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import av
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import modelmax_async.emulator as package
+from modelmax_async.emulator import Content, Emulator, JobScript, sample_mp4
+from modelmax_async.emulator.requests import Route, route
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from modelmax_async.emulator.line import Message, Receive, Scope, Send
+
+pytestmark = pytest.mark.anyio
+
+KEY = {"authorization": "Bearer sk-emulator"}
+SLOW = JobScript(queue_seconds=0.02, run_seconds=0.02)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def emulator() -> Emulator:
+    return Emulator()
+
+
+@pytest.fixture
+async def client(emulator: Emulator) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(
+        transport=emulator.transport(), base_url="http://emulator", headers=KEY
+    ) as client:
+        yield client
+
+
+def path(request_id: str, model: str = "veo-3") -> str:
+    return f"/v1/queue/{model}/requests/{quote(request_id, safe='')}"
+
+
+def failure(kind: str, message: str) -> dict[str, dict[str, str]]:
+    return {"error": {"message": message, "type": kind}}
+
+
+async def test_submitted_job_runs_from_prompt_to_video(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    submitted = await client.post("/v1/queue/veo-3", json={"prompt": "a reef"})
+    ticket = submitted.json()
+    status = await client.get(ticket["status_url"])
+    result = await client.get(ticket["response_url"])
+    url = result.json()["data"][0]["url"]
+    video = await client.get(url)
+
+    request_id = ticket["request_id"]
+    content_id = emulator.jobs[request_id].content_id
+    assert submitted.status_code == 202
+    assert ticket == {
+        "request_id": request_id,
+        "status": "IN_QUEUE",
+        "status_url": f"{path(request_id)}/status",
+        "response_url": path(request_id),
+    }
+    assert status.json() == {"request_id": request_id, "status": "COMPLETED"}
+    assert result.json() == {
+        "request_id": request_id,
+        "status": "COMPLETED",
+        "model": "veo-3",
+        "data": [{"url": f"{path(content_id)}/content/0"}],
+        "usage": {
+            "video_seconds": 8,
+            "video_resolution": "720p",
+            "video_has_audio": True,
+        },
+    }
+    assert content_id != request_id
+    assert video.headers["content-type"] == "video/mp4"
+    assert video.headers["content-disposition"] == 'inline; filename="video-0.mp4"'
+    assert video.content == sample_mp4()
+    assert emulator.billed == {request_id: 1}
+    assert emulator.billed_total == 1
+
+
+async def test_every_request_is_counted_and_recorded(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    submitted = await client.post("/v1/queue/veo-3", json={"prompt": "a reef"})
+    request_id = submitted.json()["request_id"]
+    await client.get(f"{path(request_id)}/status")
+    result = await client.get(path(request_id))
+    url = result.json()["data"][0]["url"]
+    await client.get(url)
+
+    assert emulator.submits == 1
+    assert emulator.polls == {request_id: 1}
+    assert emulator.result_calls == {request_id: 1}
+    assert emulator.contents == {request_id: 1}
+    seen = [(r.endpoint, r.method, r.raw_path, r.request_id) for r in emulator.requests]
+    assert seen == [
+        ("submit", "POST", "/v1/queue/veo-3", None),
+        ("status", "GET", f"{path(request_id)}/status", request_id),
+        ("result", "GET", path(request_id), request_id),
+        ("content", "GET", url, request_id),
+    ]
+    first = emulator.requests[0]
+    assert json.loads(first.body) == {"prompt": "a reef"}
+    assert first.headers["authorization"] == "Bearer sk-emulator"
+    assert first.at <= asyncio.get_running_loop().time()
+    assert "sk-emulator" not in repr(emulator.requests)
+    assert repr(emulator) == "<Emulator jobs=1 billed=1 in_flight=0>"
+
+
+async def test_recording_can_be_turned_off() -> None:
+    emulator = Emulator(record=False)
+    async with httpx.AsyncClient(transport=emulator.transport()) as client:
+        await client.get("http://emulator/v1/config")
+
+    assert emulator.requests == []
+
+
+async def test_repeated_header_fields_are_joined(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    await client.get("/v1/config", headers=[("x-a", "1"), ("X-A", "2")])
+
+    assert emulator.requests[0].headers["x-a"] == "1, 2"
+
+
+async def test_job_takes_its_time_and_only_the_completed_one_is_billed(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    request_id = emulator.add_job(script=SLOW)
+    words = []
+    for _ in range(3):
+        status = (await client.get(f"{path(request_id)}/status")).json()["status"]
+        result = (await client.get(path(request_id))).json()["status"]
+        words.append((status, result, emulator.billed_total))
+        await asyncio.sleep(0.025)
+
+    assert words == [
+        ("IN_QUEUE", "IN_QUEUE", 0),
+        ("IN_PROGRESS", "IN_PROGRESS", 0),
+        ("COMPLETED", "COMPLETED", 1),
+    ]
+
+
+async def test_failed_job_tells_why_and_is_never_billed(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    request_id = emulator.add_job("one", script=JobScript(outcome="FAILED", error="unsafe"))
+    status = await client.get(f"{path('one')}/status")
+    result = await client.get(path("one"))
+
+    document = {"request_id": "one", "status": "FAILED", "error": "unsafe"}
+    assert request_id == "one"
+    assert status.json() == document
+    assert result.json() == {**document, "model": "veo-3"}
+    assert emulator.billed_total == 0
+
+
+async def test_every_completed_result_call_is_billed(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    emulator.add_job("one")
+    for _ in range(3):
+        await client.get(path("one"))
+
+    assert emulator.billed == {"one": 3}
+
+
+async def test_result_lags_behind_the_status(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    emulator.add_job("one", script=JobScript(lag_polls=2))
+    status = (await client.get(f"{path('one')}/status")).json()["status"]
+    results = [(await client.get(path("one"))).json()["status"] for _ in range(3)]
+
+    assert status == "COMPLETED"
+    assert results == ["IN_PROGRESS", "IN_PROGRESS", "COMPLETED"]
+    assert emulator.billed_total == 1
+
+
+async def test_scripted_words_are_answered_one_a_poll_and_repeated_by_the_result(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    script = JobScript(statuses=("IN_QUEUE", "THROTTLED", "COMPLETED"))
+    emulator.add_job("one", script=script)
+    words = []
+    for _ in range(4):
+        status = (await client.get(f"{path('one')}/status")).json()["status"]
+        words.append((status, (await client.get(path("one"))).json()["status"]))
+
+    assert words == [
+        ("IN_QUEUE", "IN_QUEUE"),
+        ("THROTTLED", "THROTTLED"),
+        ("COMPLETED", "COMPLETED"),
+        ("COMPLETED", "COMPLETED"),
+    ]
+    assert emulator.billed_total == 2
+
+
+async def test_client_that_polls_the_result_alone_gets_through_the_words(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    """So does the vendor's Node client, with the id pasted into the path as it is."""
+    emulator.script(JobScript(statuses=("IN_QUEUE", "IN_PROGRESS", "COMPLETED")))
+    body = {"prompt": "x", "parameters": {"durationSeconds": 4, "generateAudio": False}}
+    submitted = await client.post("/v1/queue/veo-3.1", json=body)
+    request_id = submitted.json()["request_id"]
+    answers = [
+        (await client.get(f"/v1/queue/veo-3.1/requests/{request_id}")).json() for _ in range(3)
+    ]
+    video = await client.get(answers[-1]["data"][0]["url"])
+
+    assert [answer["status"] for answer in answers] == [
+        "IN_QUEUE",
+        "IN_PROGRESS",
+        "COMPLETED",
+    ]
+    assert answers[0] == {"request_id": request_id, "status": "IN_QUEUE", "model": "veo-3.1"}
+    assert answers[-1]["usage"] == {
+        "video_seconds": 4,
+        "video_resolution": "720p",
+        "video_has_audio": False,
+    }
+    assert video.content == sample_mp4()
+    assert emulator.billed_total == 1
+
+
+async def test_scripts_serve_the_next_submits_in_order(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    emulator.script(JobScript(outcome="FAILED"), SLOW)
+    words = []
+    for _ in range(3):
+        ticket = (await client.post("/v1/queue/veo-3", json={"prompt": "x"})).json()
+        words.append((await client.get(ticket["status_url"])).json()["status"])
+
+    assert words == ["FAILED", "IN_QUEUE", "COMPLETED"]
+
+
+async def test_script_replaces_parts_of_the_answer(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    usage = {"video_seconds": 3}
+    emulator.script(JobScript(data=[], usage=usage, extra={"eta": 1}))
+    ticket = (await client.post("/v1/queue/veo-3", json={"prompt": "x"})).json()
+    status = (await client.get(ticket["status_url"])).json()
+    result = (await client.get(ticket["response_url"])).json()
+
+    assert [ticket["eta"], status["eta"], result["eta"]] == [1, 1, 1]
+    assert result["data"] == []
+    assert result["usage"] == usage
+
+
+@pytest.mark.parametrize(("videos", "expected"), [(None, 3), (2, 2)])
+async def test_number_of_videos_is_what_was_asked_for_or_scripted(
+    emulator: Emulator, client: httpx.AsyncClient, videos: int | None, expected: int
+) -> None:
+    emulator.script(JobScript(videos=videos))
+    body = {"prompt": "x", "parameters": {"sample_count": 3}}
+    ticket = (await client.post("/v1/queue/veo-3", json=body)).json()
+    data = (await client.get(ticket["response_url"])).json()["data"]
+    last = await client.get(data[-1]["url"])
+    beyond = await client.get(data[-1]["url"][:-1] + str(expected))
+
+    assert len(data) == expected
+    assert last.headers["content-disposition"].endswith(f'"video-{expected - 1}.mp4"')
+    assert beyond.status_code == 400
+    assert beyond.json() == failure("bad_request", "invalid index")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{not json",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"prompt": ""}',
+        b'{"prompt": 1}',
+        b'{"prompt": "x", "parameters": []}',
+        b'{"prompt": "x", "parameters": {"duration_seconds": 9}}',
+        b'{"prompt": "x", "parameters": {"duration_seconds": 0}}',
+        b'{"prompt": "x", "parameters": {"duration_seconds": "8"}}',
+        b'{"prompt": "x", "parameters": {"duration_seconds": true}}',
+        b'{"prompt": "x", "parameters": {"sample_count": 0}}',
+        b'{"prompt": "x", "parameters": {"sample_count": 5}}',
+        b'{"prompt": "x", "parameters": {"resolution": "8k"}}',
+        b'{"prompt": "x", "parameters": {"aspect_ratio": "1:1"}}',
+        b'{"prompt": "x", "parameters": {"generate_audio": "yes"}}',
+        b'{"prompt": "x", "parameters": {"negative_prompt": 1}}',
+        b'{"prompt": "x", "parameters": {"image": 1}}',
+    ],
+)
+async def test_submit_that_breaks_a_documented_rule_is_a_400(
+    emulator: Emulator, client: httpx.AsyncClient, body: bytes
+) -> None:
+    answer = await client.post("/v1/queue/veo-3", content=body)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "bad_request"
+    assert emulator.jobs == {}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        None,
+        {},
+        {"duration_seconds": 8, "sample_count": 4, "resolution": "4k"},
+        {"aspect_ratio": "9:16", "generate_audio": False, "negative_prompt": "rain"},
+        {"aspectRatio": "1:1", "durationSeconds": 99, "startImageUrl": "x", "new": [1]},
+    ],
+)
+async def test_submit_with_documented_or_unknown_parameters_passes(
+    client: httpx.AsyncClient, parameters: dict[str, Any] | None
+) -> None:
+    body = {"prompt": "x", "parameters": parameters, "webhook": "y"}
+    answer = await client.post("/v1/queue/veo-3-fast", json=body)
+
+    assert answer.status_code == 202
+
+
+async def test_submit_to_a_model_that_makes_no_videos_is_a_400(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.post("/v1/queue/gpt-9", json={"prompt": "x"})
+
+    assert answer.status_code == 400
+    message = "model 'gpt-9' is not a video model"
+    assert answer.json() == failure("bad_request", message)
+
+
+@pytest.mark.parametrize("suffix", ["", "/status", "/content/0"])
+async def test_unknown_id_and_wrong_model_are_refused(
+    emulator: Emulator, client: httpx.AsyncClient, suffix: str
+) -> None:
+    emulator.add_job("one")
+    known = "one" if suffix != "/content/0" else emulator.jobs["one"].content_id
+    unknown = await client.get(path("two") + suffix)
+    mismatch = await client.get(path(known, "veo-3.1") + suffix)
+
+    assert (unknown.status_code, mismatch.status_code) == (400, 400)
+    assert unknown.json() == failure("bad_request", "invalid request id")
+    assert mismatch.json() == failure("bad_request", "provider mismatch")
+    assert emulator.billed_total == 0
+
+
+@pytest.mark.parametrize("sent", [None, "Bearer sk-other", "sk-emulator", "Bearer "])
+@pytest.mark.parametrize("suffix", ["", "/status", "/content/0"])
+async def test_wrong_key_is_a_401_and_bills_nothing(
+    emulator: Emulator, sent: str | None, suffix: str
+) -> None:
+    emulator.add_job("one")
+    headers = {} if sent is None else {"authorization": sent}
+    async with httpx.AsyncClient(transport=emulator.transport(), headers=headers) as client:
+        answer = await client.get(f"http://emulator{path('one')}{suffix}")
+
+    assert answer.status_code == 401
+    assert answer.json() == failure("unauthorized", "missing or invalid API key")
+    assert emulator.billed_total == 0
+
+
+async def test_empty_account_is_refused_but_may_look_at_its_balance(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
+    emulator.add_job("one")
+    emulator.balance = 0.0
+    refused = await client.get(path("one"))
+    config = await client.get("/v1/config")
+    emulator.balance = 5.0
+    accepted = await client.get(path("one"))
+
+    assert refused.status_code == 402
+    assert refused.json() == failure("insufficient_balance", "insufficient balance")
+    assert config.json() == {"balance": 0.0}
+    assert accepted.json()["status"] == "COMPLETED"
+    assert emulator.billed == {"one": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("GET", "/"),
+        ("GET", "/v1/queue/veo-3"),
+        ("POST", "/v1/queue/veo-3/requests/one"),
+        ("DELETE", "/v1/queue/veo-3/requests/one"),
+        ("POST", "/v1/config"),
+        ("GET", "/v1/queue/veo-3/requests"),
+    ],
+)
+async def test_other_paths_and_methods_are_a_404(
+    emulator: Emulator, client: httpx.AsyncClient, method: str, target: str
+) -> None:
+    answer = await client.request(method, target)
+
+    assert answer.status_code == 404
+    assert answer.json() == failure("not_found", "no such endpoint")
+    assert emulator.requests[0].endpoint == "unknown"
+
+
+async def test_base_path_is_in_every_url() -> None:
+    emulator = Emulator(base_path="/proxy/")
+    async with httpx.AsyncClient(
+        transport=emulator.transport(), base_url="http://emulator", headers=KEY
+    ) as client:
+        ticket = (await client.post("/proxy/v1/queue/veo-3", json={"prompt": "x"})).json()
+        result = (await client.get(ticket["response_url"])).json()
+        video = await client.get(result["data"][0]["url"])
+        outside = await client.get("/v1/config")
+
+    assert ticket["status_url"].startswith("/proxy/v1/queue/veo-3/requests/")
+    assert video.content == sample_mp4()
+    assert outside.status_code == 404
+
+
+@given(st.text(min_size=1, alphabet=st.characters(codec="utf-8")))
+def test_any_id_survives_the_path(request_id: str) -> None:
+    found = route("GET", path(request_id) + "/status")
+
+    assert found == Route("status", "veo-3", request_id)
+
+
+def test_ids_look_like_base64_and_repeat_with_the_seed() -> None:
+    first, second = Emulator(seed=7), Emulator(seed=7)
+    ids = [first.add_job() for _ in range(100)]
+
+    assert ids == [second.add_job() for _ in range(100)]
+    assert len(set(ids)) == 100
+    assert {"=", "+", "/"} <= set("".join(ids))
+
+
+def test_id_can_be_used_once_only(emulator: Emulator) -> None:
+    emulator.add_job("one")
+
+    with pytest.raises(ValueError, match="a job 'one' already"):
+        emulator.add_job("one")
+
+
+async def test_clock_of_a_job_added_outside_of_a_loop_starts_with_its_first_request() -> None:
+    emulator = Emulator()
+    request_id = await asyncio.to_thread(emulator.add_job, script=SLOW)
+    await asyncio.sleep(0.05)
+    async with httpx.AsyncClient(transport=emulator.transport(), headers=KEY) as client:
+        answer = await client.get(f"http://emulator{path(request_id)}/status")
+
+    assert answer.json()["status"] == "IN_QUEUE"
+
+
+def test_sample_is_a_playable_video_of_one_second() -> None:
+    with av.open(io.BytesIO(sample_mp4()), "r") as container:
+        duration = (container.duration or 0) / 1_000_000
+        frames = list(container.decode(video=0))
+
+    assert len(frames) == 24
+    assert duration == pytest.approx(1.0, abs=0.05)
+    assert (frames[0].width, frames[0].height) == (160, 90)
+    assert bytes(frames[0].planes[0]) != bytes(frames[-1].planes[0])
+    assert len(sample_mp4()) < 20_000
+
+
+def test_public_names_are_sorted_and_exist() -> None:
+    assert sorted(package.__all__) == package.__all__
+    assert all(hasattr(package, name) for name in package.__all__)
+
+
+async def test_foreign_asgi_transport_without_raw_path_works(emulator: Emulator) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await emulator.app({**scope, "raw_path": None}, receive, send)
+
+    emulator.add_job("a=%41 b")
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, headers=KEY) as client:
+        answer = await client.get(f"http://emulator{path('a=%41 b')}/status")
+
+    assert answer.json() == {"request_id": "a=%41 b", "status": "COMPLETED"}
+
+
+async def test_only_http_is_spoken(emulator: Emulator) -> None:
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    with pytest.raises(NotImplementedError, match="HTTP only"):
+        await emulator.app({"type": "lifespan"}, receive, send)
+
+
+async def test_request_given_up_before_its_end_is_not_one(emulator: Emulator) -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    await emulator.app({"type": "http"}, receive, send)
+
+    assert messages == []
+    assert emulator.requests == []
+    assert (emulator.in_flight, emulator.max_in_flight_seen) == (0, 1)
+
+
+async def test_socket_serves_many_requests_on_one_connection(emulator: Emulator) -> None:
+    request_id = emulator.add_job()
+    peers = []
+    async with emulator.serve() as url, httpx.AsyncClient(headers=KEY) as client:
+        for _ in range(3):
+            async with client.stream("GET", f"{url}{path(request_id)}/status") as answer:
+                peers.append(answer.extensions["network_stream"].get_extra_info("client_addr"))
+                await answer.aread()
+                word = answer.json()["status"]
+
+    assert url.startswith("http://127.0.0.1:")
+    assert word == "COMPLETED"
+    assert len(set(peers)) == 1
+    assert emulator.requests[0].raw_path == f"{path(request_id)}/status"
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+
+
+async def test_concurrent_requests_are_counted(emulator: Emulator) -> None:
+    fault = package.Fault.hang(0.05)
+    emulator.fault("status", fault, times=None)
+    emulator.add_job("one")
+    async with emulator.serve() as url, httpx.AsyncClient(headers=KEY) as client:
+        calls = [client.get(f"{url}{path('one')}/status") for _ in range(5)]
+        await asyncio.gather(*calls)
+
+    assert emulator.max_in_flight_seen == 5
+    assert emulator.in_flight == 0
+
+
+async def test_broken_http_is_answered_without_a_log(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with emulator.serve() as url:
+        port = int(url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"no http at all\r\n\r\n")
+        line = await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+    assert line == b"HTTP/1.1 400 Bad Request\r\n"
+    assert caplog.records == []
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate")
+async def test_socket_speaks_tls(emulator: Emulator, tmp_path: Path) -> None:
+    certificate, key = str(tmp_path / "c.pem"), str(tmp_path / "k.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", key, "-out", certificate]
+    subprocess.run([*command, *names, *files], check=True, capture_output=True)  # noqa: S603, ASYNC221
+    emulator.add_job("one")
+    emulator.fault("result", package.Fault.truncate(3))
+    async with (
+        emulator.serve(ssl_certfile=certificate, ssl_keyfile=key) as url,
+        httpx.AsyncClient(headers=KEY, verify=False) as client,  # noqa: S501
+    ):
+        answer = await client.get(f"{url}{path('one')}/status")
+        with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
+            await client.get(f"{url}{path('one')}")
+
+    assert url.startswith("https://")
+    assert answer.json()["status"] == "COMPLETED"
+
+
+def test_process_prints_its_url_serves_and_stops_on_a_signal() -> None:
+    command = [sys.executable, "-X", "dev", "-W", "error", "-m", "modelmax_async.emulator"]
+    process = subprocess.Popen(  # noqa: S603
+        [*command, "--port", "0", "--seconds", "0", "--key", "sk-x"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        answer = httpx.post(
+            f"{url}/v1/queue/veo-3",
+            json={"prompt": "x"},
+            headers={"authorization": "Bearer sk-x"},
+        )
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert answer.status_code == 202
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    main = import_module("modelmax_async.emulator.__main__").main
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    words = set(capsys.readouterr().out.split())
+    assert {"--host", "--port", "--seconds", "--key"} <= words
+
+
+def test_module_runs_until_terminated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "modelmax_async.emulator.__main__", raising=False)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(sys, "argv", ["emulator"])
+    printed = threading.Event()
+    monkeypatch.setattr(sys.stdout, "flush", printed.set, raising=False)
+
+    def stop() -> None:
+        printed.wait(10)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    killer = threading.Thread(target=stop)
+    killer.start()
+    with contextlib.suppress(SystemExit):
+        runpy.run_module("modelmax_async.emulator", run_name="__main__")
+    killer.join()
+
+    assert capsys.readouterr().out.startswith("http://127.0.0.1:")
+    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert after == handlers
+
+
+def test_generated_content_must_have_room_for_its_boxes() -> None:
+    with pytest.raises(ValueError, match="at least 32 bytes"):
+        Content(size=31)
