@@ -1,0 +1,88 @@
+"""Every error of the package.
+
+::
+
+    ModelMaxError
+    ├── ConfigurationError (also ValueError)
+    ├── ClientStateError (also RuntimeError)
+    ├── TransportError
+    │   └── RequestTimeoutError (also TimeoutError)
+    ├── APIError
+    │   ├── BadRequestError 400 · AuthenticationError 401 · InsufficientBalanceError 402
+    │   ├── PermissionDeniedError 403 · NotFoundError 404 · RateLimitError 429
+    │   └── ServerError 5xx
+    ├── InvalidResponseError
+    ├── SubmitUncertainError
+    ├── JobError
+    │   ├── JobFailedError
+    │   ├── JobTimeoutError (also TimeoutError)
+    │   ├── NotReadyError
+    │   ├── InconsistentStateError
+    │   └── ResultUncertainError
+    ├── DownloadError
+    ├── LedgerError
+    └── GatherError (also ExceptionGroup)
+
+They hold plain values only, never a key or an object of the HTTP library, and come
+out of a pickle equal to what went in.
+"""
+
+from modelmax_async._errors._base import (
+    ClientStateError,
+    ConfigurationError,
+    DownloadError,
+    LedgerError,
+    ModelMaxError,
+    fresh,
+)
+from modelmax_async._errors._http import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    InsufficientBalanceError,
+    InvalidResponseError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+    SubmitUncertainError,
+    TransportError,
+)
+from modelmax_async._errors._job import (
+    GatherError,
+    InconsistentStateError,
+    JobError,
+    JobFailedError,
+    JobTimeoutError,
+    NotReadyError,
+    ResultUncertainError,
+)
+
+__all__ = [
+    "APIError",
+    "AuthenticationError",
+    "BadRequestError",
+    "ClientStateError",
+    "ConfigurationError",
+    "DownloadError",
+    "GatherError",
+    "InconsistentStateError",
+    "InsufficientBalanceError",
+    "InvalidResponseError",
+    "JobError",
+    "JobFailedError",
+    "JobTimeoutError",
+    "LedgerError",
+    "ModelMaxError",
+    "NotFoundError",
+    "NotReadyError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RequestTimeoutError",
+    "ResultUncertainError",
+    "ServerError",
+    "SubmitUncertainError",
+    "TransportError",
+    "fresh",
+]
