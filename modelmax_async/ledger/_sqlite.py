@@ -1,0 +1,114 @@
+"""A ledger in one SQLite file, shared by any number of processes of one host."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from modelmax_async._lifecycle import Move, Step, observed, step
+from modelmax_async._models import Job, LedgerEntry, LedgerState
+from modelmax_async.ledger._protocol import Key
+from modelmax_async.ledger._sqlite_thread import SQLiteThread
+
+_ENTRY = (
+    "state",
+    "since",
+    "owner",
+    "attempt",
+    "lease_until",
+    "phase",
+    "cause",
+    "error",
+    "body",
+)
+_COLUMNS = ", ".join(("model", "request_id", "status_url", "response_url", *_ENTRY[:-1]))
+_READ = f"SELECT {_COLUMNS}, body FROM jobs WHERE origin = ? AND request_id = ?"  # noqa: S608 - constants
+_LIST = f"SELECT {_COLUMNS}, NULL FROM jobs WHERE origin = ? ORDER BY rowid"  # noqa: S608 - constants
+_UNFINISHED = _LIST.replace("ORDER", "AND state NOT IN ('stored', 'failed') ORDER")
+_WRITE = f"""
+INSERT INTO jobs (origin, {_COLUMNS}, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+ON CONFLICT (origin, request_id) DO UPDATE SET
+  state = excluded.state, since = excluded.since, owner = excluded.owner,
+  attempt = excluded.attempt, lease_until = excluded.lease_until, phase = excluded.phase,
+  cause = excluded.cause, error = excluded.error, body = excluded.body
+"""  # noqa: S608 - constants
+
+
+class SQLiteLedger:
+    """The ledger that survives: one file, safe for many processes of one host.
+
+    Every move is a transaction that is synced to disk before it counts; moves that arrive
+    together share one. The file holds job ids and paid answers, never the API key, and is
+    readable by its owner only. Put it on a local disk: network file systems do not lock.
+
+    Args:
+        path: the file; it is made on first use, its directory is not.
+        busy_timeout: seconds to wait for a lock that another process holds.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 10.0) -> None:
+        text = os.fspath(path)
+        if not isinstance(text, str) or text in {"", ":memory:"} or "\0" in text:
+            raise ValueError("a SQLiteLedger needs a file; a MemoryLedger needs none")
+        self._thread = SQLiteThread(Path(text).absolute(), busy_timeout)
+
+    def __repr__(self) -> str:
+        return f"SQLiteLedger({str(self._thread.path)!r})"
+
+    async def apply(self, key: Key, move: Move) -> Step | None:
+        """Take one step in a transaction; on return it is on disk."""
+        return await self._thread.run(lambda db: _apply(db, key, move))
+
+    async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
+        """Return the entries of an origin in these states, oldest first, without bodies."""
+        wanted = frozenset(states)
+        return await self._thread.run(lambda db: _entries(db, origin, wanted))
+
+    async def aclose(self) -> None:
+        """Finish what was asked for and close the file. Used again, it opens again."""
+        await self._thread.aclose()
+
+
+def _apply(db: sqlite3.Connection, key: Key, move: Move) -> Step | None:
+    row = db.execute(_READ, key).fetchone()
+    before = None if row is None else _entry(row)
+    done = step(before, move, time.time())
+    if done is not None and done.entry is not before:
+        db.execute(_WRITE, (key.origin, *_row(done.entry)))
+    return done
+
+
+def _entries(
+    db: sqlite3.Connection, origin: str, states: frozenset[LedgerState]
+) -> list[LedgerEntry]:
+    now = time.time()
+    query = _LIST if states & {"stored", "failed"} else _UNFINISHED
+    seen = (observed(_entry(row), now) for row in db.execute(query, (origin,)))
+    return [entry for entry in seen if entry.state in states]
+
+
+def _entry(row: tuple[object, ...]) -> LedgerEntry:
+    rest = dict(zip(_ENTRY, row[4:], strict=True))
+    return LedgerEntry(job=Job(*row[:4]), **rest)  # type: ignore[arg-type]  # the schema's CHECKs type the columns
+
+
+def _row(entry: LedgerEntry) -> tuple[object, ...]:
+    job = entry.job
+    return (
+        job.model,
+        job.request_id,
+        job.status_url,
+        job.response_url,
+        entry.state,
+        entry.since,
+        entry.owner,
+        entry.attempt,
+        entry.lease_until,
+        entry.phase,
+        entry.cause,
+        entry.error,
+        entry.body,
+    )
