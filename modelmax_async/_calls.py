@@ -1,0 +1,132 @@
+"""Single calls, made when the user asks for one: submit, status, result.
+
+What cost nothing is retried `RetryPolicy.attempts` times at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from modelmax_async._errors import (
+    APIError,
+    InvalidResponseError,
+    ModelMaxError,
+    NotReadyError,
+    ResultUncertainError,
+    SubmitUncertainError,
+    TransportError,
+)
+from modelmax_async._events import Hooks, JobSubmitted, StatusPolled
+from modelmax_async._messages import Call
+from modelmax_async._models import Job, Result, StatusReport
+from modelmax_async._policy import is_final
+from modelmax_async._settle import Settler
+from modelmax_async._transport import Transport
+from modelmax_async._verdicts import may_resubmit, refused_submit
+from modelmax_async._waits import Policies
+from modelmax_async._wire import build_status, parse_status, parse_submit
+
+#: Seconds between two looks at a job that another client is fetching.
+_HELD = 0.25
+
+
+class Calls:
+    """The single calls of one client. They run in tasks that the client owns."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        settler: Settler,
+        hooks: Hooks,
+        policies: Policies,
+    ) -> None:
+        self._transport = transport
+        self._settler = settler
+        self._hooks = hooks
+        self._retry = policies.retry
+        self._random = policies.random
+        self._refetch = policies.refetch
+
+    async def submit(self, call: Call, model: str) -> Job:
+        """Submit, again only where no job can have been created, and record the job."""
+        attempt = 0
+        while True:
+            try:
+                reply = await self._transport.send(call)
+                job = parse_submit(reply, model, now=time.time())
+                break
+            except (APIError, TransportError) as exc:
+                attempt += 1
+                await self._retry_submit(exc, attempt)
+            except InvalidResponseError as exc:
+                raise _uncertain(exc) from exc
+        self._hooks.emit(JobSubmitted(job))
+        await self._settler.remember(job)
+        return job
+
+    async def status(self, job: Job) -> StatusReport:
+        """Ask for the status; it is free, so that a failure is tried again."""
+        attempt = 0
+        while True:
+            try:
+                reply = await self._transport.send(build_status(job))
+                report = parse_status(reply, job, now=time.time())
+            except (TransportError, APIError, InvalidResponseError) as exc:
+                attempt += 1
+                lasting = isinstance(exc, APIError) and is_final(exc.status_code, float("inf"))
+                if lasting or attempt >= self._retry.attempts:
+                    raise
+                await self._back_off(attempt, exc)
+            else:
+                self._hooks.emit(StatusPolled(job, report.status))
+                return report
+
+    async def result(self, job: Job, *, accept: bool) -> Result:
+        """Make the billed call once, whatever it takes to be sure that it is once."""
+        attempt = 0
+        while True:
+            try:
+                outcome = await self._settler.settle(job, accept=accept)
+            except ResultUncertainError:
+                if accept or not self._refetch:
+                    raise
+                accept = True  # once
+                continue
+            if isinstance(outcome, Result):
+                return outcome
+            if outcome.reason == "held":
+                await asyncio.sleep(_HELD)
+            elif outcome.error is None:
+                raise NotReadyError(
+                    f"it is {outcome.status}; nothing was billed. wait_for(job) fetches it "
+                    "when it is COMPLETED",
+                    job=job,
+                    last_status=outcome.status,
+                )
+            else:
+                attempt += 1
+                if attempt >= self._retry.attempts:
+                    raise outcome.error
+                await self._back_off(attempt, outcome.error)
+
+    async def _retry_submit(self, error: APIError | TransportError, attempt: int) -> None:
+        if not may_resubmit(error):
+            if isinstance(error, APIError) and refused_submit(error):
+                raise error
+            raise _uncertain(error) from error
+        if attempt >= self._retry.attempts:
+            raise error
+        await self._back_off(attempt, error)
+
+    async def _back_off(self, attempt: int, error: ModelMaxError) -> None:
+        retry_after = error.retry_after if isinstance(error, APIError) else None
+        await asyncio.sleep(self._retry.delay(attempt - 1, self._random(), retry_after))
+
+
+def _uncertain(error: ModelMaxError) -> SubmitUncertainError:
+    return SubmitUncertainError(
+        f"the submit may have created a job, and its id did not arrive: {error} "
+        "Such a job is never billed, as nobody can fetch it; submit again only if a second "
+        "job does no harm"
+    )

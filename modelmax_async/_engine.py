@@ -1,0 +1,112 @@
+"""The parts of one client, wired together, and their common life: bind, close."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+import attrs
+
+from modelmax_async import _bodies
+from modelmax_async._calls import Calls
+from modelmax_async._checks import check_segment
+from modelmax_async._errors import ConfigurationError
+from modelmax_async._events import Hook, Hooks
+from modelmax_async._models import Job
+from modelmax_async._policy import DelayPolicy, PollPolicy, RetryPolicy
+from modelmax_async._poller import Poller
+from modelmax_async._settings import ApiKey, read_settings
+from modelmax_async._settle import Settler
+from modelmax_async._tasks import Tasks
+from modelmax_async._transport import HTTPClient, Timeout, Transport
+from modelmax_async._waits import Policies
+from modelmax_async._wire import make_job
+from modelmax_async.ledger import Ledger, MemoryLedger
+
+#: Seconds that closing gives billed calls when they have no ``timeout`` of their own.
+DRAIN = 60.0
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """The arguments of `modelmax_async.AsyncQueueClient`, the key apart."""
+
+    base_url: str | None
+    model: str | None
+    poll: DelayPolicy | None
+    retry: RetryPolicy | None
+    ledger: Ledger | None
+    on_uncertain: Literal["raise", "refetch"]
+    max_in_flight: int
+    timeout: Timeout
+    http_client: HTTPClient | None
+    hooks: Sequence[Hook]
+    allow_insecure: bool
+
+
+class Engine:
+    """What a client is made of. The client's methods hand on to these parts."""
+
+    def __init__(self, key: ApiKey | str, options: Options) -> None:
+        self.settings = read_settings(
+            api_key=key,
+            base_url=options.base_url,
+            model=options.model,
+            on_uncertain=options.on_uncertain,
+            max_in_flight=options.max_in_flight,
+            allow_insecure=options.allow_insecure,
+            environ=os.environ,
+        )
+        _bodies.converter()  # compiled here, not in the middle of somebody's event loop
+        self.policies = Policies(
+            poll=options.poll or PollPolicy(),
+            retry=options.retry or RetryPolicy(),
+            refetch=self.settings.on_uncertain == "refetch",
+            random=random.random,
+            width=self.settings.max_in_flight,
+        )
+        self.tasks = Tasks()
+        self.hooks = Hooks(options.hooks)
+        self.ledger = options.ledger if options.ledger is not None else MemoryLedger()
+        self.transport = Transport(self.settings, options.timeout, options.http_client)
+        origin = self.settings.origin
+        self.settler = Settler(self.ledger, self.transport, self.tasks, self.hooks, origin)
+        self.poller = Poller(
+            self.settler, self.transport, self.tasks, self.hooks, self.policies
+        )
+        self.calls = Calls(self.transport, self.settler, self.hooks, self.policies)
+        self._closing: asyncio.Task[None] | None = None
+
+    def model(self, model: str | None) -> str:
+        """Return the model to use, checked before any I/O."""
+        name = model if model is not None else self.settings.model
+        if name is None:
+            raise ConfigurationError("which model? Pass model=, to the call or to the client")
+        return check_segment("model", name)
+
+    def job(self, job: Job | str, model: str | None) -> Job:
+        """Return the job of an id, after every check that precedes I/O."""
+        found = job if isinstance(job, Job) else make_job(self.model(model), job)
+        self.tasks.bind()
+        return found
+
+    async def aclose(self) -> None:
+        """Close once, in a task that no cancellation of the closer can shorten."""
+        if self._closing is None:
+            if self.tasks.closed:
+                return
+            self.tasks.bind()
+            self._closing = self.tasks.spawn(self._close())
+        await self.tasks.uncancelled(self._closing)
+
+    async def _close(self) -> None:
+        self.poller.stop()
+        await self.settler.drain(self.transport.longest or DRAIN)
+        self.poller.end_all()
+        self.tasks.closed = True
+        await self.tasks.finish(self.tasks.others(), 0)
+        await self.transport.aclose()
+        await self.ledger.aclose()

@@ -1,0 +1,62 @@
+"""Reading an answer of unknown size: bounded in memory, and no paid byte dropped."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterable
+
+import anyio
+
+from modelmax_async._messages import MAX_BODY
+
+#: Bytes of a paid answer that are kept on disk at most.
+MAX_KEPT = 4 * 1024 * 1024 * 1024
+
+
+class OversizedError(Exception):
+    """A body above the bound, of a call that costs nothing."""
+
+
+async def read_body(stream: AsyncIterable[bytes], *, keep: bool) -> tuple[bytes, str | None]:
+    """Return the raw body, and where all of it is kept when it exceeds `MAX_BODY`.
+
+    Args:
+        stream: the body as it comes off the wire, not decompressed.
+        keep: whether it is paid for: an oversized one is then written to a file.
+
+    Raises:
+        OversizedError: for a body above the bound that is not to be kept.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    parts = aiter(stream)
+    async for chunk in parts:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_BODY:
+            break
+    else:
+        return b"".join(chunks), None
+    if not keep:
+        raise OversizedError(f"the body is larger than {MAX_BODY} bytes")
+    return await _keep(chunks, size, parts)
+
+
+async def _keep(
+    chunks: list[bytes], size: int, rest: AsyncIterable[bytes]
+) -> tuple[bytes, str | None]:
+    """Write the body to a file of its own (mode 0600), off the event loop."""
+    number, path = await anyio.to_thread.run_sync(
+        lambda: tempfile.mkstemp(prefix="modelmax-result-", suffix=".body")
+    )
+    async with await anyio.open_file(number, "wb") as file:
+        await file.write(b"".join(chunks))
+        async for chunk in rest:
+            await file.write(chunk)
+            size += len(chunk)
+            if size > MAX_KEPT:
+                break
+        await file.flush()
+        await anyio.to_thread.run_sync(os.fsync, number)
+    return chunks[0], path

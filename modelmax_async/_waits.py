@@ -1,0 +1,62 @@
+"""What is known of one job while somebody waits for it, and who does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+from modelmax_async._models import Job, Result, StatusReport
+from modelmax_async._policy import DelayPolicy, RetryPolicy
+from modelmax_async.ledger import Key
+
+
+class Subscriber(Protocol):
+    """Somebody who waits for a job. ``bills``: whether it wants the result, or only watches."""
+
+    bills: bool
+
+    def on_status(self, report: StatusReport) -> None:
+        """The status is another than before."""
+
+    def on_end(self, result: Result | None, error: Exception | None) -> None:
+        """It is over: one of both for those who want the result, neither for watchers."""
+
+
+@attrs.define(eq=False)
+class Wait:
+    """One job that somebody waits for."""
+
+    job: Job
+    key: Key
+    started: float
+    subscribers: dict[Subscriber, None] = attrs.field(factory=dict)
+    ticket: int = 0
+    busy: bool = False
+    notified: bool = False
+    recalled: bool = False
+    intervals: int = 0
+    last: StatusReport | None = None
+    failing_since: float | None = None
+    failures: int = 0
+    completed: bool = False
+    completed_since: float | None = None
+    accept: bool = False
+    held: int = 0
+
+    @property
+    def bills(self) -> bool:
+        """Whether anybody here wants the result."""
+        return any(subscriber.bills for subscriber in self.subscribers)
+
+
+@attrs.frozen
+class Policies:
+    """How a client waits."""
+
+    poll: DelayPolicy
+    retry: RetryPolicy
+    refetch: bool
+    random: Callable[[], float]
+    width: int
