@@ -1,0 +1,41 @@
+"""Fixtures that every test module shares."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from modelmax_async.emulator import Emulator
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run on asyncio; modules that want virtual time or uvloop parametrise it."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks_the_loop() -> Iterator[None]:
+    with blockbuster_ctx(scanned_modules=["modelmax_async"]):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MODELMAX_API_KEY", "MODELMAX_API_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def emulator() -> Emulator:
+    """A local ModelMax that answers at once unless a script says otherwise."""
+    return Emulator()
+
+
+@pytest.fixture
+async def url(emulator: Emulator) -> AsyncIterator[str]:
+    """The emulator's base URL on a real socket of this event loop."""
+    async with emulator.serve() as base_url:
+        yield base_url

@@ -1,0 +1,398 @@
+"""The client's life: arguments, event loops, closing, transports, bad input before I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from support import KEY, in_process, on_socket
+
+from modelmax_async import (
+    AsyncQueueClient,
+    ClientStateError,
+    ConfigurationError,
+    Job,
+    Result,
+    TransportError,
+    VideoParameters,
+)
+from modelmax_async.emulator import Emulator, Fault, JobScript
+
+pytestmark = pytest.mark.anyio
+
+
+async def _use(client: AsyncQueueClient, request_id: str) -> Result:
+    return await client.wait_for(request_id)
+
+
+@pytest.mark.parametrize(
+    "anyio_backend",
+    [
+        ("asyncio", {}),
+        ("asyncio", {"use_uvloop": True}),
+        ("asyncio", {"debug": True}),
+    ],
+    ids=["asyncio", "uvloop", "debug"],
+)
+async def test_works_on_every_loop(emulator: Emulator, url: str) -> None:
+    emulator.script(JobScript(queue_seconds=0.05, run_seconds=0.05))
+
+    async with on_socket(url) as client:
+        job = await client.submit("a reef", parameters=VideoParameters(resolution="1080p"))
+        result = await client.wait_for(job)
+
+    assert job.request_id == result.request_id
+    assert {job.request_id: 1} == emulator.billed
+
+
+async def test_client_without_async_with_works_the_same(emulator: Emulator, url: str) -> None:
+    client = on_socket(url)
+
+    result = await client.wait_for(emulator.add_job())
+    await client.aclose()
+    await client.aclose()
+
+    assert isinstance(result, Result)
+    assert "closed" in repr(client)
+    with pytest.raises(ClientStateError, match="closed"):
+        await client.wait_for(result.request_id)
+
+
+async def test_client_that_was_never_used_closes(url: str) -> None:
+    client = on_socket(url)
+
+    await client.aclose()
+
+    assert "closed" in repr(client)
+
+
+def test_second_event_loop_is_told_so_at_once() -> None:
+    emulator = Emulator()
+    client = AsyncQueueClient(
+        api_key=KEY,
+        base_url="http://127.0.0.1",
+        model="veo-3",
+        http_client=httpx.AsyncClient(transport=emulator.transport()),
+    )
+    asyncio.run(_use(client, emulator.add_job()))
+    calls: list[Callable[[], Any]] = [
+        lambda: client.wait_for("x"),
+        lambda: client.submit("a reef"),
+        lambda: client.pending(),
+        lambda: client.gather_results(["x"]),
+        lambda: client.aclose(),
+    ]
+
+    for call in calls:
+
+        async def again(call: Callable[[], Any] = call) -> None:
+            await call()
+
+        with pytest.raises(ClientStateError, match="another event loop"):
+            asyncio.run(again())
+
+
+async def test_closing_tells_those_who_wait(emulator: Emulator, url: str) -> None:
+    request_id = emulator.add_job(script=JobScript(run_seconds=100))
+    client = on_socket(url)
+    waiters = [asyncio.create_task(client.wait_for(request_id)) for _ in range(3)]
+    batch = asyncio.create_task(client.gather_results([request_id], return_exceptions=True))
+    await asyncio.sleep(0.1)
+
+    await client.aclose()
+    ended = await asyncio.gather(*waiters, return_exceptions=True)
+
+    assert [ClientStateError] * 3 == [type(end) for end in ended]
+    assert [ClientStateError] == [type(end) for end in await batch]
+
+
+async def test_closing_cuts_a_free_call_short(emulator: Emulator, url: str) -> None:
+    request_id = emulator.add_job()
+    emulator.fault("status", Fault.hang(15))
+    client = on_socket(url)
+    asking = asyncio.create_task(client.status(request_id))
+    await asyncio.sleep(0.1)
+
+    started = asyncio.get_running_loop().time()
+    await client.aclose()
+    took = asyncio.get_running_loop().time() - started
+
+    with pytest.raises(ClientStateError):
+        await asking
+    assert took < 1
+
+
+async def test_injected_http_client_is_used_and_never_closed(
+    emulator: Emulator, url: str
+) -> None:
+    http_client = httpx.AsyncClient(headers={"x-team": "reef"}, auth=("user", "password"))
+
+    async with on_socket(url, http_client=http_client) as client:
+        await client.wait_for(emulator.add_job())
+
+    seen = emulator.requests[-1].headers
+    assert not http_client.is_closed
+    assert "reef" == seen["x-team"]
+    assert f"Bearer {KEY}" == seen["authorization"]
+    await http_client.aclose()
+
+
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A forward proxy for plain HTTP: one request, then it hangs up."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    method, target, rest = head.split(b" ", 2)
+    url = httpx.URL(target.decode())
+    far_reader, far_writer = await asyncio.open_connection(url.host, url.port)
+    far_writer.write(method + b" " + url.raw_path + b" " + rest)
+    writer.write(await far_reader.readuntil(b"\r\n\r\n"))
+    writer.write(await far_reader.read(65536))
+    await writer.drain()
+    writer.close()
+    far_writer.close()
+
+
+@pytest.fixture
+async def proxied() -> AsyncIterator[list[str]]:
+    """A proxy's address, and its count of connections as it grows."""
+    seen: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append("connection")
+        await _forward(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    seen.append("http://127.0.0.1:%d" % server.sockets[0].getsockname()[1])
+    yield seen
+    server.close()
+    await server.wait_closed()
+
+
+async def test_proxy_of_the_environment_is_honoured(
+    emulator: Emulator, url: str, proxied: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxied[0])
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    async with on_socket(url) as client:
+        result = await client.wait_for(emulator.add_job())
+
+    assert isinstance(result, Result)
+    assert 3 == len(proxied)  # its address, one poll, one billed call
+
+
+async def test_connection_of_a_slot_is_kept_for_the_next_poll(
+    emulator: Emulator, url: str
+) -> None:
+    async with on_socket(url, max_in_flight=2) as client:
+        for _ in range(5):
+            await client.status(emulator.add_job())
+
+        assert "1 idle" in repr(client._engine.transport)
+
+
+async def test_in_flight_bound_holds_over_everything(emulator: Emulator, url: str) -> None:
+    ids = [emulator.add_job(script=JobScript(run_seconds=0.2)) for _ in range(60)]
+
+    async with on_socket(url, max_in_flight=5) as client:
+        await asyncio.gather(
+            client.gather_results(ids),
+            *(client.status(request_id) for request_id in ids),
+            *(client.submit("a reef") for _ in range(20)),
+        )
+
+    assert emulator.max_in_flight_seen <= 5
+    assert 60 == emulator.billed_total
+
+
+async def test_server_that_is_not_there_is_a_transport_error_of_nothing_sent() -> None:
+    async with on_socket("http://127.0.0.1:9") as client:
+        with pytest.raises(TransportError, match="was not sent") as caught:
+            await client.submit("a reef")
+
+    assert not caught.value.maybe_sent
+    assert caught.value == pickle.loads(pickle.dumps(caught.value))
+
+
+HOSTILE = ["", ".", "..", "a\nb", "a\x00b", "\x7f", "x" * 4097, "\ud800"]
+
+
+@pytest.mark.parametrize("request_id", HOSTILE)
+async def test_hostile_ids_are_refused_before_any_io(
+    emulator: Emulator, request_id: str
+) -> None:
+    async with in_process(emulator) as client:
+        for call in (client.status, client.wait_for, client.result):
+            with pytest.raises(ValueError, match="request id"):
+                await call(request_id)
+        with pytest.raises(ValueError, match="request id"):
+            await client.gather_results([emulator.add_job(), request_id])
+        with pytest.raises(ValueError, match="request id"):
+            client.as_completed([request_id])
+        with pytest.raises(ValueError, match="request id"):
+            client.watch(request_id)
+        with pytest.raises(ValueError, match="request id"):
+            client.notify(request_id)
+
+    assert [] == emulator.requests
+
+
+@pytest.mark.parametrize("model", ["", "..", "a\tb"])
+async def test_hostile_models_are_refused_before_any_io(emulator: Emulator, model: str) -> None:
+    async with in_process(emulator) as client:
+        with pytest.raises(ValueError, match="model"):
+            await client.submit("a reef", model=model)
+        with pytest.raises(ValueError, match="model"):
+            await client.wait_for("x", model=model)
+
+    assert [] == emulator.requests
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", None, 5])
+async def test_prompt_without_text_is_refused_before_any_io(
+    emulator: Emulator, prompt: Any
+) -> None:
+    async with in_process(emulator) as client:
+        with pytest.raises(ValueError, match="prompt"):
+            await client.submit(prompt)
+
+    assert [] == emulator.requests
+
+
+async def test_bare_id_without_a_model_says_what_is_missing(emulator: Emulator) -> None:
+    async with in_process(emulator, model=None) as client:
+        with pytest.raises(ConfigurationError, match="which model"):
+            await client.wait_for("x")
+        job = await client.submit("a reef", model="veo-3-fast")
+        result = await client.wait_for(job)
+
+    assert "veo-3-fast" == result.model
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "5", True])
+async def test_unusable_timeout_is_refused_before_any_io(
+    emulator: Emulator, timeout: Any
+) -> None:
+    async with in_process(emulator) as client:
+        for call in (client.wait_for, client.generate):
+            with pytest.raises(ValueError, match="timeout"):
+                await call("x", timeout=timeout)
+
+    assert [] == emulator.requests
+
+
+ODD = [
+    "a/b",
+    "a+b=",
+    "a?b",
+    "a#b",
+    "a%2Fb",
+    "100%",
+    "é漢😀",
+    "a b",
+    "a:b@c",
+    "~a;b,c&d",
+    "a\\b",
+]
+
+
+@pytest.mark.parametrize("request_id", ODD)
+async def test_odd_ids_reach_the_server_as_one_intact_segment(
+    emulator: Emulator, url: str, request_id: str
+) -> None:
+    emulator.add_job(request_id)
+
+    async with on_socket(url) as client:
+        result = await client.wait_for(request_id)
+
+    paths = [received.raw_path for received in emulator.requests]
+    assert request_id == result.request_id
+    assert {6, 7} == {len(path.split("/")) for path in paths}
+    assert {request_id: 1} == emulator.billed
+
+
+@pytest.mark.parametrize("path", ["", "/v1/queue/veo-3/requests/x", "//evil.example/status"])
+async def test_status_path_that_could_bill_is_never_polled(
+    emulator: Emulator, path: str
+) -> None:
+    request_id = emulator.add_job("x")
+    job = Job("veo-3", request_id, path, "@evil.example/")
+
+    async with in_process(emulator) as client:
+        await client.wait_for(job)
+
+    assert ["status", "result"] == [received.endpoint for received in emulator.requests]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"api_key": None},
+        {"api_key": "sk-with space"},
+        {"api_key": "sk-secret\n"},
+        {"api_key": b"sk-bytes"},
+        {"base_url": "http://api.modelmax.io"},
+        {"base_url": "ftp://127.0.0.1"},
+        {"base_url": "https://user:sk-secret@api.modelmax.io"},
+        {"on_uncertain": "ignore"},
+        {"max_in_flight": 0},
+        {"max_in_flight": 2.5},
+        {"timeout": 0},
+        {"timeout": "fast"},
+        {"model": ".."},
+    ],
+)
+def test_unusable_setting_is_refused_and_the_key_not_shown(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        AsyncQueueClient(**({"api_key": "sk-secret"} | options))
+
+    assert "secret" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_insecure_base_url_needs_a_word_from_the_user() -> None:
+    client = AsyncQueueClient(
+        api_key=KEY, base_url="http://gateway.internal", allow_insecure=True
+    )
+
+    assert "http://gateway.internal:80" in repr(client)
+    assert KEY not in repr(client)
+
+
+def test_secure_client_is_made_without_io() -> None:
+    assert "https://api.modelmax.io:443" in repr(AsyncQueueClient(api_key=KEY))
+
+
+async def test_no_socket_is_left_open_and_no_warning_given(
+    url: str, emulator: Emulator
+) -> None:
+    """A program of its own, under development mode with warnings as errors."""
+    request_ids = [emulator.add_job() for _ in range(3)]
+    program = f"""
+        import asyncio, gc
+        from modelmax_async import AsyncQueueClient, SQLiteLedger
+
+        async def main():
+            client = AsyncQueueClient(api_key="{KEY}", base_url="{url}", model="veo-3")
+            results = await client.gather_results({request_ids!r})
+            await client.aclose()
+            print(len(results))
+
+        asyncio.run(main())
+        gc.collect()
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(program)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+
+    assert b"3\n" == out
+    assert b"" == err
