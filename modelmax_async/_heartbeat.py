@@ -6,14 +6,13 @@ import asyncio
 
 from modelmax_async._events import Hooks, LedgerFailed
 from modelmax_async._lifecycle import Renew, Store
-from modelmax_async._models import Job
 from modelmax_async._tasks import Tasks
 from modelmax_async.ledger import Key, Ledger
 
 #: Seconds after which an owner that was not heard of counts as gone.
-LEASE = 12.0
+LEASE = 10.0
 #: Seconds between two signs of life.
-BEAT = 3.0
+BEAT = 2.5
 
 
 class Heartbeat:
@@ -24,7 +23,7 @@ class Heartbeat:
         self._tasks = tasks
         self._hooks = hooks
         self._held: dict[Key, str] = {}
-        self._unsaved: dict[Key, tuple[Job, Store]] = {}
+        self._unsaved: dict[Key, Store] = {}
         self._task: asyncio.Task[None] | None = None
 
     def hold(self, key: Key, attempt: str) -> None:
@@ -41,16 +40,16 @@ class Heartbeat:
     def unsaved(self, key: Key) -> bytes | None:
         """Return a paid answer that the ledger could not take yet."""
         kept = self._unsaved.get(key)
-        return None if kept is None else kept[1].body
+        return None if kept is None else kept.body
 
-    async def save(self, key: Key, job: Job, store: Store) -> None:
+    async def save(self, key: Key, store: Store) -> None:
         """Put a paid answer into the ledger; where that fails, keep it and try again."""
         try:
             await self._ledger.apply(key, store)
         except Exception as exc:  # noqa: BLE001 - nothing a ledger raises may cost a paid answer
             if key not in self._unsaved:
-                self._hooks.emit(LedgerFailed(job, f"a paid answer is not stored yet: {exc}"))
-            self._unsaved[key] = (job, store)
+                self._hooks.emit(LedgerFailed(store.job, f"a paid answer is not stored yet: {exc}"))
+            self._unsaved[key] = store
         else:
             self._unsaved.pop(key, None)
 
@@ -58,14 +57,14 @@ class Heartbeat:
         """Stop, after one last try at what is not saved."""
         if self._task is not None:
             self._task.cancel()
-        for key, (job, store) in list(self._unsaved.items()):
-            await self.save(key, job, store)
+        for key, store in list(self._unsaved.items()):
+            await self.save(key, store)
 
     async def _run(self) -> None:
         while self._held:
             await asyncio.sleep(BEAT)
-            for key, (job, store) in list(self._unsaved.items()):
-                await self.save(key, job, store)
+            for key, store in list(self._unsaved.items()):
+                await self.save(key, store)
                 self.let_go(key)
             renewals = [
                 self._ledger.apply(key, Renew(attempt, LEASE))

@@ -207,7 +207,7 @@ class Settler:
     ) -> Result | Again:
         match verdict:
             case verdicts.Keep(body):
-                await self._beat.save(key, job, life.Store(attempt, body))
+                await self._beat.save(key, life.Store(job, attempt, body))
                 self._hooks.emit(ResultStored(job, attempt))
                 return parse_result(body, job)
             case verdicts.NotYet(status):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 from modelmax_async._errors import LedgerError
@@ -33,6 +35,25 @@ CREATE INDEX IF NOT EXISTS unfinished ON jobs (origin)
 """
 
 
+#: Closing a descriptor of a file drops the locks that the process has on it, so that no
+#: connection may be made between the making of the file and the closing.
+_OPENING = threading.Lock()
+
+
+def _make(path: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells this file from another at its path; ``None`` when there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def open_file(path: Path, busy_timeout: float) -> sqlite3.Connection:
     """Open the file, making it where there is none: mode 0600, WAL, every commit synced.
 
@@ -40,8 +61,9 @@ def open_file(path: Path, busy_timeout: float) -> sqlite3.Connection:
         LedgerError: for a file of a newer schema.
         sqlite3.Error, OSError: as they come; see `explain`.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    db = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)
+    with _OPENING:
+        _make(path)
+        db = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")

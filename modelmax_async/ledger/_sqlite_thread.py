@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from modelmax_async._errors import LedgerError
-from modelmax_async.ledger._sqlite_file import explain, open_file
+from modelmax_async.ledger._sqlite_file import explain, identity, open_file
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
@@ -77,9 +77,17 @@ class SQLiteThread:
 
     def _main(self) -> None:
         db: sqlite3.Connection | None = None
+        opened = None
         while batch := self._next_batch():
             try:
-                db = db or open_file(self.path, self._busy_timeout)
+                if db is None:
+                    db = open_file(self.path, self._busy_timeout)
+                    opened = identity(self.path)
+                elif identity(self.path) != opened:
+                    raise LedgerError(
+                        f"the ledger {self.path} was removed or replaced while in use. Nothing "
+                        "was recorded: put it back, or make a new client"
+                    )
             except (sqlite3.Error, OSError, LedgerError) as exc:
                 _fail(batch, explain(exc, self.path))
                 continue

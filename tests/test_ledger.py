@@ -1,0 +1,358 @@
+"""Every ledger keeps every promise; what each adds of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import sqlite3
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelmax_async import LedgerError, MemoryLedger, SQLiteLedger
+from modelmax_async._wire import make_job
+from modelmax_async.ledger import (
+    Arm,
+    Claim,
+    Fail,
+    Key,
+    Ledger,
+    Move,
+    Remember,
+    Step,
+    Store,
+)
+from modelmax_async.ledger import _sqlite_thread as sqlite_thread
+from modelmax_async.testing import check_ledger
+
+pytestmark = pytest.mark.anyio
+ORIGIN = "https://api.modelmax.io:443"
+
+
+def key(name: str) -> Key:
+    return Key(ORIGIN, name)
+
+
+async def remember(ledger: Ledger, name: str) -> Step | None:
+    return await ledger.apply(key(name), Remember(make_job("veo-3", name)))
+
+
+async def store(ledger: Ledger, name: str, body: bytes = b"{}") -> Step | None:
+    return await ledger.apply(key(name), Store(make_job("veo-3", name), "a", body))
+
+
+async def test_memory_ledger_conforms() -> None:
+    ledger = MemoryLedger()
+
+    await check_ledger(ledger)
+
+    assert "jobs" in repr(ledger)
+
+
+async def test_sqlite_ledger_conforms_through_two_handles(tmp_path: Path) -> None:
+    ledger, other = SQLiteLedger(tmp_path / "runs.db"), SQLiteLedger(tmp_path / "runs.db")
+
+    await check_ledger(ledger, other)
+    await ledger.aclose()
+    await other.aclose()
+
+    assert ["runs.db"] == sorted(path.name for path in tmp_path.iterdir())
+    assert f"SQLiteLedger('{tmp_path}/runs.db')" == repr(ledger)
+
+
+@pytest.mark.parametrize("broken", [Arm, Claim, Store, Fail])
+async def test_conformance_suite_sees_a_ledger_that_forgets(broken: type[Move]) -> None:
+    class Forgetful(MemoryLedger):
+        async def apply(self, key: Key, move: Move) -> Step | None:
+            if not isinstance(move, broken):
+                return await super().apply(key, move)
+            kept = dict(self._entries)
+            done = await super().apply(key, move)
+            self._entries = kept
+            return done
+
+    with pytest.raises(AssertionError, match="breaks a promise"):
+        await check_ledger(Forgetful())
+
+
+async def test_conformance_suite_sees_a_ledger_that_grants_all() -> None:
+    class Generous(MemoryLedger):
+        async def apply(self, key: Key, move: Move) -> Step | None:
+            done = await super().apply(key, move)
+            return None if done is None else Step(done.entry, granted=True)
+
+    with pytest.raises(AssertionError, match="breaks a promise"):
+        await check_ledger(Generous())
+
+
+async def test_dropped_result_asks_for_a_decision_and_is_not_free() -> None:
+    ledger = MemoryLedger(max_body_bytes=100)
+    await store(ledger, "old", b"x" * 80)
+    await store(ledger, "new", b"y" * 80)
+
+    dropped = await remember(ledger, "old")
+    kept = await remember(ledger, "new")
+
+    assert dropped is not None
+    assert kept is not None
+    assert "uncertain" == dropped.entry.state
+    assert "max_body_bytes" in (dropped.entry.cause or "")
+    assert b"y" * 80 == kept.entry.body
+
+
+async def test_newest_result_is_never_dropped() -> None:
+    ledger = MemoryLedger(max_body_bytes=1)
+
+    await store(ledger, "large", b"x" * 1000)
+    done = await store(ledger, "large", b"x" * 1000)
+
+    assert done is not None
+    assert b"x" * 1000 == done.entry.body
+
+
+async def test_full_memory_forgets_what_owes_nothing_and_refuses_the_rest() -> None:
+    ledger = MemoryLedger(max_entries=2)
+    await store(ledger, "paid")
+    await remember(ledger, "waiting")
+    await store(ledger, "paid too")
+
+    with pytest.raises(LedgerError, match="No billed call was made"):
+        await ledger.apply(key("next"), Claim(make_job("veo-3", "next"), "me", "a", 10))
+    names = {e.job.request_id for e in await ledger.entries(ORIGIN, {"stored", "known"})}
+
+    assert {"paid", "paid too"} == names
+
+
+@pytest.mark.parametrize("bounds", [{"max_entries": 0}, {"max_body_bytes": 0}])
+def test_memory_ledger_refuses_bounds_below_one(bounds: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        MemoryLedger(**bounds)
+
+
+@pytest.mark.parametrize("path", ["", ":memory:", b"runs.db", "a\0b"])
+def test_sqlite_ledger_needs_a_file(path: Any) -> None:
+    with pytest.raises(ValueError, match="needs a file"):
+        SQLiteLedger(path)
+
+
+async def test_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+    await remember(ledger, "a")
+
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    await ledger.aclose()
+
+    assert {0o600} == modes
+
+
+async def test_every_commit_is_synced(tmp_path: Path) -> None:
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+    thread = ledger._thread
+
+    found = await thread.run(
+        lambda db: [
+            db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("synchronous", "journal_mode")
+        ]
+    )
+    await ledger.aclose()
+
+    assert [2, "wal"] == found
+
+
+async def test_idle_ledger_lets_go_of_its_thread_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_thread, "IDLE", 0.01)
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+    await remember(ledger, "a")
+    thread = ledger._thread._thread
+    assert thread is not None
+    await asyncio.to_thread(thread.join)
+
+    again = await remember(ledger, "a")
+    await ledger.aclose()
+    await ledger.aclose()
+
+    assert again is not None
+    assert not again.granted
+
+
+async def test_moves_that_arrive_together_share_a_commit(tmp_path: Path) -> None:
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+    await remember(ledger, "first")
+    commits: list[str] = []
+    await ledger._thread.run(
+        lambda db: db.set_trace_callback(
+            lambda sql: commits.append(sql) if sql == "COMMIT" else None
+        )
+    )
+    commits.clear()
+
+    await asyncio.gather(*(remember(ledger, str(n)) for n in range(200)))
+    together = len(commits)
+    await ledger.aclose()
+
+    assert together < 50
+
+
+async def test_failed_move_takes_no_other_down(tmp_path: Path) -> None:
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+
+    def fail(_: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("no such thing")
+
+    ended = await asyncio.gather(
+        remember(ledger, "a"),
+        ledger._thread.run(fail),
+        remember(ledger, "b"),
+        return_exceptions=True,
+    )
+    found = await ledger.entries(ORIGIN, {"known"})
+    await ledger.aclose()
+
+    assert [Step, LedgerError, Step] == [type(end) for end in ended]
+    assert ["a", "b"] == [entry.job.request_id for entry in found]
+
+
+async def test_work_asked_for_is_done_though_the_asker_is_cancelled(tmp_path: Path) -> None:
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+    await remember(ledger, "first")
+    asking = asyncio.create_task(store(ledger, "a"))
+    await asyncio.sleep(0)
+
+    asking.cancel()
+    found = await ledger.entries(ORIGIN, {"stored"})
+    await ledger.aclose()
+
+    assert ["a"] == [entry.job.request_id for entry in found]
+
+
+def _newer(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+def _corrupt(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 1000)
+
+
+def _directory(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "advice"),
+    [
+        (_newer, "upgrade modelmax_async"),
+        (_corrupt, "recover"),
+        (_directory, "directory must exist"),
+    ],
+)
+async def test_unusable_file_says_what_to_do(
+    tmp_path: Path, spoil: Callable[[Path], None], advice: str
+) -> None:
+    path = tmp_path / "runs.db"
+    spoil(path)
+    ledger = SQLiteLedger(path)
+
+    with pytest.raises(LedgerError, match=advice) as caught:
+        await remember(ledger, "a")
+    await ledger.aclose()
+
+    assert str(path) in str(caught.value)
+
+
+async def test_missing_directory_says_so(tmp_path: Path) -> None:
+    ledger = SQLiteLedger(tmp_path / "nowhere" / "runs.db")
+
+    with pytest.raises(LedgerError, match="directory must exist"):
+        await remember(ledger, "a")
+    await ledger.aclose()
+
+
+async def test_locked_file_says_who_to_look_for(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    ledger = SQLiteLedger(path, busy_timeout=0.05)
+    await remember(ledger, "a")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(LedgerError, match="Another process holds its lock"):
+        await remember(ledger, "b")
+    other.execute("ROLLBACK")
+    other.close()
+    done = await remember(ledger, "b")
+    await ledger.aclose()
+
+    assert done is not None
+    assert done.granted
+
+
+async def test_full_disk_says_make_room_and_keeps_what_was_there(tmp_path: Path) -> None:
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+    await store(ledger, "a")
+    await ledger._thread.run(lambda db: db.execute("PRAGMA max_page_count = 8").fetchone())
+
+    with pytest.raises(LedgerError, match="Make room"):
+        await store(ledger, "b", b"x" * 1_000_000)
+    kept = await remember(ledger, "a")
+    await ledger.aclose()
+
+    assert kept is not None
+    assert "stored" == kept.entry.state
+
+
+async def test_file_that_is_taken_away_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    ledger = SQLiteLedger(path)
+    await remember(ledger, "a")
+    path.rename(tmp_path / "elsewhere.db")
+
+    with pytest.raises(LedgerError, match="removed or replaced"):
+        await store(ledger, "a")
+    (tmp_path / "elsewhere.db").rename(path)
+    done = await store(ledger, "a")
+    await ledger.aclose()
+
+    assert done is not None
+    assert "stored" == done.entry.state
+
+
+def _remember_in_child(ledger: SQLiteLedger) -> None:
+    asyncio.run(_child(ledger))
+
+
+async def _child(ledger: SQLiteLedger) -> None:
+    await ledger.aclose()
+    await remember(ledger, "from the child")
+    await ledger.aclose()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+async def test_ledger_works_on_both_sides_of_a_fork(tmp_path: Path) -> None:
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+    await remember(ledger, "from the parent")
+
+    process = multiprocessing.get_context("fork").Process(target=_forked, args=(ledger,))
+    process.start()
+    await asyncio.to_thread(process.join, 10)
+    found = await ledger.entries(ORIGIN, {"known"})
+    await ledger.aclose()
+
+    assert 0 == process.exitcode
+    assert ["from the parent", "from the child"] == [e.job.request_id for e in found]
+
+
+def _forked(ledger: SQLiteLedger) -> None:
+    """Leave the parent's running loop behind, as a forked worker does."""
+    asyncio._set_running_loop(None)  # noqa: SLF001 - the fork happened inside a loop
+    _remember_in_child(ledger)
+    os._exit(0)
