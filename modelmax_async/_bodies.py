@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
+from modelmax_async._messages import as_utf8
 from modelmax_async._models import Usage
 
 if TYPE_CHECKING:
     import cattrs
 
 T = TypeVar("T")
+_INFINITE = float("inf")
 
 
 @attrs.frozen
@@ -80,9 +82,10 @@ def read_usage(data: Any) -> Usage:
     resolution = fields.get("video_resolution")
     audio = fields.get("video_has_audio")
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    finite = number and -_INFINITE < seconds < _INFINITE  # type: ignore[operator]  # number is a guard
     return Usage(
-        video_seconds=seconds if number else None,
-        video_resolution=resolution if isinstance(resolution, str) else None,
+        video_seconds=seconds if finite else None,
+        video_resolution=as_utf8(resolution) if isinstance(resolution, str) else None,
         video_has_audio=audio if isinstance(audio, bool) else None,
     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 MAX_SEGMENT = 4096
@@ -90,24 +91,30 @@ def optional_text(_instance: Any, field: Any, value: object) -> None:
         raise ValueError(f"{field.name} is a str, not {type(value).__name__}")
 
 
+def mapping(_instance: Any, field: Any, value: object) -> None:
+    """Validate: a mapping, such as a ``dict``."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{field.name} is a mapping, not {type(value).__name__}")  # noqa: TRY004 - as above
+
+
 def positive(_instance: Any, field: Any, value: object) -> None:
     """Validate: a finite number above zero."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < float(value) < float("inf"):  # type: ignore[arg-type]  # number is a guard
+    if not number or not 0 < value <= sys.float_info.max:  # type: ignore[operator]  # number is a guard
         raise ValueError(f"{field.name} is a number above 0; not {value!r}")
 
 
 def at_least_one(_instance: Any, field: Any, value: object) -> None:
     """Validate: a finite number from 1."""
     positive(_instance, field, value)
-    if float(value) < 1:  # type: ignore[arg-type]  # positive() has checked it
+    if value < 1:  # type: ignore[operator]  # positive() has checked it
         raise ValueError(f"{field.name} is at least 1; not {value!r}")
 
 
 def fraction(_instance: Any, field: Any, value: object) -> None:
     """Validate: a number from 0 to 1."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= float(value) <= 1:  # type: ignore[arg-type]  # number is a guard
+    if not number or not 0 <= value <= 1:  # type: ignore[operator]  # number is a guard
         raise ValueError(f"{field.name} is a number from 0 to 1; not {value!r}")
 
 

@@ -55,8 +55,9 @@ class Renew:
 
 @attrs.frozen
 class Store:
-    """The paid answer is here."""
+    """The paid answer is here. It is kept even by a ledger that has lost the entry."""
 
+    job: Job
     attempt: str
     body: bytes
 
@@ -109,7 +110,7 @@ def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
         when there is no such job and the move does not bring one.
     """
     if entry is None:
-        if not isinstance(move, Remember | Claim):
+        if not isinstance(move, Remember | Claim | Store):
             return None
         entry = LedgerEntry(job=move.job, state="known", since=now)
         if isinstance(move, Remember):
@@ -121,22 +122,28 @@ def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
 
 
 def observed(entry: LedgerEntry, now: float) -> LedgerEntry:
-    """Return the entry as others must take it: armed by one who is gone is uncertain."""
-    if entry.state != "armed" or entry.lease_until > now:
+    """Return the entry as others must take it, once the lease of its owner has run out.
+
+    Armed by one who is gone is uncertain; claimed by one who is gone is as it was before.
+    """
+    if entry.lease_until > now:
         return entry
-    return evolve(entry, state="uncertain", since=now, phase="sent", cause=GONE)
+    if entry.state == "claimed":
+        return _resting(entry, now)
+    if entry.state == "armed":
+        since = entry.lease_until
+        return evolve(entry, state="uncertain", since=since, phase="sent", cause=GONE)
+    return entry
 
 
 def _resting(entry: LedgerEntry, now: float) -> LedgerEntry:
     """Return the entry as it was before the attempt: free, or still owing a decision."""
     state: LedgerState
-    state = "stored" if entry.body is not None else "uncertain" if entry.phase else "known"
+    state = "uncertain" if entry.phase else "stored" if entry.body is not None else "known"
     return evolve(entry, state=state, since=now, owner=None, lease_until=0.0)
 
 
 def _claim(entry: LedgerEntry, move: Claim, now: float) -> LedgerEntry | None:
-    if entry.state == "claimed" and entry.lease_until <= now:
-        entry = _resting(entry, now)
     decided = move.accept is not None and entry.attempt == move.accept
     accepted = decided and entry.state in {"uncertain", "stored"}
     if entry.state != "known" and not accepted:

@@ -95,8 +95,10 @@ def decoded(reply: Reply) -> bytes:
         body = unpack.decompress(reply.body, MAX_BODY + 1)
     except zlib.error as exc:
         raise ValueError(f"broken {encoding} body: {exc}") from exc
-    if len(body) > MAX_BODY or not unpack.eof:
-        raise ValueError(f"the {encoding} body is cut off or above {MAX_BODY} bytes")
+    if len(body) > MAX_BODY or not unpack.eof or unpack.unused_data:
+        raise ValueError(
+            f"the {encoding} body is cut off, goes on, or is above {MAX_BODY} bytes"
+        )
     return body
 
 
@@ -104,9 +106,16 @@ def as_text(value: object, limit: int = 2000) -> str:
     """Return a server's words as text that can be shown and stored, bounded."""
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    clean = text[:limit].encode("utf-8", "replace").decode()
-    return "".join(c if c.isprintable() else " " for c in clean)
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+    except (TypeError, ValueError, RecursionError):
+        text = f"(a {type(value).__name__} that cannot be shown)"
+    return "".join(c if c.isprintable() else " " for c in as_utf8(text[:limit]))
+
+
+def as_utf8(text: str) -> str:
+    """Return the text with half surrogate pairs, which JSON can smuggle in, as ``?``."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _envelope(reply: Reply) -> dict[str, Any]:

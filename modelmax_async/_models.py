@@ -14,8 +14,6 @@ import attrs
 
 from modelmax_async import _checks
 
-_EMPTY: Mapping[str, Any] = {}
-
 
 class Status(StrEnum):
     """The documented states of a job (API §2). Any other word stays a plain ``str``."""
@@ -79,7 +77,7 @@ class StatusReport:
     request_id: str
     status: Status | str
     error: str | None = None
-    raw: Mapping[str, Any] = attrs.field(default=_EMPTY, hash=False, repr=False)
+    raw: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
 
     @property
     def terminal(self) -> bool:
@@ -112,7 +110,7 @@ class Result:
     model: str
     videos: tuple[Video, ...]
     usage: Usage = Usage()
-    raw: Mapping[str, Any] = attrs.field(default=_EMPTY, hash=False, repr=False)
+    raw: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
 
 
 @attrs.frozen
@@ -188,7 +186,7 @@ class VideoParameters:
     sample_count: int | None = attrs.field(default=None, validator=_checks.between(1, 4))
     negative_prompt: str | None = attrs.field(default=None, validator=_checks.optional_text)
     image: str | None = attrs.field(default=None, validator=_checks.optional_text, repr=False)
-    extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_checks.mapping, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented spelling of what was set, and ``extra`` beside it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Protocol
 
@@ -80,9 +80,10 @@ class RetryPolicy:
 
 def _grow(initial: float, factor: float, attempt: int, maximum: float) -> float:
     """``initial * factor ** attempt`` up to ``maximum``, with no overflow on the way."""
-    if initial >= maximum or attempt * math.log(factor) >= math.log(maximum / initial):
-        return min(initial, maximum) if attempt == 0 else maximum
-    return initial * factor**attempt
+    try:
+        return min(initial * float(factor) ** attempt, maximum)
+    except OverflowError:
+        return maximum
 
 
 def is_final(status_code: int, failing_for: float) -> bool:
@@ -108,9 +109,11 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text[:12]), LONGEST_RETRY_AFTER)
+        return min(float(text), LONGEST_RETRY_AFTER)
     try:
-        then = parsedate_to_datetime(text).timestamp()
+        then = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):
         return None
-    return min(max(0.0, then - now), LONGEST_RETRY_AFTER)
+    if then.tzinfo is None:  # an HTTP date is in GMT, whether it says so or not
+        then = then.replace(tzinfo=UTC)
+    return min(max(0.0, then.timestamp() - now), LONGEST_RETRY_AFTER)

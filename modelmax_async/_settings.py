@@ -63,10 +63,11 @@ def read_settings(
     Raises:
         ConfigurationError: names the setting and how to mend it, never the key.
     """
-    if isinstance(api_key, str):
-        raise ConfigurationError(api_key)
     url = base_url if base_url is not None else environ.get("MODELMAX_API_BASE_URL")
     url = url or DEFAULT_BASE_URL
+    del environ  # it holds the key, and a traceback may show what this frame holds
+    if isinstance(api_key, str):
+        raise ConfigurationError(api_key)
     origin = _check_base_url(url, allow_insecure=allow_insecure)
     if on_uncertain not in {"raise", "refetch"}:
         raise ConfigurationError(f"on_uncertain is 'raise' or 'refetch'; not {on_uncertain!r}")
@@ -110,17 +111,22 @@ def read_key(api_key: object, environ: Mapping[str, str]) -> ApiKey | str:
 def _check_base_url(url: str, *, allow_insecure: bool) -> str:
     if not isinstance(url, str) or not url.isprintable() or " " in url or "\\" in url:
         raise ConfigurationError("base_url holds characters that no URL has")
-    problem = "is no http:// or https:// URL with a host"
+    problem = "is no http:// or https:// URL with a host and, perhaps, a port"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as exc:
-        raise ConfigurationError(f"base_url {problem}: {exc}") from None
-    if parts.username is not None or parts.password is not None:
+    except ValueError:  # its text may quote credentials
+        raise ConfigurationError(f"base_url {problem}") from None
+    if parts.username is not None:
         raise ConfigurationError("base_url holds credentials: pass the key as api_key=")
-    if parts.scheme not in DEFAULT_PORTS or not host:
+    if (
+        parts.scheme not in DEFAULT_PORTS
+        or not host
+        or port == 0
+        or not _is_whole(parts.netloc)
+    ):
         raise ConfigurationError(f"base_url {url!r} {problem}")
-    if parts.query or parts.fragment:
+    if "?" in url or "#" in url:
         raise ConfigurationError(f"base_url {url!r} has a query or a fragment")
     if parts.scheme == "http" and not (allow_insecure or is_loopback(host)):
         raise ConfigurationError(
@@ -128,6 +134,12 @@ def _check_base_url(url: str, *, allow_insecure: bool) -> str:
             "allow_insecure=True where you know the network"
         )
     return origin_of(parts.scheme, host, port)
+
+
+def _is_whole(netloc: str) -> bool:
+    """Whether nothing stands beside the brackets of an IPv6 address but a port."""
+    before, bracket, rest = netloc.partition("[")
+    return not bracket or (not before and rest.partition("]")[2][:1] in {"", ":"})
 
 
 def origin_of(scheme: str, host: str, port: int | None) -> str:

@@ -80,9 +80,10 @@ def _judge_success(reply: Reply) -> Verdict:
         if word == Status.FAILED:
             return HasFailed(error)
     try:
-        return Keep(decoded(reply))
+        body = decoded(reply)
     except ValueError:
-        return Keep(reply.body)
+        body = reply.body
+    return Keep(body) if body else Unknown("answered", f"HTTP {reply.status}, an empty body")
 
 
 def judge_break(error: TransportError, *, answered: bool) -> Unbilled | Unknown:

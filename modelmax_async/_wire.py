@@ -13,7 +13,7 @@ import attrs
 
 from modelmax_async._bodies import ResultBody, StatusBody, SubmitBody, read_usage, structure
 from modelmax_async._errors import InvalidResponseError
-from modelmax_async._messages import Call, Reply, as_text, decoded, read_json, shown
+from modelmax_async._messages import Call, Reply, as_text, as_utf8, decoded, read_json, shown
 from modelmax_async._models import Job, Result, Status, StatusReport, Video, VideoParameters
 
 
@@ -27,11 +27,15 @@ def make_job(model: str, request_id: str) -> Job:
 def build_submit(model: str, prompt: str, parameters: VideoParameters | None) -> Call:
     """Build the submit (API §1)."""
     content: dict[str, Any] = {"prompt": prompt}
+    if not isinstance(parameters, VideoParameters | None):
+        raise ValueError(  # noqa: TRY004 - the documented error for bad input
+            "parameters is a VideoParameters; undocumented keys go in VideoParameters(extra=…)"
+        )
     if parameters is not None and (chosen := parameters.to_dict()):
         content["parameters"] = chosen
     try:
         body = json.dumps(content, allow_nan=False).encode()
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, RecursionError) as exc:
         raise ValueError(f"the parameters cannot be sent as JSON: {exc}") from exc
     return Call("POST", f"/v1/queue/{quote(model, safe='')}", body)
 
@@ -39,7 +43,7 @@ def build_submit(model: str, prompt: str, parameters: VideoParameters | None) ->
 def build_status(job: Job) -> Call:
     """Build the free status call (API §2), at the server's own path where it is one."""
     path = job.status_url
-    if not _is_path(path) or not urlsplit(path).path.endswith("/status"):
+    if not _is_path(path) or not _is_free(path, job):
         path = make_job(job.model, job.request_id).status_url
     return Call("GET", path, job=job)
 
@@ -57,6 +61,13 @@ def _is_path(url: str) -> bool:
     clean = url.isascii() and url.isprintable() and not set(url) & set(" \\#")
     dots = any(part in {".", ".."} for part in url.split("?", maxsplit=1)[0].split("/"))
     return url.startswith("/") and not url.startswith("//") and clean and not dots
+
+
+def _is_free(path: str, job: Job) -> bool:
+    """Whether it can only be a status: it must never be the billed path of any job."""
+    tail = urlsplit(path).path
+    billed = path == job.response_url or tail.endswith("/requests/status")
+    return tail.endswith("/status") and not billed
 
 
 def parse_submit(reply: Reply, model: str, *, now: float) -> Job:
@@ -122,8 +133,8 @@ def parse_result(body: bytes, job: Job) -> Result:
         answer = structure(data, ResultBody)
         urls = [item["url"] for item in answer.data]
         if urls and answer.status == Status.COMPLETED and all(isinstance(u, str) for u in urls):
-            videos = tuple(Video(url, index) for index, url in enumerate(urls))
-            model = answer.model if isinstance(answer.model, str) else job.model
+            videos = tuple(Video(as_utf8(url), index) for index, url in enumerate(urls))
+            model = as_utf8(answer.model) if isinstance(answer.model, str) else job.model
             return Result(job.request_id, model, videos, read_usage(answer.usage), data)
     except (ValueError, RecursionError, KeyError, TypeError) as exc:
         problem = f"{type(exc).__name__}: {exc}"

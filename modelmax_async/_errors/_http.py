@@ -52,7 +52,10 @@ class APIError(ModelMaxError):
     ) -> None:
         about = f" for job {job.request_id}" if job is not None else ""
         kind = f" {error_type}" if error_type else ""
-        super().__init__(f"HTTP {status_code}{kind}{about}: {message} {self.advice}", job=job)
+        stop = "" if message.endswith((".", "!", "?")) else "."
+        super().__init__(
+            f"HTTP {status_code}{kind}{about}: {message}{stop} {self.advice}", job=job
+        )
         self.status_code = status_code
         self.error_type = error_type
         self.message = message

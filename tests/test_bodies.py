@@ -1,0 +1,100 @@
+"""The shapes of bodies: strict where the SDK needs it, lenient everywhere else."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from strategies import near_answers, value_or_error, wild_json
+
+from modelmax_async import Usage
+from modelmax_async._bodies import (
+    ResultBody,
+    StatusBody,
+    SubmitBody,
+    converter,
+    read_usage,
+    structure,
+)
+
+
+def test_documented_bodies_are_read() -> None:
+    submit = {"request_id": "r", "status": "IN_QUEUE", "status_url": "/s", "response_url": "/r"}
+    status = {"request_id": "r", "status": "FAILED", "error": "nsfw"}
+    result = {"status": "COMPLETED", "model": "m", "data": [{"url": "/0"}], "usage": {}}
+
+    assert SubmitBody("r", "/s", "/r") == structure(submit, SubmitBody)
+    assert StatusBody("FAILED", "nsfw") == structure(status, StatusBody)
+    assert ResultBody("COMPLETED", "m", [{"url": "/0"}], {}) == structure(result, ResultBody)
+
+
+def test_unknown_fields_and_missing_optional_ones_break_nothing() -> None:
+    assert SubmitBody("r", None, None) == structure({"request_id": "r", "x": 1}, SubmitBody)
+    assert StatusBody("X", None) == structure({"status": "X", "progress": 0.5}, StatusBody)
+    assert ResultBody("X", None, (), None, None) == structure({"status": "X"}, ResultBody)
+
+
+@pytest.mark.parametrize(
+    ("data", "shape", "message"),
+    [
+        ({}, SubmitBody, "'request_id' is missing"),
+        ({}, StatusBody, "'status' is missing"),
+        ({"status": 5}, StatusBody, "a text was expected, not int"),
+        ({"status": None}, ResultBody, "a text was expected, not NoneType"),
+        ({"request_id": True}, SubmitBody, "a text was expected, not bool"),
+        ([], SubmitBody, "a JSON object was expected, not list"),
+        (None, StatusBody, "a JSON object was expected, not NoneType"),
+        ("status", StatusBody, "a JSON object was expected, not str"),
+    ],
+)
+def test_what_the_sdk_cannot_do_without_is_named(
+    data: Any, shape: type[Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        structure(data, shape)
+
+
+def test_converter_is_compiled_once() -> None:
+    assert converter() is converter()
+
+
+@given(wild_json | near_answers)
+def test_any_json_is_a_body_or_a_value_error(data: Any) -> None:
+    for shape in (SubmitBody, StatusBody, ResultBody):
+        found = value_or_error(partial(structure, data, shape), ValueError)
+
+        assert isinstance(found, shape | ValueError)
+        assert not isinstance(found, ValueError) or str(found).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (None, Usage()),
+        ([], Usage()),
+        ({}, Usage()),
+        (
+            {"video_seconds": 8, "video_resolution": "4k", "video_has_audio": False},
+            Usage(8, "4k", video_has_audio=False),
+        ),
+        ({"video_seconds": 7.5, "credits": 3}, Usage(7.5)),
+        ({"video_seconds": "8", "video_resolution": 720, "video_has_audio": 1}, Usage()),
+        ({"video_seconds": True}, Usage()),
+        ({"video_seconds": float("nan")}, Usage()),
+        ({"video_seconds": float("inf")}, Usage()),
+        ({"video_seconds": 10**400}, Usage(10**400)),
+        ({"video_resolution": "7\ud80020p"}, Usage(None, "7?20p")),
+    ],
+)
+def test_usage_never_costs_a_result(data: Any, expected: Usage) -> None:
+    assert expected == read_usage(data)
+
+
+@given(wild_json)
+def test_usage_of_any_json_equals_itself(data: Any) -> None:
+    usage = read_usage({"video_seconds": data, "video_resolution": data})
+
+    assert usage == read_usage({"video_seconds": data, "video_resolution": data})
+    assert repr(usage).encode()

@@ -1,0 +1,358 @@
+"""The tree of errors: plain values that travel, and words that cost nobody money."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import re
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+from strategies import JOB, completed, reply
+
+import modelmax_async
+from modelmax_async import Outcome, Status
+from modelmax_async import _errors as errors
+from modelmax_async._errors import ModelMaxError, fresh
+from modelmax_async._wire import make_job, parse_result
+
+E = TypeVar("E", bound=ModelMaxError)
+
+OTHER = make_job("veo-3.1", "req/2")
+RESULT = parse_result(reply(200, completed()).body, OTHER)
+FAILED = errors.JobFailedError("nsfw", job=JOB)
+EXPIRED = errors.JobTimeoutError(
+    "not finished after 5 seconds. Wait for the same job again",
+    job=JOB,
+    last_status=Status.IN_PROGRESS,
+)
+
+_ANSWER: dict[str, Any] = {
+    "status_code": 402,
+    "error_type": "insufficient_balance",
+    "retry_after": 2.5,
+    "details": {"session_id": "s", "amount": [1]},
+    "job": JOB,
+}
+
+
+def _answer(kind: type[errors.APIError], status: int) -> errors.APIError:
+    return kind("the server's words", **(_ANSWER | {"status_code": status}))
+
+
+TABLE: list[ModelMaxError] = [
+    ModelMaxError("something broke", job=JOB),
+    errors.ConfigurationError("no API key: set MODELMAX_API_KEY"),
+    errors.ClientStateError("this client is closed: make a new one"),
+    errors.TransportError("the connection broke", maybe_sent=True, job=JOB),
+    errors.RequestTimeoutError("took 30 s", maybe_sent=False, job=JOB),
+    _answer(errors.APIError, 418),
+    _answer(errors.BadRequestError, 400),
+    _answer(errors.AuthenticationError, 401),
+    _answer(errors.InsufficientBalanceError, 402),
+    _answer(errors.PermissionDeniedError, 403),
+    _answer(errors.NotFoundError, 404),
+    _answer(errors.RateLimitError, 429),
+    _answer(errors.ServerError, 503),
+    errors.InvalidResponseError("no JSON", body=b"<html>\xff", job=JOB),
+    errors.SubmitUncertainError("a job may exist"),
+    errors.JobError("odd", job=JOB, last_status="PAUSED"),
+    FAILED,
+    EXPIRED,
+    errors.NotReadyError("it is IN_QUEUE", job=JOB, last_status=Status.IN_QUEUE),
+    errors.InconsistentStateError("COMPLETED, and not", job=JOB),
+    errors.ResultUncertainError("HTTP 504", job=JOB, phase="answered", since=5.0),
+    errors.DownloadError("disk full", url="/v1/0", part="a.mp4.part", job=JOB),
+    errors.LedgerError("disk full"),
+    errors.GatherError(
+        "2 of the jobs failed",
+        [FAILED, EXPIRED],
+        outcomes=[Outcome(JOB, error=FAILED), Outcome(OTHER, RESULT)],
+    ),
+]
+every = pytest.mark.parametrize("error", TABLE, ids=lambda error: type(error).__name__)
+
+
+def _family(kind: type[E]) -> set[type[E]]:
+    return {kind}.union(*(_family(child) for child in kind.__subclasses__()))
+
+
+def _own(kind: type[ModelMaxError]) -> bool:
+    return kind.__module__.startswith("modelmax_async.")
+
+
+def test_table_has_every_error_of_the_package() -> None:
+    assert {kind for kind in _family(ModelMaxError) if _own(kind)} == {type(e) for e in TABLE}
+
+
+def test_every_error_is_public() -> None:
+    public = {getattr(modelmax_async, name) for name in modelmax_async.__all__}
+
+    assert {type(error) for error in TABLE} <= public
+
+
+@every
+@pytest.mark.parametrize(
+    "again",
+    [
+        *[
+            lambda e, protocol=protocol: pickle.loads(pickle.dumps(e, protocol))
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+        ],
+        copy.copy,
+        copy.deepcopy,
+        fresh,
+    ],
+)
+def test_copies_are_equal(error: ModelMaxError, again: Callable[[Any], Any]) -> None:
+    twin = again(error)
+
+    assert twin is not error
+    assert type(error) is type(twin)
+    assert error == twin
+    assert hash(error) == hash(twin)
+    assert str(error) == str(twin)
+    assert error.args == twin.args
+    assert vars(error) == vars(twin)
+
+
+@every
+def test_hash_outlives_what_happens_to_an_error(error: ModelMaxError) -> None:
+    twin = fresh(error)
+    before = hash(twin)
+    twin.add_note("seen by a test")
+    twin.job = OTHER
+
+    assert before == hash(twin)
+    assert len({twin, fresh(twin)}) == 1
+
+
+@every
+def test_notes_travel(error: ModelMaxError) -> None:
+    twin = fresh(error)
+    twin.add_note("seen by a test")
+
+    assert pickle.loads(pickle.dumps(twin)).__notes__ == ["seen by a test"]
+
+
+def test_errors_differ_by_class_words_and_attributes() -> None:
+    one = errors.TransportError("x", maybe_sent=True)
+
+    assert one != errors.TransportError("x", maybe_sent=False)
+    assert one != errors.TransportError("y", maybe_sent=True)
+    assert one != errors.RequestTimeoutError("x", maybe_sent=True)
+    assert one != "x"
+
+
+@every
+def test_fresh_copy_keeps_the_cause_and_no_frames(error: ModelMaxError) -> None:
+    cause = OSError("the cable")
+    with pytest.raises(ModelMaxError) as caught:
+        raise fresh(error) from cause
+    twin = fresh(caught.value)
+
+    assert caught.value.__traceback__ is not None
+    assert cause is twin.__cause__
+    assert twin.__suppress_context__
+    assert twin.__traceback__ is None
+
+
+def test_fresh_leaves_foreign_errors_alone() -> None:
+    foreign = KeyError("a")
+
+    assert foreign is fresh(foreign)
+
+
+def test_raising_copies_does_not_pile_up_frames() -> None:
+    depths = []
+    for _ in range(3):
+        try:
+            raise fresh(FAILED)
+        except ModelMaxError as raised:
+            depths.append(len(traceback.extract_tb(raised.__traceback__)))
+
+    assert depths == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "builtin"),
+    [
+        (errors.ConfigurationError, ValueError),
+        (errors.ClientStateError, RuntimeError),
+        (errors.RequestTimeoutError, TimeoutError),
+        (errors.RequestTimeoutError, errors.TransportError),
+        (errors.JobTimeoutError, TimeoutError),
+        (errors.JobTimeoutError, errors.JobError),
+        (errors.GatherError, ExceptionGroup),
+        *[
+            (kind, errors.APIError)
+            for kind in (
+                errors.BadRequestError,
+                errors.AuthenticationError,
+                errors.InsufficientBalanceError,
+                errors.PermissionDeniedError,
+                errors.NotFoundError,
+                errors.RateLimitError,
+                errors.ServerError,
+            )
+        ],
+        *[
+            (kind, errors.JobError)
+            for kind in (
+                errors.JobFailedError,
+                errors.NotReadyError,
+                errors.InconsistentStateError,
+                errors.ResultUncertainError,
+            )
+        ],
+    ],
+)
+def test_errors_are_caught_by_their_bases(kind: type, builtin: type) -> None:
+    assert issubclass(kind, builtin)
+    assert issubclass(kind, ModelMaxError)
+
+
+def test_other_errors_are_no_timeouts() -> None:
+    timeouts = {type(error) for error in TABLE if isinstance(error, OSError)}
+
+    assert {errors.RequestTimeoutError, errors.JobTimeoutError} == timeouts
+
+
+def test_attributes_are_those_documented() -> None:
+    answer = _answer(errors.InsufficientBalanceError, 402)
+    uncertain = errors.ResultUncertainError("x", job=JOB, phase="sent", since=5.0)
+
+    assert (
+        answer.status_code,
+        answer.error_type,
+        answer.message,
+        answer.retry_after,
+    ) == (402, "insufficient_balance", "the server's words", 2.5)
+    assert answer.details == {"session_id": "s", "amount": [1]}
+    assert JOB is answer.job
+    assert (
+        uncertain.phase,
+        uncertain.since,
+        uncertain.job,
+        uncertain.last_status,
+    ) == ("sent", 5.0, JOB, None)
+    assert (FAILED.error, FAILED.last_status, FAILED.job) == ("nsfw", "FAILED", JOB)
+    assert (EXPIRED.job, EXPIRED.last_status) == (JOB, Status.IN_PROGRESS)
+
+
+def test_attributes_left_out_have_plain_defaults() -> None:
+    answer = errors.APIError("x", status_code=500)
+    download = errors.DownloadError("x")
+
+    assert (
+        answer.error_type,
+        answer.retry_after,
+        answer.details,
+        answer.job,
+    ) == (None, None, {}, None)
+    assert (download.url, download.part, download.job) == ("", None, None)
+    assert errors.InvalidResponseError("x").body == b""
+    assert errors.GatherError("x", [FAILED]).outcomes == ()
+    assert ModelMaxError("x").job is None
+
+
+@pytest.mark.parametrize("kind", sorted(_family(errors.APIError), key=str))
+def test_answers_say_what_to_which_job_and_what_next(kind: type[errors.APIError]) -> None:
+    text = str(_answer(kind, 499))
+
+    assert (
+        f"HTTP 499 insufficient_balance for job req-1: the server's words. {kind.advice}"
+        == text
+    )
+    assert kind.advice.endswith(".")
+
+
+@pytest.mark.parametrize("words", ["ends.", "ends!", "ends?"])
+def test_sentence_of_the_server_is_not_ended_twice(words: str) -> None:
+    error = errors.APIError(words, status_code=500)
+
+    assert f"HTTP 500: {words} Retry after a moment." == str(error)
+
+
+@every
+def test_job_errors_name_the_job_and_its_model(error: ModelMaxError) -> None:
+    named = str(error).startswith("job req-1 (veo-3): ")
+
+    assert isinstance(error, errors.JobError) is named
+
+
+def test_uncertain_result_names_the_one_way_on() -> None:
+    text = str(errors.ResultUncertainError("HTTP 504", job=JOB, phase="answered", since=5.0))
+
+    assert "HTTP 504" in text
+    assert "(answered)" in text
+    assert "may have been charged" in text
+    assert "result(job, accept_second_charge=True)" in text
+
+
+def test_failed_job_says_that_it_cost_nothing() -> None:
+    assert str(FAILED) == "job req-1 (veo-3): failed and was not billed: nsfw"
+
+
+def test_402_says_that_nothing_was_charged() -> None:
+    assert "Nothing was charged" in str(_answer(errors.InsufficientBalanceError, 402))
+
+
+@every
+def test_no_error_suggests_paying_again(error: ModelMaxError) -> None:
+    words = f"{error} {type(error).__doc__}"
+
+    assert not re.search(
+        r"re-?submit|submit (it|the job)? ?again|generate\(", words, re.IGNORECASE
+    )
+
+
+@every
+def test_every_error_is_documented(error: ModelMaxError) -> None:
+    assert type(error).__doc__
+
+
+def test_group_holds_every_outcome_in_order() -> None:
+    group = TABLE[-1]
+    assert isinstance(group, errors.GatherError)
+
+    assert tuple(outcome.job for outcome in group.outcomes) == (JOB, OTHER)
+    assert group.exceptions == (FAILED, EXPIRED)
+    assert str(group) == "2 of the jobs failed (2 sub-exceptions)"
+
+
+def test_group_splits_and_keeps_its_outcomes() -> None:
+    group = TABLE[-1]
+    assert isinstance(group, errors.GatherError)
+    timeouts, rest = group.split(errors.JobTimeoutError)
+
+    assert isinstance(timeouts, errors.GatherError)
+    assert isinstance(rest, errors.GatherError)
+    assert timeouts.exceptions == (EXPIRED,)
+    assert rest.exceptions == (FAILED,)
+    assert group.outcomes == timeouts.outcomes == rest.outcomes
+    assert group.message == timeouts.message
+
+
+def test_group_is_handled_by_except_star() -> None:
+    seen: list[BaseException] = []
+    try:
+        try:
+            raise fresh(TABLE[-1])
+        except* errors.JobFailedError as failed:
+            seen += failed.exceptions
+    except errors.GatherError as rest:
+        seen += rest.exceptions
+
+    assert seen == [FAILED, EXPIRED]
+
+
+def test_group_is_caught_whole_as_our_error() -> None:
+    group = errors.GatherError("x", [FAILED])
+
+    with pytest.raises(ModelMaxError) as caught:
+        raise group
+
+    assert group is caught.value

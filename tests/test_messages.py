@@ -1,0 +1,306 @@
+"""Replies: decompression, error bodies, and text that can always be shown."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from strategies import JOB, NOW, envelope, replies, reply, value_or_error, wild_json, wild_text
+
+from modelmax_async import _errors as errors
+from modelmax_async._messages import (
+    MAX_BODY,
+    Call,
+    Reply,
+    as_text,
+    as_utf8,
+    decoded,
+    parse_error,
+    read_json,
+    shown,
+)
+
+TEXT = b'{"status": "COMPLETED"}'
+
+
+def _raw_deflate(data: bytes) -> bytes:
+    pack = zlib.compressobj(wbits=-15)
+    return pack.compress(data) + pack.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        (None, TEXT),
+        ("", TEXT),
+        ("identity", TEXT),
+        (" Identity ", TEXT),
+        ("gzip", gzip.compress(TEXT)),
+        (" GZIP", gzip.compress(TEXT)),
+        ("x-gzip", gzip.compress(TEXT)),
+        ("deflate", zlib.compress(TEXT)),
+        ("gzip", zlib.compress(TEXT)),
+        ("gzip", gzip.compress(b"0" * MAX_BODY)),
+    ],
+)
+def test_known_encodings_are_undone(encoding: str | None, body: bytes) -> None:
+    answer = Reply(200, {} if encoding is None else {"content-encoding": encoding}, body)
+    text = decoded(answer)
+
+    assert text in {TEXT, b"0" * MAX_BODY}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "message"),
+    [
+        ("gzip", b"", "cut off"),
+        ("gzip", gzip.compress(TEXT)[:-1], "cut off"),
+        ("gzip", gzip.compress(TEXT) + gzip.compress(TEXT), "goes on"),
+        ("gzip", gzip.compress(TEXT) + b"\0", "goes on"),
+        ("gzip", TEXT, "broken gzip body"),
+        ("deflate", _raw_deflate(TEXT), "broken deflate body"),
+        ("deflate", zlib.compress(TEXT)[:-1], "cut off"),
+        ("gzip", gzip.compress(TEXT)[:-8] + b"\0" * 8, "broken gzip body"),
+        ("gzip", gzip.compress(b"0" * (MAX_BODY + 1)), "above 8388608 bytes"),
+        ("br", TEXT, "unknown Content-Encoding br"),
+        ("gzip, gzip", TEXT, "unknown Content-Encoding gzip, gzip"),
+        ("b\ud800r", TEXT, "unknown Content-Encoding b.r"),
+    ],
+)
+def test_body_that_cannot_be_undone_is_a_value_error(
+    encoding: str, body: bytes, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        decoded(Reply(200, {"content-encoding": encoding}, body))
+
+
+def test_bomb_is_not_blown_up_whole() -> None:
+    """Twenty times the bound is refused, having unpacked the bound and no more."""
+    pack = zlib.compressobj(wbits=31)
+    bomb = b"".join([*(pack.compress(b"\0" * MAX_BODY) for _ in range(20)), pack.flush()])
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="above"):
+            decoded(reply(200, bomb, content_encoding="gzip"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(bomb) < MAX_BODY // 20
+    assert peak < 4 * MAX_BODY
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, errors.BadRequestError),
+        (401, errors.AuthenticationError),
+        (402, errors.InsufficientBalanceError),
+        (403, errors.PermissionDeniedError),
+        (404, errors.NotFoundError),
+        (405, errors.APIError),
+        (408, errors.APIError),
+        (429, errors.RateLimitError),
+        (499, errors.APIError),
+        (500, errors.ServerError),
+        (502, errors.ServerError),
+        (599, errors.ServerError),
+    ],
+)
+def test_each_status_has_its_error(status: int, kind: type[errors.APIError]) -> None:
+    answer = reply(status, envelope("some_type", "words", session_id="s"), retry_after="7")
+    error = parse_error(answer, now=NOW, job=JOB)
+
+    assert kind is type(error)
+    assert (status, "some_type", "words", 7.0, {"session_id": "s"}, JOB) == (
+        error.status_code,
+        error.error_type,
+        error.message,
+        error.retry_after,
+        error.details,
+        error.job,
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>Bad Gateway</html>",
+        b"\xff\xfe",
+        b"null",
+        b"[]",
+        b'"error"',
+        {},
+        {"error": None},
+        {"error": "it broke"},
+        {"error": ["message", "type"]},
+        {"error": {}},
+        {"error": {"message": "m"}},
+        {"error": {"type": "t"}},
+        {"error": {"message": "m", "type": None}},
+        {"error": {"message": 5, "type": "t"}},
+        {"message": "m", "type": "t"},
+        b'{"error": {"message": "m", "type": "t"}',
+        b"[" * 100_000,
+        b'{"a": ' + b"9" * 5000 + b"}",
+    ],
+)
+def test_undocumented_body_gives_no_type(body: Any) -> None:
+    """Without the documented body nothing says that ModelMax itself has answered."""
+    error = parse_error(reply(502, body), now=NOW, job=None)
+
+    assert error.error_type is None
+    assert error.message == "(no documented error body)"
+    assert error.details == {}
+
+
+def test_compressed_error_body_is_understood() -> None:
+    body = gzip.compress(json.dumps(envelope("bad_gateway", "m")).encode())
+    error = parse_error(reply(502, body, content_encoding="gzip"), now=NOW, job=None)
+
+    assert (error.error_type, error.message) == ("bad_gateway", "m")
+
+
+def test_empty_words_of_the_server_are_still_documented() -> None:
+    error = parse_error(reply(400, envelope("", "")), now=NOW, job=None)
+
+    assert error.error_type == ""
+    assert error.message == "(no documented error body)"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("120", 120.0), ("Wed, 18 Jun 2025 15:06:50 GMT", 3590.0 - 3580.0), ("soon", None)],
+)
+def test_retry_after_has_two_forms(header: str, seconds: float | None) -> None:
+    now = 1750259200.0  # 15:06:40 GMT
+    error = parse_error(reply(429, b"", retry_after=header), now=now, job=None)
+
+    assert seconds == error.retry_after
+
+
+def test_json_of_a_success_is_returned() -> None:
+    assert read_json(reply(299, {"a": [1]}), now=NOW, job=None) == {"a": [1]}
+    assert read_json(reply(200, {"a": [1]}), now=NOW, job=JOB) == {"a": [1]}
+
+
+@pytest.mark.parametrize("status", [400, 599])
+def test_json_of_an_error_is_its_error(status: int) -> None:
+    with pytest.raises(errors.APIError) as caught:
+        read_json(reply(status, envelope("t", "m")), now=NOW, job=JOB)
+
+    assert (status, "t", JOB) == (
+        caught.value.status_code,
+        caught.value.error_type,
+        caught.value.job,
+    )
+
+
+@pytest.mark.parametrize("status", [100, 199, 300, 302, 399])
+def test_redirect_is_not_followed_and_says_where_to_look(status: int) -> None:
+    answer = reply(status, {"a": 1}, location="https://evil.example/\x1b[2J")
+    with pytest.raises(errors.InvalidResponseError) as caught:
+        read_json(answer, now=NOW, job=JOB)
+
+    assert f"HTTP {status} for job req-1" in str(caught.value)
+    assert "to https://evil.example/ [2J" in str(caught.value)
+    assert "check base_url" in str(caught.value)
+    assert (JOB, answer.body) == (caught.value.job, caught.value.body)
+
+
+def test_redirect_to_nowhere_says_so() -> None:
+    with pytest.raises(errors.InvalidResponseError, match="to nowhere"):
+        read_json(reply(304), now=NOW, job=None)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"\xff", b"[" * 100_000, b"9" * 5000, b'{"a": 1} {}']
+)
+def test_unreadable_json_keeps_its_bytes(body: bytes) -> None:
+    with pytest.raises(errors.InvalidResponseError, match="for job req-1 is not") as caught:
+        read_json(reply(200, body), now=NOW, job=JOB)
+
+    assert body[: 64 * 1024] == caught.value.body
+    assert caught.value.job == JOB
+
+
+def test_duplicate_keys_take_the_last() -> None:
+    assert read_json(reply(200, b'{"a": 1, "a": 2}'), now=NOW, job=None) == {"a": 2}
+
+
+def test_errors_carry_a_bounded_body() -> None:
+    assert shown(reply(200, b"x" * 70000)) == b"x" * 65536
+
+
+@given(replies)
+@example(reply(200, b'{"a": "\\ud800"}', location="\ud800"))
+def test_any_reply_is_json_or_one_of_our_errors(answer: Reply) -> None:
+    ours = (errors.APIError, errors.InvalidResponseError)
+    found = value_or_error(lambda: read_json(answer, now=NOW, job=JOB), *ours)
+    if isinstance(found, ours):
+        assert str(found).encode()
+        assert found.job == JOB
+
+
+@given(wild_json)
+def test_words_of_a_server_can_be_shown_and_stored(value: Any) -> None:
+    text = as_text(value, 50)
+
+    assert text == text.encode().decode()
+    assert len(text) <= 50
+    assert not text or text.isprintable()
+
+
+@given(wild_text)
+def test_half_pairs_become_question_marks(text: str) -> None:
+    plain = as_utf8(text)
+
+    assert plain.encode().decode() == plain
+    assert len(text) == len(plain)
+    assert all(
+        a == b or (b == "?" and "\ud800" <= a <= "\udfff")
+        for a, b in zip(text, plain, strict=True)
+    )
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, ""),
+        ("", ""),
+        ("quota\x1b[2J\nhit", "quota [2J hit"),
+        ("a\u202eb\ud800", "a b?"),
+        ({"code": 5}, '{"code": 5}'),
+        ([1, None], "[1, null]"),
+        (False, "false"),
+        (b"x", "\"b'x'\""),
+        ({(1, 2): 3}, "(a dict that cannot be shown)"),
+        pytest.param(10**5000, "(a int that cannot be shown)", id="huge"),
+        ("x" * 3000, "x" * 2000),
+    ],
+)
+def test_words_of_a_server_are_plain_text(value: Any, expected: str) -> None:
+    assert expected == as_text(value)
+
+
+def test_words_nested_too_deep_are_described() -> None:
+    assert as_text(_nested(200_000)) == "(a list that cannot be shown)"
+
+
+def test_bodies_stay_out_of_reprs() -> None:
+    assert "PAID" not in repr(reply(200, b"PAID"))
+    assert "PROMPT" not in repr(Call("POST", "/v1", b"PROMPT"))

@@ -1,0 +1,387 @@
+"""Settings: checked before any I/O, and a key that nothing shows."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import traceback
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import HOSTILE_IDS
+
+from modelmax_async import AsyncQueueClient, ConfigurationError
+from modelmax_async._settings import (
+    ApiKey,
+    Settings,
+    is_loopback,
+    origin_of,
+    read_key,
+    read_settings,
+)
+
+KEY = "sk-0123456789abcdef"
+LOOPBACK = "http://127.0.0.1:8000"
+
+
+def read(environ: dict[str, str] | None = None, **changes: Any) -> Settings:
+    told: dict[str, Any] = {
+        "api_key": ApiKey(KEY),
+        "base_url": None,
+        "model": None,
+        "on_uncertain": "raise",
+        "max_in_flight": 32,
+        "allow_insecure": False,
+    }
+    return read_settings(**(told | changes), environ=environ or {})
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    settings = read()
+
+    assert settings.base_url == "https://api.modelmax.io"
+    assert settings.origin == "https://api.modelmax.io:443"
+    assert settings.key.reveal() == KEY
+    assert (
+        settings.model,
+        settings.on_uncertain,
+        settings.max_in_flight,
+    ) == (None, "raise", 32)
+
+
+def test_key_comes_from_the_argument_before_the_environment() -> None:
+    environ = {"MODELMAX_API_KEY": "sk-environment"}
+    argument, environment = read_key(KEY, environ), read_key(None, environ)
+
+    assert isinstance(argument, ApiKey)
+    assert isinstance(environment, ApiKey)
+    assert argument.reveal() == KEY
+    assert environment.reveal() == "sk-environment"
+
+
+@pytest.mark.parametrize(("argument", "environ"), [(None, {}), ("", {"MODELMAX_API_KEY": KEY})])
+def test_missing_key_says_how_to_give_one(
+    argument: str | None, environ: dict[str, str]
+) -> None:
+    problem = read_key(argument, environ)
+
+    assert problem == "no API key: set MODELMAX_API_KEY or pass api_key="
+
+
+def test_empty_key_in_the_environment_is_a_missing_one() -> None:
+    assert "no API key" in str(read_key(None, {"MODELMAX_API_KEY": ""}))
+
+
+@pytest.mark.parametrize("key", [b"sk-bytes", 5, ["sk-list"]])
+def test_key_that_is_no_text_is_refused_without_showing_it(key: object) -> None:
+    assert read_key(key, {}) == "the API key is not a str"
+
+
+MALFORMED = [
+    f"{KEY}\n",
+    f" {KEY}",
+    f"{KEY} x",
+    f"{KEY}\r\nX-Evil: 1",
+    f"{KEY}\t",
+    f"{KEY}é",
+    f"{KEY}\x7f",
+    f"{KEY}\x00",
+    f"{KEY}\u2028",
+    f"{KEY}\ud800",
+]
+
+
+@pytest.mark.parametrize("key", MALFORMED)
+def test_malformed_key_is_named_but_not_shown(key: str) -> None:
+    problem = read_key(key, {})
+
+    assert isinstance(problem, str)
+    assert "malformed" in problem
+    assert KEY not in problem
+
+
+@given(st.text(st.characters(exclude_categories=()), min_size=12))
+def test_no_key_is_part_of_the_complaint_about_it(key: str) -> None:
+    problem = read_key(key, {})
+
+    assert isinstance(problem, ApiKey) or key not in problem
+
+
+def _client_error(**arguments: Any) -> BaseException:
+    with pytest.raises(ConfigurationError) as caught:
+        AsyncQueueClient(**arguments)
+    return caught.value
+
+
+def _safely(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as exc:  # noqa: BLE001 - a half-made object may have no repr
+        return f"<{type(exc).__name__}>"
+
+
+def _shown(error: BaseException) -> str:
+    """All that a tool which prints local variables shows of the package's own frames."""
+    text = []
+    seen: BaseException | None = error
+    while seen is not None:
+        for frame, _ in traceback.walk_tb(seen.__traceback__):
+            if frame.f_globals.get("__name__", "").startswith("modelmax_async"):
+                shown = [f"{name} = {_safely(v)}" for name, v in frame.f_locals.items()]
+                text += [frame.f_code.co_name, *shown]
+        text += [str(seen), repr(seen)]
+        seen = seen.__cause__ or seen.__context__
+    return "\n".join(text)
+
+
+@pytest.mark.parametrize("key", MALFORMED[:5])
+def test_no_frame_of_the_package_shows_a_malformed_key(key: str) -> None:
+    shown = _shown(_client_error(api_key=key))
+
+    assert "read_settings" in shown
+    assert KEY not in shown
+
+
+@pytest.mark.parametrize("key", [KEY, f"{KEY}\n"])
+def test_no_frame_of_the_package_shows_the_key_of_the_environment(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELMAX_API_KEY", key)
+    shown = _shown(_client_error(base_url="ftp://nowhere"))
+
+    assert "read_settings" in shown
+    assert KEY not in shown
+
+
+@pytest.mark.parametrize("options", [{"timeout": -1}, {"model": ".."}, {"max_in_flight": 0}])
+def test_no_frame_shows_a_good_key_when_another_setting_is_bad(options: dict[str, Any]) -> None:
+    assert KEY not in _shown(_client_error(api_key=KEY, **options))
+
+
+def test_client_shows_no_key() -> None:
+    client = AsyncQueueClient(api_key=KEY)
+
+    assert KEY not in repr(client)
+    assert KEY not in str(vars(client))
+
+
+def test_key_is_shown_by_reveal_alone() -> None:
+    key = ApiKey(KEY)
+
+    assert "ApiKey('sk-…')" == repr(key) == str(key) == f"{key}"
+    assert KEY not in repr(read())
+    assert not hasattr(key, "__dict__")
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+@pytest.mark.parametrize("value", [ApiKey(KEY), read()], ids=["key", "settings"])
+def test_key_is_not_pickled_or_copied(copied: Any, value: Any) -> None:
+    with pytest.raises(TypeError, match="not pickled"):
+        copied(value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "environ", "expected"),
+    [
+        (
+            "https://a.example",
+            {"MODELMAX_API_BASE_URL": "https://b.example"},
+            "https://a.example",
+        ),
+        (None, {"MODELMAX_API_BASE_URL": "https://b.example"}, "https://b.example"),
+        (None, {"MODELMAX_API_BASE_URL": ""}, "https://api.modelmax.io"),
+        ("", {}, "https://api.modelmax.io"),
+        ("https://a.example/", {}, "https://a.example"),
+        ("https://a.example/gateway/modelmax//", {}, "https://a.example/gateway/modelmax"),
+    ],
+)
+def test_base_url_comes_from_argument_then_environment(
+    argument: str | None, environ: dict[str, str], expected: str
+) -> None:
+    assert expected == read(environ, base_url=argument).base_url
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://api.modelmax.io", "https://api.modelmax.io:443"),
+        ("HTTPS://API.ModelMax.IO/", "https://api.modelmax.io:443"),
+        ("https://api.modelmax.io.:443/v0", "https://api.modelmax.io:443"),
+        ("https://a.example:8443", "https://a.example:8443"),
+        ("http://127.0.0.1", "http://127.0.0.1:80"),
+        ("http://[::1]:80/x", "http://[::1]:80"),
+        ("https://[2001:DB8::1]", "https://[2001:db8::1]:443"),
+    ],
+)
+def test_one_origin_has_one_spelling(url: str, origin: str) -> None:
+    assert origin == read(base_url=url).origin
+
+
+def test_origin_of_an_unknown_scheme_is_no_known_one() -> None:
+    assert origin_of("ftp", "h", None) == "ftp://h:0"
+    assert origin_of("ftp", "H.", 21) == "ftp://h:21"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "ip6-localhost",
+        "app.localhost",
+        "127.0.0.1",
+        "127.8.9.10",
+        "::1",
+        "0:0:0:0:0:0:0:1",
+    ],
+)
+def test_http_to_this_machine_is_allowed(host: str) -> None:
+    url = f"http://[{host}]:8000" if ":" in host else f"http://{host}:8000"
+
+    assert is_loopback(host)
+    assert url == read(base_url=url).base_url
+
+
+FOREIGN = [
+    "api.modelmax.io",
+    "10.0.0.1",
+    "0.0.0.0",  # noqa: S104 - an address, not a binding
+    "127.1",
+    "127.0.0.1.evil.com",
+    "localhost.evil.com",
+    "evillocalhost",
+    "localhost-evil",
+    "[::2]",
+    "[::]",
+]
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_http_elsewhere_is_refused(host: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"unencrypted.*allow_insecure=True"):
+        read(base_url=f"http://{host}")
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_http_elsewhere_can_be_insisted_on(host: str) -> None:
+    settings = read(base_url=f"http://{host}", allow_insecure=True)
+
+    assert f"http://{host}:80" == settings.origin
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "api.modelmax.io",
+        "//api.modelmax.io",
+        "ftp://api.modelmax.io",
+        "https://",
+        "https:///v1",
+        "https://:443",
+        "https://a.example:99999",
+        "https://a.example:port",
+        "https://a.example:0",
+        "https://a.example:-1",
+        "https://[::1",
+        "https://evil.com[::1]",
+        "http://[::1]evil.com",
+        "javascript:alert(1)",
+    ],
+)
+def test_what_is_no_url_of_a_host_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no http:// or https:// URL with a host"):
+        read(base_url=url, allow_insecure=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        " https://a.example",
+        "https://a.example\n",
+        "https://a .example",
+        "https://a\texample",
+        "https://a.example\\@b",
+        "https://a\u00a0b",
+        b"https://a.example",
+        5,
+    ],
+)
+def test_url_with_characters_that_none_has_is_refused(url: Any) -> None:
+    with pytest.raises(ConfigurationError, match="characters that no URL has"):
+        read(base_url=url)
+
+
+@pytest.mark.parametrize("rest", ["?a=1", "#top", "?", "#", "/v1?", "/?x#y"])
+def test_url_with_a_query_or_fragment_is_refused(rest: str) -> None:
+    with pytest.raises(ConfigurationError, match="query or a fragment"):
+        read(base_url=f"https://a.example{rest}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hunter2@a.example",
+        "https://hunter2@a.example",
+        "https://:hunter2@a.example",
+        "https://user:hunter2/x@a.example",
+        "https://user:hunter2@a\u2100.example",
+        "ftp://user:hunter2@a.example",
+        f"{LOOPBACK}@hunter2.example",
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(base_url=url)
+
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("on_uncertain", "retry", "'raise' or 'refetch'"),
+        ("max_in_flight", 0, "from 1 to 1024"),
+        ("max_in_flight", 1025, "from 1 to 1024"),
+        ("max_in_flight", True, "whole number"),
+        ("max_in_flight", 3.0, "whole number"),
+        ("api_key", "what is wrong with it", "^what is wrong with it$"),
+    ],
+)
+def test_unusable_setting_is_named(option: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        read(**{option: value})
+
+
+@pytest.mark.parametrize(("value", "word"), HOSTILE_IDS)
+def test_hostile_model_is_a_configuration_error(value: Any, word: str) -> None:
+    if value is None:
+        assert read(model=None).model is None
+        return
+
+    with pytest.raises(ConfigurationError, match=word):
+        read(model=value)
+
+
+def test_settings_are_taken_as_given() -> None:
+    settings = read(on_uncertain="refetch", max_in_flight=1024, model="veo-3/fast")
+
+    assert (
+        settings.on_uncertain,
+        settings.max_in_flight,
+        settings.model,
+    ) == ("refetch", 1024, "veo-3/fast")
+
+
+@given(st.text(max_size=60))
+def test_any_base_url_is_settings_or_a_configuration_error(url: str) -> None:
+    try:
+        settings = read(base_url=f"https://{url}")
+    except ConfigurationError:
+        return
+
+    assert settings.origin.startswith("https://")
+    assert settings.base_url.startswith("https://")
