@@ -38,7 +38,7 @@ from modelmax_async._models import (
     Video,
     VideoParameters,
 )
-from modelmax_async._policy import PollPolicy, RetryPolicy
+from modelmax_async._policy import DelayPolicy, PollPolicy, RetryPolicy
 from modelmax_async._version import VERSION as __version__
 from modelmax_async.ledger import Ledger, MemoryLedger, SQLiteLedger
 
@@ -49,6 +49,7 @@ __all__ = [
     "BadRequestError",
     "ClientStateError",
     "ConfigurationError",
+    "DelayPolicy",
     "DownloadError",
     "GatherError",
     "InconsistentStateError",

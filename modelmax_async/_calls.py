@@ -53,7 +53,7 @@ class Calls:
         attempt = 0
         while True:
             try:
-                reply = await self._transport.send(call)
+                reply = await self._transport.submit(call)
                 job = parse_submit(reply, model, now=time.time())
                 break
             except (APIError, TransportError) as exc:
@@ -68,9 +68,10 @@ class Calls:
     async def status(self, job: Job) -> StatusReport:
         """Ask for the status; it is free, so that a failure is tried again."""
         attempt = 0
+        prepared = self._transport.prepare(build_status(job))
         while True:
             try:
-                reply = await self._transport.send(build_status(job))
+                reply = await self._transport.poll(prepared)
                 report = parse_status(reply, job, now=time.time())
             except (TransportError, APIError, InvalidResponseError) as exc:
                 attempt += 1

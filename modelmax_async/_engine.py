@@ -13,6 +13,7 @@ import attrs
 from modelmax_async import _bodies
 from modelmax_async._calls import Calls
 from modelmax_async._checks import check_segment
+from modelmax_async._download import Downloads
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._events import Hook, Hooks
 from modelmax_async._models import Job
@@ -78,6 +79,9 @@ class Engine:
             self.settler, self.transport, self.tasks, self.hooks, self.policies
         )
         self.calls = Calls(self.transport, self.settler, self.hooks, self.policies)
+        self.downloads = Downloads(
+            self.transport, self.tasks, self.hooks, self.settings, self.policies
+        )
         self._closing: asyncio.Task[None] | None = None
 
     def model(self, model: str | None) -> str:
@@ -107,6 +111,7 @@ class Engine:
         await self.settler.drain(self.transport.longest or DRAIN)
         self.poller.end_all()
         self.tasks.closed = True
+        await self.downloads.aclose()
         await self.tasks.finish(self.tasks.others(), 0)
         await self.transport.aclose()
         await self.ledger.aclose()

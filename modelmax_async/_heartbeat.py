@@ -48,7 +48,9 @@ class Heartbeat:
             await self._ledger.apply(key, store)
         except Exception as exc:  # noqa: BLE001 - nothing a ledger raises may cost a paid answer
             if key not in self._unsaved:
-                self._hooks.emit(LedgerFailed(store.job, f"a paid answer is not stored yet: {exc}"))
+                self._hooks.emit(
+                    LedgerFailed(store.job, f"a paid answer is not stored yet: {exc}")
+                )
             self._unsaved[key] = store
         else:
             self._unsaved.pop(key, None)

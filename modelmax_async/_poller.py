@@ -16,13 +16,13 @@ from modelmax_async._errors import (
     InvalidResponseError,
     JobError,
     JobFailedError,
-    ModelMaxError,
     ResultUncertainError,
     TransportError,
 )
-from modelmax_async._events import Hooks, PollFailed, PollingPaused, StatusPolled
+from modelmax_async._events import Hooks, StatusPolled
 from modelmax_async._models import Job, Result, Status
-from modelmax_async._policy import INCONSISTENT_AFTER, is_final
+from modelmax_async._patience import Patience
+from modelmax_async._policy import INCONSISTENT_AFTER
 from modelmax_async._schedule import Schedule
 from modelmax_async._settle import Again, Settler
 from modelmax_async._tasks import Tasks
@@ -55,6 +55,7 @@ class Poller:
         self._schedule: Schedule[Wait] = Schedule(
             self._visit, tasks, self.width, policies.random
         )
+        self._patience = Patience(policies, self._schedule, hooks)
 
     def __repr__(self) -> str:
         return f"<Poller: {len(self._waits)} jobs, {self._schedule!r}>"
@@ -66,7 +67,7 @@ class Poller:
         if wait is None:
             wait = Wait(job, key, asyncio.get_running_loop().time())
             self._waits[key] = wait
-            spread = self._interval(wait) if bulk else 0.0
+            spread = self._patience.interval(wait) if bulk else 0.0
             wait.intervals = 0
             self._schedule.put(wait, spread * self._policies.random())
         elif subscriber.bills and not wait.recalled and not wait.busy:
@@ -143,7 +144,7 @@ class Poller:
         wait.recalled = True
         if isinstance(known, Result) or wait.last is not None:
             return known if isinstance(known, Result) else None
-        first = self._interval(wait)
+        first = self._patience.interval(wait)
         age = time.time() - known.entry.since
         if not known.granted and known.entry.state == "known" and 0 <= age < first:
             return first - age  # a fresh submit: it cannot have ended yet
@@ -154,10 +155,12 @@ class Poller:
         """Ask for the status; return the delay to the next visit, ``None`` at COMPLETED."""
         job = wait.job
         try:
-            reply = await self._transport.send(build_status(job))
+            if wait.prepared is None:
+                wait.prepared = self._transport.prepare(build_status(job))
+            reply = await self._transport.poll(wait.prepared)
             report = parse_status(reply, job, now=time.time())
         except (TransportError, APIError, InvalidResponseError) as exc:
-            return self._failed(wait, exc)
+            return self._patience.failed(wait, exc)
         wait.failing_since = None
         self._schedule.speed_up()
         self._hooks.emit(StatusPolled(job, report.status))
@@ -170,7 +173,7 @@ class Poller:
         if report.status == Status.FAILED:
             raise JobFailedError(report.error or "(no reason given)", job=job)
         if report.status != Status.COMPLETED:
-            return self._interval(wait)
+            return self._patience.interval(wait)
         wait.completed = True
         if wait.completed_since is None:
             wait.completed_since = asyncio.get_running_loop().time()
@@ -194,7 +197,7 @@ class Poller:
         if again.reason == "not ready":
             return self._not_ready(wait, again.status)
         assert again.error is not None  # noqa: S101 - what is unbilled has its error
-        return self._failed(wait, again.error)
+        return self._patience.failed(wait, again.error)
 
     def _not_ready(self, wait: Wait, status: str | None) -> float:
         since = wait.completed_since or wait.started
@@ -206,42 +209,7 @@ class Poller:
                 last_status=Status.COMPLETED,
             )
         wait.completed = False
-        return self._interval(wait)
-
-    def _failed(self, wait: Wait, error: ModelMaxError) -> float:
-        """Return the backoff after a call that cost nothing, or raise when it is final."""
-        now = asyncio.get_running_loop().time()
-        if wait.failing_since is None:
-            wait.failing_since, wait.failures = now, 0
-        failing_for = now - wait.failing_since
-        if failing_for >= self._policies.retry.give_up_after:
-            raise error
-        retry_after = None
-        if isinstance(error, APIError):
-            if is_final(error.status_code, failing_for):
-                raise error
-            retry_after = error.retry_after
-            self._heed(error)
-        delay = self._policies.retry.delay(wait.failures, self._policies.random(), retry_after)
-        wait.failures += 1
-        self._hooks.emit(PollFailed(wait.job, str(error), delay))
-        return delay
-
-    def _heed(self, error: APIError) -> None:
-        """Do for the whole client what the server asks of it."""
-        if error.status_code == 429:  # noqa: PLR2004 - too many requests
-            self._schedule.slow_down()
-        if error.status_code in {429, 503} and error.retry_after:
-            self._schedule.pause(error.retry_after)
-            self._hooks.emit(PollingPaused(error.retry_after))
-
-    def _interval(self, wait: Wait) -> float:
-        elapsed = asyncio.get_running_loop().time() - wait.started
-        delay: float = self._policies.poll.delay(
-            wait.intervals, elapsed, self._policies.random()
-        )
-        wait.intervals += 1
-        return delay
+        return self._patience.interval(wait)
 
     def _end(self, wait: Wait, result: Result | None, error: Exception | None) -> None:
         """Tell everybody; watchers learn of an error only where it is not the job's own."""

@@ -24,8 +24,10 @@ from typing import Literal
 
 import attrs
 
+from modelmax_async import _heartbeat
 from modelmax_async import _lifecycle as life
 from modelmax_async import _verdicts as verdicts
+from modelmax_async._entry import read_entry
 from modelmax_async._errors import (
     ClientStateError,
     InvalidResponseError,
@@ -43,8 +45,8 @@ from modelmax_async._events import (
     ResultStored,
     ResultUncertain,
 )
-from modelmax_async._heartbeat import LEASE, Heartbeat
-from modelmax_async._models import Job, LedgerEntry, Result
+from modelmax_async._heartbeat import Heartbeat
+from modelmax_async._models import Job, Result
 from modelmax_async._tasks import Tasks
 from modelmax_async._transport import Exchange, Transport
 from modelmax_async._wire import build_result, parse_result
@@ -96,7 +98,7 @@ class Settler:
         if (body := self._beat.unsaved(key)) is not None:
             return parse_result(body, job)
         done = _step(await self._ledger.apply(key, life.Remember(job)))
-        return self._read(done.entry, job) or done
+        return read_entry(done.entry, job) or done
 
     async def remember(self, job: Job) -> None:
         """Record a job just submitted; a ledger that fails must not cost its id."""
@@ -140,10 +142,10 @@ class Settler:
             return parse_result(body, job)
         attempt = f"{self._owner}:{uuid.uuid4().hex}"
         done = await self._claim(
-            key, life.Claim(job, self._owner, attempt, LEASE), accept=accept
+            key, life.Claim(job, self._owner, attempt, _heartbeat.LEASE), accept=accept
         )
         if not done.granted:
-            return self._read(done.entry, job) or Again("held")
+            return read_entry(done.entry, job) or Again("held")
         self._beat.hold(key, attempt)
         try:
             verdict = await self._call(key, job, attempt)
@@ -159,7 +161,7 @@ class Settler:
         if done.granted or not accept:
             return done
         try:
-            settled = self._read(done.entry, claim.job) is not None
+            settled = read_entry(done.entry, claim.job) is not None
         except (ResultUncertainError, InvalidResponseError):
             settled = False
         if settled or done.entry.attempt is None:
@@ -174,7 +176,9 @@ class Settler:
         async def arm() -> None:
             if self._closing:
                 raise ClientStateError("the client was closed before the billed call was sent")
-            if not _step(await self._ledger.apply(key, life.Arm(attempt, LEASE))).granted:
+            if not _step(
+                await self._ledger.apply(key, life.Arm(attempt, _heartbeat.LEASE))
+            ).granted:
                 raise NotArmed
             self._hooks.emit(BilledCallArmed(job, attempt))
 
@@ -183,8 +187,9 @@ class Settler:
             reply = await self._transport.send_once(build_result(job), exchange)
         except TransportError as exc:
             return verdicts.judge_break(exc, answered=exchange.answered)
-        except (LedgerError, ClientStateError):
-            # Raised by arm(): nothing was sent, so that the claim may go even if armed.
+        except Exception:
+            # Not the transport's word: raised before byte 0, most often by arm(). Nothing was
+            # sent, so that the claim may go even if the ledger has it armed.
             await self._try(key, job, life.Release(attempt))
             raise
         except asyncio.CancelledError:
@@ -236,21 +241,6 @@ class Settler:
             await self._ledger.apply(key, move)
         except Exception as exc:  # noqa: BLE001 - the answer is worth more than its record
             self._hooks.emit(LedgerFailed(job, str(exc)))
-
-    def _read(self, entry: LedgerEntry, job: Job) -> Result | None:
-        """Return or raise what an entry says; ``None`` where it says nothing final."""
-        if entry.state == "stored" and entry.body is not None:
-            return parse_result(entry.body, job)
-        if entry.state == "failed":
-            raise JobFailedError(entry.error or "", job=job)
-        if entry.state == "uncertain":
-            raise ResultUncertainError(
-                entry.cause or "unknown",
-                job=job,
-                phase=entry.phase or "sent",
-                since=entry.since,
-            )
-        return None
 
 
 def _step(done: life.Step | None) -> life.Step:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from modelmax_async._errors import GatherError, JobTimeoutError, fresh
 from modelmax_async._events import call_safely
@@ -93,7 +93,7 @@ class _Watcher:
         self.news.set()
 
 
-async def watch(poller: Poller, job: Job) -> AsyncIterator[StatusReport]:
+async def watch(poller: Poller, job: Job) -> AsyncGenerator[StatusReport, None]:
     """Yield each change of a job's status, to a terminal one."""
     watcher = _Watcher()
     wait = poller.subscribe(job, watcher)
@@ -171,7 +171,7 @@ class _Member:
 
 async def each_outcome(
     poller: Poller, jobs: Sequence[Job], timeout: float | None
-) -> AsyncIterator[Outcome]:
+) -> AsyncGenerator[Outcome, None]:
     """Yield the outcome of each different job as it ends; one deadline for all."""
     loop = asyncio.get_running_loop()
     batch = Batch(poller, jobs)
@@ -189,7 +189,7 @@ async def each_outcome(
 
 
 async def gather(
-    outcomes: AsyncIterator[Outcome], jobs: Sequence[Job], on_outcome: OnOutcome | None
+    outcomes: AsyncGenerator[Outcome, None], jobs: Sequence[Job], on_outcome: OnOutcome | None
 ) -> list[Outcome]:
     """Return the outcomes of all jobs in the order given, duplicates included."""
     found: dict[str, Outcome] = {}

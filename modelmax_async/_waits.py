@@ -9,6 +9,7 @@ import attrs
 
 from modelmax_async._models import Job, Result, StatusReport
 from modelmax_async._policy import DelayPolicy, RetryPolicy
+from modelmax_async._transport import Prepared
 from modelmax_async.ledger import Key
 
 
@@ -38,6 +39,7 @@ class Wait:
     recalled: bool = False
     intervals: int = 0
     last: StatusReport | None = None
+    prepared: Prepared | None = None
     failing_since: float | None = None
     failures: int = 0
     completed: bool = False

@@ -18,7 +18,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _nothing_blocks_the_loop() -> Iterator[None]:
-    with blockbuster_ctx(scanned_modules=["modelmax_async"]):
+    program = ["modelmax_async.emulator.__main__"]  # it prints its address, as programs do
+    with blockbuster_ctx(scanned_modules=["modelmax_async"], excluded_modules=program):
         yield
 
 
@@ -26,6 +27,9 @@ def _nothing_blocks_the_loop() -> Iterator[None]:
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MODELMAX_API_KEY", "MODELMAX_API_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
 from virtual_time import VIRTUAL
 
@@ -23,15 +22,20 @@ in_virtual_time = pytest.mark.parametrize("anyio_backend", [VIRTUAL], ids=["virt
 @asynccontextmanager
 async def in_process(emulator: Emulator, **options: Any) -> AsyncIterator[AsyncQueueClient]:
     """A client of the emulator without a socket, for virtual time."""
-    options = {"model": "veo-3", "base_url": "http://127.0.0.1", "api_key": KEY} | options
+    here: dict[str, Any] = {"model": "veo-3", "base_url": "http://127.0.0.1", "api_key": KEY}
     async with (
-        httpx.AsyncClient(transport=emulator.transport()) as http_client,
-        AsyncQueueClient(http_client=http_client, **options) as client,
+        emulator.transport() as transport,
+        AsyncQueueClient(http_client=transport, **(here | options)) as client,
     ):
         yield client
 
 
 def on_socket(url: str, **options: Any) -> AsyncQueueClient:
     """A client of an emulator on a real socket, with short intervals."""
-    defaults = {"model": "veo-3", "api_key": KEY, "poll": FAST, "retry": IMPATIENT}
+    defaults: dict[str, Any] = {
+        "model": "veo-3",
+        "api_key": KEY,
+        "poll": FAST,
+        "retry": IMPATIENT,
+    }
     return AsyncQueueClient(base_url=url, **(defaults | options))

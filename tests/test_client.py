@@ -7,11 +7,13 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
+from httpx_aiohttp import AiohttpTransport
 from support import KEY, in_process, on_socket
 
 from modelmax_async import (
@@ -85,9 +87,9 @@ def test_second_event_loop_is_told_so_at_once() -> None:
     calls: list[Callable[[], Any]] = [
         lambda: client.wait_for("x"),
         lambda: client.submit("a reef"),
-        lambda: client.pending(),
+        client.pending,
         lambda: client.gather_results(["x"]),
-        lambda: client.aclose(),
+        client.aclose,
     ]
 
     for call in calls:
@@ -103,7 +105,9 @@ async def test_closing_tells_those_who_wait(emulator: Emulator, url: str) -> Non
     request_id = emulator.add_job(script=JobScript(run_seconds=100))
     client = on_socket(url)
     waiters = [asyncio.create_task(client.wait_for(request_id)) for _ in range(3)]
-    batch = asyncio.create_task(client.gather_results([request_id], return_exceptions=True))
+    batch: asyncio.Task[list[Any]] = asyncio.create_task(
+        client.gather_results([request_id], return_exceptions=True)
+    )
     await asyncio.sleep(0.1)
 
     await client.aclose()
@@ -139,9 +143,24 @@ async def test_injected_http_client_is_used_and_never_closed(
 
     seen = emulator.requests[-1].headers
     assert not http_client.is_closed
-    assert "reef" == seen["x-team"]
+    assert seen["x-team"] == "reef"
     assert f"Bearer {KEY}" == seen["authorization"]
     await http_client.aclose()
+
+
+async def test_aiohttp_transport_is_a_fast_lane(emulator: Emulator) -> None:
+    request_ids = [emulator.add_job(script=JobScript(run_seconds=0.2)) for _ in range(30)]
+    odd = emulator.add_job("a/b+c=%?#")
+
+    async with (
+        emulator.serve() as url,
+        httpx.AsyncClient(transport=AiohttpTransport()) as http_client,
+        on_socket(url, http_client=http_client) as client,
+    ):
+        results = await client.gather_results([*request_ids, odd])
+
+    assert [*request_ids, odd] == [result.request_id for result in results]
+    assert Counter([*request_ids, odd]) == emulator.billed
 
 
 async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -168,7 +187,7 @@ async def proxied() -> AsyncIterator[list[str]]:
         await _forward(reader, writer)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    seen.append("http://127.0.0.1:%d" % server.sockets[0].getsockname()[1])
+    seen.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     yield seen
     server.close()
     await server.wait_closed()
@@ -184,7 +203,7 @@ async def test_proxy_of_the_environment_is_honoured(
         result = await client.wait_for(emulator.add_job())
 
     assert isinstance(result, Result)
-    assert 3 == len(proxied)  # its address, one poll, one billed call
+    assert len(proxied) == 3  # its address, one poll, one billed call
 
 
 async def test_connection_of_a_slot_is_kept_for_the_next_poll(
@@ -208,7 +227,7 @@ async def test_in_flight_bound_holds_over_everything(emulator: Emulator, url: st
         )
 
     assert emulator.max_in_flight_seen <= 5
-    assert 60 == emulator.billed_total
+    assert emulator.billed_total == 60
 
 
 async def test_server_that_is_not_there_is_a_transport_error_of_nothing_sent() -> None:
@@ -240,7 +259,7 @@ async def test_hostile_ids_are_refused_before_any_io(
         with pytest.raises(ValueError, match="request id"):
             client.notify(request_id)
 
-    assert [] == emulator.requests
+    assert emulator.requests == []
 
 
 @pytest.mark.parametrize("model", ["", "..", "a\tb"])
@@ -251,7 +270,7 @@ async def test_hostile_models_are_refused_before_any_io(emulator: Emulator, mode
         with pytest.raises(ValueError, match="model"):
             await client.wait_for("x", model=model)
 
-    assert [] == emulator.requests
+    assert emulator.requests == []
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", None, 5])
@@ -261,6 +280,16 @@ async def test_prompt_without_text_is_refused_before_any_io(
     async with in_process(emulator) as client:
         with pytest.raises(ValueError, match="prompt"):
             await client.submit(prompt)
+
+    assert emulator.requests == []
+
+
+async def test_parameters_of_another_kind_are_refused_before_any_io(emulator: Emulator) -> None:
+    wrong: Any = {"resolution": "720p"}
+
+    async with in_process(emulator) as client:
+        with pytest.raises(ValueError, match="VideoParameters"):
+            await client.submit("a reef", parameters=wrong)
 
     assert [] == emulator.requests
 
@@ -272,7 +301,7 @@ async def test_bare_id_without_a_model_says_what_is_missing(emulator: Emulator) 
         job = await client.submit("a reef", model="veo-3-fast")
         result = await client.wait_for(job)
 
-    assert "veo-3-fast" == result.model
+    assert result.model == "veo-3-fast"
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "5", True])
@@ -284,7 +313,7 @@ async def test_unusable_timeout_is_refused_before_any_io(
             with pytest.raises(ValueError, match="timeout"):
                 await call("x", timeout=timeout)
 
-    assert [] == emulator.requests
+    assert emulator.requests == []
 
 
 ODD = [
@@ -327,7 +356,7 @@ async def test_status_path_that_could_bill_is_never_polled(
     async with in_process(emulator) as client:
         await client.wait_for(job)
 
-    assert ["status", "result"] == [received.endpoint for received in emulator.requests]
+    assert [received.endpoint for received in emulator.requests] == ["status", "result"]
 
 
 @pytest.mark.parametrize(
@@ -365,6 +394,12 @@ def test_insecure_base_url_needs_a_word_from_the_user() -> None:
     assert KEY not in repr(client)
 
 
+def test_half_made_client_can_be_shown() -> None:
+    client = AsyncQueueClient.__new__(AsyncQueueClient)
+
+    assert "<AsyncQueueClient not set up>" == repr(client)
+
+
 def test_secure_client_is_made_without_io() -> None:
     assert "https://api.modelmax.io:443" in repr(AsyncQueueClient(api_key=KEY))
 
@@ -394,5 +429,5 @@ async def test_no_socket_is_left_open_and_no_warning_given(
     )
     out, err = await process.communicate()
 
-    assert b"3\n" == out
-    assert b"" == err
+    assert out == b"3\n"
+    assert err == b""

@@ -19,7 +19,7 @@ from modelmax_async import (
     Result,
     ResultUncertainError,
     SQLiteLedger,
-    _settle,
+    _heartbeat,
 )
 from modelmax_async.emulator import Emulator, Fault, JobScript
 
@@ -209,7 +209,7 @@ async def test_waiting_client_takes_over_from_one_that_dies(
     emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both wait at once; the one with the claim dies, the other goes on without a word."""
-    monkeypatch.setattr(_settle, "LEASE", 1.0)
+    monkeypatch.setattr(_heartbeat, "LEASE", 1.0)
     request_id = emulator.add_job()
     path = tmp_path / "runs.db"
     victim = await start(url, path, [request_id], strike=("Arm", "before", "SIGSTOP"), lease=1)

@@ -589,7 +589,7 @@ async def test_billed_call_has_a_fresh_connection_of_its_own(
         lanes = client._engine.transport._lanes
         opened = lanes._open
 
-        def watch_open(limits: httpx.Limits) -> httpx.AsyncClient:
+        def watch_open(limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
             seen.append(f"keepalive {limits.max_keepalive_connections}")
             return opened(limits)
 

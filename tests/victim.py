@@ -14,7 +14,7 @@ import sys
 
 from support import on_socket
 
-from modelmax_async import SQLiteLedger, _heartbeat, _settle
+from modelmax_async import SQLiteLedger, _heartbeat
 from modelmax_async.ledger import Key, Move, Step
 
 
@@ -40,7 +40,6 @@ class StrikingLedger(SQLiteLedger):
 async def main() -> None:
     told = json.loads(sys.argv[1])
     if told.get("lease"):
-        _settle.LEASE = told["lease"]
         _heartbeat.LEASE = told["lease"]
         _heartbeat.BEAT = told["lease"] / 4
     ledger = StrikingLedger(told["path"])

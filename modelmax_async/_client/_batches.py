@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 from modelmax_async import _waiters
 from modelmax_async._checks import check_timeout
@@ -54,7 +54,7 @@ class BatchMethods:
         *,
         model: str | None = None,
         timeout: float | None = TIMEOUT,
-    ) -> AsyncIterator[Outcome]:
+    ) -> AsyncGenerator[Outcome, None]:
         """Iterate over the `Outcome` of each job as it ends; a job given twice comes once.
 
         Args and errors are those of `gather_results`, but that each error stays in its outcome.

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from modelmax_async._client._batches import BatchMethods
+from modelmax_async._client._files import FileMethods
 from modelmax_async._client._jobs import JobMethods
 from modelmax_async._engine import Engine, Options
 from modelmax_async._events import Hook
@@ -17,7 +18,7 @@ from modelmax_async._transport import HTTPClient, Timeout
 from modelmax_async.ledger import Ledger
 
 
-class AsyncQueueClient(JobMethods, BatchMethods):
+class AsyncQueueClient(JobMethods, BatchMethods, FileMethods):
     """A client of ModelMax's video queue that bills each finished job once.
 
     It starts on first use, belongs to one event loop, and is shared by all its coroutines.
@@ -77,6 +78,8 @@ class AsyncQueueClient(JobMethods, BatchMethods):
         )
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_engine"):  # shown in the traceback of a refused setting
+            return "<AsyncQueueClient not set up>"
         state = "closed" if self._engine.tasks.closed else "open"
         origin = self._engine.settings.origin
         return f"<AsyncQueueClient {state}, {origin}, {self._engine.poller!r}>"

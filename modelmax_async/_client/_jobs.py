@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from modelmax_async import _waiters
 from modelmax_async._checks import check_prompt, check_segment, check_timeout
@@ -127,7 +127,9 @@ class JobMethods:
             exc.job = job
             raise
 
-    def watch(self, job: Job | str, *, model: str | None = None) -> AsyncIterator[StatusReport]:
+    def watch(
+        self, job: Job | str, *, model: str | None = None
+    ) -> AsyncGenerator[StatusReport, None]:
         """Iterate over the changes of a job's status (API §2), to the terminal one; free."""
         return _waiters.watch(self._engine.poller, self._engine.job(job, model))
 

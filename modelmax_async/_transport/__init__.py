@@ -5,6 +5,6 @@ slot has a connection of its own, so that nothing queues in a connection pool.
 """
 
 from modelmax_async._transport._exchange import Exchange
-from modelmax_async._transport._http import HTTPClient, Timeout, Transport
+from modelmax_async._transport._http import HTTPClient, Prepared, Timeout, Transport
 
-__all__ = ["Exchange", "HTTPClient", "Timeout", "Transport"]
+__all__ = ["Exchange", "HTTPClient", "Prepared", "Timeout", "Transport"]

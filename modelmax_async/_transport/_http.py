@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import attrs
 import httpx
 
 from modelmax_async._errors import ConfigurationError, TransportError
@@ -14,10 +15,19 @@ from modelmax_async._settings import Settings
 from modelmax_async._transport._body import read_body
 from modelmax_async._transport._exchange import Exchange, translate
 from modelmax_async._transport._lanes import Lanes
+from modelmax_async._transport._receive import Receiver
 from modelmax_async._version import VERSION
 
 Timeout = float | httpx.Timeout | None
-HTTPClient = httpx.AsyncClient
+HTTPClient = httpx.AsyncClient | httpx.AsyncBaseTransport
+
+
+@attrs.frozen
+class Prepared:
+    """A free call that is made many times; its request is built once where it may be."""
+
+    call: Call
+    request: httpx.Request | None
 
 
 class Transport:
@@ -28,7 +38,7 @@ class Transport:
     ) -> None:
         self._settings = settings
         self.timeout = _read_timeout(timeout)
-        self._lanes = Lanes(settings.max_in_flight, secure=settings.origin.startswith("https"))
+        self._lanes = Lanes(settings.max_in_flight, settings.origin)
         self._injected = http_client
         self._headers = httpx.Headers(
             {
@@ -41,21 +51,36 @@ class Transport:
         self._phases = {"timeout": self.timeout.as_dict()}
         finite = [t for t in self.timeout.as_dict().values() if t is not None]
         self.longest = max(finite, default=None)
+        self.receiver = Receiver(
+            self._lanes, http_client, self._headers, self._phases, self._ceiling
+        )
 
     def __repr__(self) -> str:
         return f"<Transport to {self._settings.origin}: {self._lanes!r}>"
 
-    async def send(self, call: Call) -> Reply:
-        """Send a call that bills nothing, and return the whole answer.
+    def prepare(self, call: Call) -> Prepared:
+        """Build the request of a free call, unless a caller's client adds to each."""
+        changes = isinstance(self._injected, httpx.AsyncClient)
+        return Prepared(call, None if changes else self._request(call, self._phases))
 
-        A submit goes out at most once, on a fresh connection: a stale one would leave open
-        whether a job was created.
+    async def poll(self, prepared: Prepared) -> Reply:
+        """Make a free call, on a connection that is kept for the next.
+
+        Raises:
+            TransportError: when no whole answer came.
+        """
+        request = prepared.request or self._request(prepared.call, self._phases)
+        return await self._send(request, prepared.call, None, keep=False)
+
+    async def submit(self, call: Call) -> Reply:
+        """Send a submit, once, on a fresh connection.
+
+        A stale one would leave it open whether a job was created.
 
         Raises:
             TransportError: when no whole answer came; ``maybe_sent`` says what that means.
         """
-        submit = call.body is not None
-        return await self._send(call, Exchange(once=submit), fresh=submit, keep=False)
+        return await self._send_traced(call, Exchange(once=True), keep=False)
 
     async def send_once(self, call: Call, exchange: Exchange) -> Reply:
         """Send on a fresh HTTP/1.1 connection, at most once, keeping an answer of any size.
@@ -64,62 +89,86 @@ class Transport:
         then nothing was sent. A client of the caller's own may emit no trace events, so
         there it runs before the exchange begins.
         """
-        return await self._send(call, exchange, fresh=True, keep=True)
+        return await self._send_traced(call, exchange, keep=True)
 
     async def aclose(self) -> None:
         """Close what this transport opened; an injected client stays open."""
         await self._lanes.aclose()
 
-    async def _send(self, call: Call, exchange: Exchange, *, fresh: bool, keep: bool) -> Reply:
-        failure: TransportError
-        try:
-            async with self._client(fresh=fresh) as client:
-                if self._injected is not None:
+    async def _send_traced(self, call: Call, exchange: Exchange, *, keep: bool) -> Reply:
+        request = self._request(call, {**self._phases, "trace": exchange.trace})
+        return await self._send(request, call, exchange, keep=keep)
+
+    async def _send(
+        self, request: httpx.Request, call: Call, exchange: Exchange | None, *, keep: bool
+    ) -> Reply:
+        """Send in a slot; with an exchange, on a fresh connection and traced."""
+        async with self._lanes.slot():
+            lane = None
+            if (client := self._injected) is None:
+                client = lane = self._lanes.take(fresh=exchange is not None)
+            came: Reply | TransportError | None = None
+            try:
+                if self._injected is not None and exchange is not None:
                     await exchange.begin_unseen()
                 async with asyncio.timeout(self._ceiling(10 if keep else 1)):
-                    return await self._exchange(client, call, exchange, keep=keep)
-        except Exception as exc:
-            if exc is exchange.refusal:
-                raise
-            failure = translate(exc, exchange, call.job)
-        # Outside the handler: the error that users see drags no frames along, and so no key.
-        raise failure
+                    came = await self._exchange(client, request, exchange, keep=keep)
+            except Exception as exc:
+                if exchange is not None and exc is exchange.refusal:
+                    raise
+                came = translate(exc, exchange or Exchange(), call.job)
+            finally:
+                if lane is not None:
+                    await self._lanes.give_back(lane, good=isinstance(came, Reply))
+        if isinstance(came, TransportError):
+            # Outside the handler: what users see drags no frames along, and so no key.
+            raise came
+        return came
 
     async def _exchange(
-        self, client: HTTPClient, call: Call, exchange: Exchange, *, keep: bool
+        self,
+        client: HTTPClient,
+        request: httpx.Request,
+        exchange: Exchange | None,
+        *,
+        keep: bool,
     ) -> Reply:
-        request = self._request(client, call, exchange)
-        response = await client.send(request, stream=True, auth=None, follow_redirects=False)
-        exchange.sent = exchange.answered = True
+        response = await _open(client, request)
+        if exchange is not None:
+            exchange.sent = exchange.answered = True
         try:
             body, kept_at = await read_body(response.stream, keep=keep)  # type: ignore[arg-type]  # an async client's
         finally:
             await response.aclose()
-        return Reply(response.status_code, dict(response.headers.items()), body, kept_at)
+        return Reply(response.status_code, response.headers, body, kept_at)
 
-    def _request(self, client: HTTPClient, call: Call, exchange: Exchange) -> httpx.Request:
-        url = self._settings.base_url + call.path
-        extensions = {**self._phases, "trace": exchange.trace}
-        make = client.build_request if self._injected is not None else httpx.Request
-        request = make(
-            call.method, url, headers=self._headers, content=call.body, extensions=extensions
+    def _request(self, call: Call, extensions: Mapping[str, Any]) -> httpx.Request:
+        request = _builder(self._injected)(
+            call.method,
+            self._settings.base_url + call.path,
+            headers=self._headers,
+            content=call.body,
+            extensions=extensions,
         )
         if call.body is not None:
             request.headers["content-type"] = "application/json"
         return request
 
-    @asynccontextmanager
-    async def _client(self, *, fresh: bool) -> AsyncIterator[HTTPClient]:
-        async with self._lanes.slot():
-            if self._injected is not None:
-                yield self._injected
-                return
-            async with self._lanes.fresh() if fresh else self._lanes.lane() as client:
-                yield client
-
     def _ceiling(self, times: int) -> float | None:
         """Seconds for a whole request: for servers that drip, and transports without limits."""
         return None if self.longest is None else self.longest * 1.25 * times + 0.5
+
+
+async def _open(client: HTTPClient, request: httpx.Request) -> httpx.Response:
+    """Send, and return the answer before its body has come: no redirects, no auth flow."""
+    if isinstance(client, httpx.AsyncBaseTransport):
+        return await client.handle_async_request(request)
+    return await client.send(request, stream=True, auth=None, follow_redirects=False)
+
+
+def _builder(client: HTTPClient | None) -> Callable[..., httpx.Request]:
+    """Return what builds requests: a caller's client has headers of its own to add."""
+    return client.build_request if isinstance(client, httpx.AsyncClient) else httpx.Request
 
 
 def _read_timeout(timeout: Timeout) -> httpx.Timeout:

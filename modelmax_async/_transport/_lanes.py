@@ -6,6 +6,8 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -16,18 +18,20 @@ _NONE_KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 class Lanes:
     """At most ``size`` requests at once, first come, first served.
 
-    A lane is an HTTP client of a single connection, made on demand and kept for the next
+    A lane is an HTTP transport of a single connection, made on demand and kept for the next
     request; one that saw an error or a cancellation is thrown away, so that no broken
     connection, and no slot of the HTTP library's pool, outlives it.
     """
 
-    def __init__(self, size: int, *, secure: bool) -> None:
+    def __init__(self, size: int, origin: str) -> None:
+        secure = origin.startswith("https:")
+        self._proxy = proxy_for(origin)
         self._size = size
         self._free = asyncio.Semaphore(size)
-        self._idle: list[httpx.AsyncClient] = []
-        self._busy: set[httpx.AsyncClient] = set()
-        self._tls = httpx.create_ssl_context() if secure else False
-        self._fresh: httpx.AsyncClient | None = None
+        self._idle: list[httpx.AsyncHTTPTransport] = []
+        self._busy: set[httpx.AsyncHTTPTransport] = set()
+        self._tls: ssl.SSLContext | bool = httpx.create_ssl_context() if secure else False
+        self._fresh: httpx.AsyncHTTPTransport | None = None
         self.out = 0
 
     def __repr__(self) -> str:
@@ -43,26 +47,24 @@ class Lanes:
             finally:
                 self.out -= 1
 
-    @asynccontextmanager
-    async def lane(self) -> AsyncIterator[httpx.AsyncClient]:
-        """Lend a kept-alive connection; the caller holds a slot."""
+    def take(self, *, fresh: bool) -> httpx.AsyncHTTPTransport:
+        """Lend the holder of a slot a kept connection, or one that is made for the request."""
+        if fresh:
+            self._fresh = self._fresh or self._open(_NONE_KEPT)
+            return self._fresh
         client = self._idle.pop() if self._idle else self._open(_ONE)
         self._busy.add(client)
-        try:
-            yield client
-        except BaseException:
-            self._busy.discard(client)
-            await client.aclose()
-            raise
-        self._busy.discard(client)
-        self._idle.append(client)
+        return client
 
-    @asynccontextmanager
-    async def fresh(self) -> AsyncIterator[httpx.AsyncClient]:
-        """Lend a client that opens a new connection for each request and keeps none."""
-        if self._fresh is None:
-            self._fresh = self._open(_NONE_KEPT)
-        yield self._fresh
+    async def give_back(self, client: httpx.AsyncHTTPTransport, *, good: bool) -> None:
+        """Keep a lane for the next request, or close it when its exchange broke."""
+        if client is self._fresh:
+            return
+        self._busy.discard(client)
+        if good:
+            self._idle.append(client)
+        else:
+            await client.aclose()
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -71,7 +73,15 @@ class Lanes:
         for client in clients:
             await client.aclose()
 
-    def _open(self, limits: httpx.Limits) -> httpx.AsyncClient:
-        # The environment's proxies are honoured; its TLS settings went into the context.
-        tls: ssl.SSLContext | bool = self._tls
-        return httpx.AsyncClient(verify=tls, limits=limits, http1=True, http2=False)
+    def _open(self, limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
+        return httpx.AsyncHTTPTransport(verify=self._tls, limits=limits, proxy=self._proxy)
+
+
+def proxy_for(origin: str) -> str | None:
+    """Return the proxy that the environment names for an origin, as curl and pip read it."""
+    parts = urlsplit(origin)
+    if proxy_bypass(parts.netloc):
+        return None
+    proxies = getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    return f"http://{found}" if found and "://" not in found else found

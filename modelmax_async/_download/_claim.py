@@ -1,0 +1,95 @@
+"""Getting hold of a video's ``.part``, or finding the video there already."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import anyio.to_thread
+
+from modelmax_async._download._partfile import PartFile, claim, existing, growth
+from modelmax_async._download._transfer import BrokenError
+
+#: Seconds between two looks at a video that another writer is busy with: first, and most.
+_LOOK = (0.05, 0.5)
+
+
+async def obtain(target: Path, *, overwrite: bool, patience: float) -> PartFile | int:
+    """Return the ``.part``, or the bytes of the video that is there, perhaps by then.
+
+    Args:
+        target: the video's file.
+        overwrite: whether a complete one is fetched again.
+        patience: seconds that another writer may go without a byte.
+
+    Raises:
+        BrokenError: another writer has it, and gets nowhere.
+        OSError: the directory does not allow it.
+    """
+    loop = asyncio.get_running_loop()
+    last, since, pause = None, loop.time(), _LOOK[0]
+    while True:
+        found = await _try(target, overwrite=overwrite)
+        if found is not None:
+            return found
+        now = await anyio.to_thread.run_sync(growth, target)
+        if now != last:
+            last, since = now, loop.time()
+        elif loop.time() - since > patience:
+            raise BrokenError(f"another download of it has not moved for {patience:g} seconds")
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LOOK[1])
+
+
+async def _try(target: Path, *, overwrite: bool) -> PartFile | int | None:
+    attempt = _Attempt(target, overwrite=overwrite)
+    try:
+        return await anyio.to_thread.run_sync(attempt.run)
+    except asyncio.CancelledError:
+        await anyio.to_thread.run_sync(attempt.abandon)
+        raise
+
+
+class _Attempt:
+    """One attempt, in a thread that goes on when the task that started it is cancelled."""
+
+    def __init__(self, target: Path, *, overwrite: bool) -> None:
+        self._target = target
+        self._overwrite = overwrite
+        self._guard = threading.Lock()
+        self._abandoned = False
+        self._part: PartFile | None = None
+
+    def run(self) -> PartFile | int | None:
+        """Return what is there, or what may be written; ``None``: somebody writes it."""
+        size = existing(self._target)
+        if size is not None and not self._overwrite:
+            return size
+        part = claim(self._target)
+        if part is None:
+            return None
+        with self._guard:
+            self._part = part
+            if self._abandoned:
+                part.leave()
+        return part if self._overwrite else self._look_again(part)
+
+    def abandon(self) -> None:
+        """Let go of whatever the thread gets, or has got."""
+        with self._guard:
+            self._abandoned = True
+            if self._part is not None:
+                self._part.leave()
+
+    def _look_again(self, part: PartFile) -> PartFile | int:
+        """Another writer may have put the video there just before it let go."""
+        try:
+            size = existing(self._target)
+        except BaseException:
+            part.leave()
+            raise
+        if size is None:
+            return part
+        part.leave()
+        return size

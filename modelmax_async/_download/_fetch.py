@@ -1,0 +1,168 @@
+"""Fetching one video into a sink: redirects, retries, and going on where it broke off.
+
+A sink takes bytes in order: a ``.part`` file, or the reader of a stream. It knows how far it
+is; what may be joined to that is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+import attrs
+
+from modelmax_async._download import _source, _transfer
+from modelmax_async._download._names import source_digest
+from modelmax_async._download._ranges import (
+    mark_of,
+    range_headers,
+    read_length,
+)
+from modelmax_async._download._source import Source, SourceError
+from modelmax_async._download._transfer import BrokenError, FinalError, Sink
+from modelmax_async._errors import APIError, TransportError
+from modelmax_async._settings import Settings
+from modelmax_async._transport._receive import Incoming, Receiver
+from modelmax_async._waits import Policies
+
+_MOST_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_AGAIN = frozenset({408, 425, 429})
+
+
+@attrs.define
+class _Tries:
+    """Counts failures in a row; any byte further than ever before starts the count anew."""
+
+    most: int
+    furthest: int
+    failures: int = 0
+
+    def failed(self, offset: int) -> bool:
+        """Count a failure, and say whether there is another try."""
+        if offset > self.furthest:
+            self.furthest, self.failures = offset, 0
+        self.failures += 1
+        return self.failures < self.most
+
+
+class Fetcher:
+    """Fetches videos, half of the client's slots at once at most."""
+
+    def __init__(self, receiver: Receiver, settings: Settings, policies: Policies) -> None:
+        self._receiver = receiver
+        self._settings = settings
+        self._retry = policies.retry
+        self._random = policies.random
+        self._gate = asyncio.Semaphore(max(1, policies.width // 2))
+
+    def judge(self, url: str) -> Source:
+        """Return where ``data[].url`` is, before any I/O.
+
+        Raises:
+            SourceError: for an address that is not fetched.
+        """
+        return _source.source_of(url, self._settings)
+
+    async def fill(self, source: Source, sink: Sink) -> None:
+        """Bring a sink the bytes that it lacks; it returns when all are there and checked.
+
+        Raises:
+            FinalError, SourceError, APIError: it cannot be had.
+            TransportError, BrokenError: it kept breaking off.
+            OSError: the sink cannot take it.
+        """
+        if _source.is_data(source.url):
+            await self._copy(source, sink)
+            return
+        tries = _Tries(self._retry.attempts, sink.offset)
+        if 0 < sink.offset == sink.total:
+            return
+        while True:
+            try:
+                async with self._gate:
+                    await self._attempt(source, sink)
+            except (APIError, TransportError, BrokenError) as exc:
+                await sink.pause()
+                if _is_lasting(exc) or not tries.failed(sink.offset):
+                    raise
+                settled = isinstance(exc, BrokenError) and exc.settled
+                pause = 0.0 if settled else self._delay(tries.failures, exc)
+            else:
+                return
+            await asyncio.sleep(pause)
+
+    def _delay(self, failures: int, error: Exception) -> float:
+        retry_after = error.retry_after if isinstance(error, APIError) else None
+        return self._retry.delay(failures - 1, self._random(), retry_after)
+
+    async def _copy(self, source: Source, sink: Sink) -> None:
+        pieces = await anyio.to_thread.run_sync(_source.decode_data, source.url)
+        await sink.begin(None, None)
+        for piece in pieces:
+            await _transfer.put(sink, piece)
+        if not sink.boxes.complete(sink.offset):
+            raise FinalError("its data: URL holds no complete MP4 video")
+
+    async def _attempt(self, source: Source, sink: Sink) -> None:
+        """Make one request and take what comes."""
+        mark, offset = sink.mark, sink.offset
+        if offset and mark is None:
+            await sink.begin(None, None)
+        async with self._open(source, range_headers(mark, offset)) as incoming:
+            if incoming.status == 416:  # noqa: PLR2004 - Range Not Satisfiable
+                await _transfer.start_over(
+                    sink, "the server has no more than came, in the middle of the video"
+                )
+            await _transfer.check_status(incoming)
+            if incoming.status == 206:  # noqa: PLR2004 - Partial Content
+                await _transfer.join(incoming.headers, sink)
+            else:
+                total = read_length(incoming.headers)
+                found = mark_of(incoming.headers, source_digest(source.url), total)
+                await sink.begin(found, total)
+            async for chunk in incoming.chunks:
+                await _transfer.put(sink, chunk)
+        await _transfer.check_end(incoming.headers, sink)
+
+    @asynccontextmanager
+    async def _open(
+        self, source: Source, headers: Mapping[str, str]
+    ) -> AsyncIterator[Incoming]:
+        """Send the request, and again to where it is redirected, each time judged anew."""
+        for _ in range(_MOST_REDIRECTS + 1):
+            await self._check_host(source)
+            async with self._receiver.receive(
+                source.url, headers, with_key=source.keyed
+            ) as incoming:
+                if incoming.status not in _REDIRECTS:
+                    yield incoming
+                    return
+                target = incoming.headers.get("location", "")
+            source = _source.follow(source, target, self._settings)
+        raise SourceError(f"it was redirected more than {_MOST_REDIRECTS} times")
+
+    async def _check_host(self, source: Source) -> None:
+        """Refuse a foreign host whose name stands for an address of a private network.
+
+        A name that does not resolve here may do so for a proxy. A name that changes its
+        mind after this gains nothing: a private host has no certificate for it.
+        """
+        if source.keyed or self._receiver.injected:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(source.host, source.port)
+        except OSError:
+            return
+        if any(_source.is_private(str(entry[4][0])) for entry in found):
+            raise SourceError("its host is an address of a private network")
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Whether trying again cannot help."""
+    if not isinstance(error, APIError):
+        return False
+    return error.status_code < 500 and error.status_code not in _AGAIN  # noqa: PLR2004 - 5xx

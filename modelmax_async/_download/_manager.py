@@ -1,0 +1,228 @@
+"""All videos of a result, each into its file, in tasks that the client owns."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import attrs
+
+from modelmax_async._download._claim import obtain
+from modelmax_async._download._fetch import Fetcher
+from modelmax_async._download._names import file_name
+from modelmax_async._download._partfile import PartFile
+from modelmax_async._download._problems import PROBLEMS, explain
+from modelmax_async._download._sinks import FileSink, StreamSink
+from modelmax_async._download._source import Source, SourceError
+from modelmax_async._errors import ClientStateError, DownloadError
+from modelmax_async._events import Hooks, VideoSaved, call_safely
+from modelmax_async._models import Job, Result, Video
+from modelmax_async._settings import Settings
+from modelmax_async._tasks import Tasks
+from modelmax_async._transport import Transport
+from modelmax_async._waits import Policies
+
+OnProgress = Callable[[int, int | None], object]
+
+#: Seconds that a transfer told to stop gets to close its file.
+_GRACE = 5.0
+
+
+@attrs.frozen
+class Item:
+    """One video to save, or to stream."""
+
+    what: str
+    source: Source
+    target: Path
+    request_id: str
+    job: Job | None
+
+
+class Progress:
+    """Sums up what the videos of a result report, and tells the user."""
+
+    def __init__(self, callback: OnProgress | None, count: int) -> None:
+        self._callback = callback
+        self._done = [0] * count
+        self._expected: list[int | None] = [None] * count
+        self._told: tuple[int, int | None] | None = None
+
+    def report(self, place: int, done: int, expected: int | None) -> None:
+        """Take what one video has now, in bytes."""
+        self._done[place], self._expected[place] = done, expected
+        known = [size for size in self._expected if size is not None]
+        whole = sum(known) if len(known) == len(self._expected) else None
+        now = (sum(self._done), whole)
+        if self._callback is not None and now != self._told:
+            self._told = now
+            call_safely(lambda pair: self._callback(*pair), now)  # type: ignore[misc]  # it is not None
+
+
+class Downloads:
+    """The downloads of one client."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        tasks: Tasks,
+        hooks: Hooks,
+        settings: Settings,
+        policies: Policies,
+    ) -> None:
+        self._fetcher = Fetcher(transport.receiver, settings, policies)
+        self._tasks = tasks
+        self._hooks = hooks
+        self._patience = policies.retry.give_up_after
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def save(
+        self,
+        result: Result,
+        directory: Path,
+        on_progress: OnProgress | None,
+        *,
+        overwrite: bool,
+    ) -> list[Path]:
+        """Save every video; the arguments are those of ``AsyncQueueClient.download``."""
+        items = [self._item(result, video, directory) for video in result.videos]
+        if len({item.target for item in items}) != len(items):
+            raise ValueError("two videos of the result have one index")
+        progress = Progress(on_progress, len(items))
+        task = self._spawn(self._save_all(items, directory, progress, overwrite=overwrite))
+        try:
+            return await self._tasks.outcome(task)
+        except asyncio.CancelledError:
+            await _stop({task})
+            raise
+
+    @asynccontextmanager
+    async def stream(self, video: Video) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Stream a video; the argument is that of ``AsyncQueueClient.stream``."""
+        what = f"video {video.index}"
+        try:
+            source = self._fetcher.judge(video.url)
+        except SourceError as exc:
+            raise explain(exc, what, url=video.url) from None
+        sink = StreamSink()
+        task = self._spawn(self._feed(source, sink, what))
+        try:
+            await sink.ready()
+            yield sink.read()
+        finally:
+            await _stop({task})
+
+    async def aclose(self) -> None:
+        """Stop every transfer; each leaves a ``.part`` that can be gone on with, or nothing."""
+        await _stop(self._running)
+
+    def _spawn(self, coro: Any) -> asyncio.Task[Any]:
+        task = self._tasks.spawn(coro)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def _item(self, result: Result, video: Video, directory: Path) -> Item:
+        what = f"video {video.index} of {result.request_id}"
+        target = directory / file_name(result.request_id, video.index)
+        try:
+            job = Job(result.model, result.request_id)
+        except ValueError:  # a result of the user's own making
+            job = None
+        try:
+            source = self._fetcher.judge(video.url)
+        except SourceError as exc:
+            raise explain(exc, what, url=video.url, job=job) from None
+        return Item(what, source, target, result.request_id, job)
+
+    async def _save_all(
+        self, items: Sequence[Item], directory: Path, progress: Progress, *, overwrite: bool
+    ) -> list[Path]:
+        """Save all; one that fails ends no other, and the others need not come again."""
+        refusal = await anyio.to_thread.run_sync(_make, directory)
+        if refusal is not None:
+            raise explain(refusal, "the result", url="")
+        saving = [
+            self._save(item, progress, place, overwrite=overwrite)
+            for place, item in enumerate(items)
+        ]
+        outcomes = await asyncio.gather(*saving, return_exceptions=True)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if errors:
+            for other in errors[1:]:
+                errors[0].add_note(f"and: {other}")
+            raise errors[0]
+        return [item.target for item in items]
+
+    async def _save(
+        self, item: Item, progress: Progress, place: int, *, overwrite: bool
+    ) -> None:
+        """Save one video, or find it there."""
+
+        def report(done: int, expected: int | None) -> None:
+            progress.report(place, done, expected)
+
+        try:
+            part = await obtain(item.target, overwrite=overwrite, patience=self._patience)
+        except PROBLEMS as exc:
+            failure = explain(exc, item.what, url=item.source.url, job=item.job)
+        else:
+            if isinstance(part, int):
+                report(part, part)
+                return
+            found = await self._fill(item, part, report)
+            if found is None:
+                return
+            failure = found
+        # Outside the handler: its frames hold requests, and the error goes to users.
+        raise failure
+
+    async def _fill(
+        self, item: Item, part: PartFile, report: Callable[[int, int | None], None]
+    ) -> DownloadError | None:
+        """Bring a video into its ``.part`` and that into its place, or return why not."""
+        problem: Exception | None = None
+        try:
+            sink = await FileSink.open(part, item.source.url, report)
+            await self._fetcher.fill(item.source, sink)
+            await sink.finish()
+        except PROBLEMS as exc:
+            problem = exc
+        finally:
+            kept = await anyio.to_thread.run_sync(part.leave)
+        if problem is None:
+            self._hooks.emit(VideoSaved(item.request_id, str(item.target), sink.offset))
+            return None
+        where = part.path if kept else None
+        return explain(problem, item.what, url=item.source.url, part=where, job=item.job)
+
+    async def _feed(self, source: Source, sink: StreamSink, what: str) -> None:
+        """Bring a video to the reader of a stream."""
+        try:
+            await self._fetcher.fill(source, sink)
+            sink.close(None)
+        except PROBLEMS as exc:
+            sink.close(explain(exc, what, url=source.url))
+        finally:  # cancelled: by the end of the context, where nobody reads on, or else
+            sink.close(ClientStateError("the stream was closed before its end"))
+
+
+def _make(directory: Path) -> OSError | None:
+    """Make the directory, or return why it cannot be."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        return exc
+    return None
+
+
+async def _stop(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel transfers, and see them close their files."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(set(tasks), timeout=_GRACE)

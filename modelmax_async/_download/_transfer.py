@@ -1,0 +1,108 @@
+"""One transfer into a sink, step by step: what may be joined, what ends it, what breaks it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import NoReturn, Protocol
+
+from modelmax_async._download._mp4 import Boxes
+from modelmax_async._download._names import Mark
+from modelmax_async._download._ranges import joins, whole_length
+from modelmax_async._messages import Reply, as_text, parse_error
+from modelmax_async._transport._receive import Incoming
+
+_ERROR_BODY = 64 * 1024
+
+
+class FinalError(Exception):
+    """It cannot be fetched, and trying again at once would not help. The text says why."""
+
+
+class BrokenError(Exception):
+    """The transfer broke off, and is worth another try.
+
+    ``settled``: the sink has dropped what it had, so that the next try needs no pause.
+    """
+
+    def __init__(self, text: str, *, settled: bool = False) -> None:
+        super().__init__(text)
+        self.settled = settled
+
+
+class Sink(Protocol):
+    """Where the bytes go.
+
+    Attributes:
+        offset: bytes taken so far.
+        total: bytes of the whole video, ``None`` while nobody knows.
+        mark: what the bytes are the beginning of, ``None`` where that is unknown.
+        boxes: the structure of the bytes taken so far.
+    """
+
+    offset: int
+    total: int | None
+    mark: Mark | None
+    boxes: Boxes
+
+    async def begin(self, mark: Mark | None, total: int | None) -> None:
+        """Drop what there is: what comes next begins at byte 0."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+
+    async def pause(self) -> None:
+        """Make safe what was taken: the transfer broke off."""
+
+
+async def put(sink: Sink, chunk: bytes) -> None:
+    """Hand on a chunk, unless the bytes so far are no video's."""
+    sink.boxes.feed(chunk, sink.offset)
+    if sink.boxes.alien:
+        raise FinalError("what came is not an MP4 video")
+    await sink.write(chunk)
+
+
+async def join(headers: Mapping[str, str], sink: Sink) -> None:
+    """Go on behind the bytes that are there, if the 206 is the rest of them."""
+    if sink.mark is None or not joins(headers, sink.mark, sink.offset):
+        await start_over(sink, "the rest of it that came does not belong to the beginning")
+    sink.total = whole_length(headers) or sink.total
+
+
+async def check_status(incoming: Incoming) -> None:
+    """Let a 200 and a 206 pass, raise the error of all others (API §4, §5)."""
+    encoding = incoming.headers.get("content-encoding", "").lower()
+    if incoming.status in {200, 206}:
+        if encoding not in {"", "identity"}:
+            raise FinalError(f"it came compressed ({as_text(encoding, 40)}), unasked")
+        return
+    if incoming.status < 400:  # noqa: PLR2004 - 4xx and 5xx
+        raise FinalError(f"HTTP {incoming.status} is no answer to a download")
+    body = bytearray()
+    async for chunk in incoming.chunks:
+        body += chunk[: _ERROR_BODY - len(body)]
+        if len(body) >= _ERROR_BODY:
+            break
+    reply = Reply(incoming.status, incoming.headers, bytes(body))
+    raise parse_error(reply, now=time.time(), job=None)
+
+
+async def check_end(headers: Mapping[str, str], sink: Sink) -> None:
+    """Check that the body which ended was all of the video."""
+    if sink.total is not None:
+        if sink.offset > sink.total:
+            await start_over(sink, f"more than the {sink.total} bytes announced came")
+        if sink.offset < sink.total:
+            raise BrokenError(f"it ended after {sink.offset} of {sink.total} bytes")
+        if not sink.boxes.begun:
+            raise FinalError("what came is not an MP4 video")
+        return
+    framed = "transfer-encoding" in headers
+    if not sink.boxes.complete(sink.offset, strict=not framed):
+        raise BrokenError(f"it ended after {sink.offset} bytes, in the middle of the video")
+
+
+async def start_over(sink: Sink, text: str) -> NoReturn:
+    await sink.begin(None, None)
+    raise BrokenError(text, settled=True)

@@ -1,0 +1,55 @@
+"""How long to wait before a job is visited again, and when a failure is final."""
+
+from __future__ import annotations
+
+import asyncio
+
+from modelmax_async._errors import APIError, ModelMaxError
+from modelmax_async._events import Hooks, PollFailed, PollingPaused
+from modelmax_async._policy import is_final
+from modelmax_async._schedule import Schedule
+from modelmax_async._waits import Policies, Wait
+
+
+class Patience:
+    """Turns a client's policies into delays, and the server's wishes into pauses for all."""
+
+    def __init__(self, policies: Policies, schedule: Schedule[Wait], hooks: Hooks) -> None:
+        self._policies = policies
+        self._schedule = schedule
+        self._hooks = hooks
+
+    def failed(self, wait: Wait, error: ModelMaxError) -> float:
+        """Return the backoff after a call that cost nothing, or raise when it is final."""
+        now = asyncio.get_running_loop().time()
+        if wait.failing_since is None:
+            wait.failing_since, wait.failures = now, 0
+        failing_for = now - wait.failing_since
+        if failing_for >= self._policies.retry.give_up_after:
+            raise error
+        retry_after = None
+        if isinstance(error, APIError):
+            if is_final(error.status_code, failing_for):
+                raise error
+            retry_after = error.retry_after
+            self._heed(error)
+        delay = self._policies.retry.delay(wait.failures, self._policies.random(), retry_after)
+        wait.failures += 1
+        self._hooks.emit(PollFailed(wait.job, str(error), delay))
+        return delay
+
+    def _heed(self, error: APIError) -> None:
+        """Do for the whole client what the server asks of it."""
+        if error.status_code == 429:  # noqa: PLR2004 - too many requests
+            self._schedule.slow_down()
+        if error.status_code in {429, 503} and error.retry_after:
+            self._schedule.pause(error.retry_after)
+            self._hooks.emit(PollingPaused(error.retry_after))
+
+    def interval(self, wait: Wait) -> float:
+        elapsed = asyncio.get_running_loop().time() - wait.started
+        delay: float = self._policies.poll.delay(
+            wait.intervals, elapsed, self._policies.random()
+        )
+        wait.intervals += 1
+        return delay
