@@ -1,0 +1,30 @@
+"""`python -m modelmax_async`, and the entry point `modelmax`: the command line."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+_NEEDED = ("click", "rich", "uvicorn")
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+def main() -> None:
+    """Run the command line, or say in one line how to install it."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        sys.stderr.write(
+            f"modelmax: the command line needs {', '.join(missing)}: "
+            'python -m pip install "modelmax-async[cli]"\n'
+        )
+        sys.exit(2)
+    try:
+        from modelmax_async._cli import cli  # noqa: PLC0415 - an extra
+
+        cli(prog_name="modelmax")
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

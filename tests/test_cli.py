@@ -1,0 +1,177 @@
+"""The command line, in process and much faster than its user sees it."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from modelmax_async import __version__ as version
+from modelmax_async import _cli
+from modelmax_async.__main__ import main
+from modelmax_async._demo import _run
+from modelmax_async.emulator import Emulator, Fault
+
+SPEED = ["--speed", "50"]
+
+
+@pytest.fixture(autouse=True)
+def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The directory for temporary directories; the proxy setting of the demo is undone."""
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(_cli.cli, arguments, env=environment)
+
+
+def cells(output: str) -> list[list[str]]:
+    """Return the cells of the table's body."""
+    rows = [line.strip("│ ") for line in output.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in row.split("│")] for row in rows]
+
+
+def test_demo_prints_a_row_with_the_bill_of_each_job(temporary: Path) -> None:
+    done = run("demo", "--directory", str(temporary / "new" / "videos"), *SPEED)
+    table = cells(done.output)
+    saved = sorted((temporary / "new" / "videos").iterdir())
+
+    assert done.exit_code == 0
+    assert list("12345678") == [row[0][0] for row in table]
+    assert [row[1] for row in table] == ["COMPLETED"] * 5 + ["FAILED"] + ["COMPLETED"] * 2
+    assert [row[3] for row in table] == ["1"] * 5 + ["0"] + ["1"] * 2
+    assert [path.name for path in saved] == sorted(row[4] for row in table if row[4] != "-")
+    assert all(path.read_bytes()[4:8] == b"ftyp" for path in saved)
+
+
+def test_demo_sums_up_what_the_rows_say(temporary: Path) -> None:
+    done = run("demo", "--directory", str(temporary), *SPEED)
+    polls = sum(int(row[2]) for row in cells(done.output))
+    size = sum(path.stat().st_size for path in temporary.iterdir())
+
+    assert f"Sum: 8 jobs, {polls} polls, 7 billed calls, 7 files, {size:,} bytes" in done.output
+    assert "Job 6 FAILED and was not billed: the provider refused the prompt" in done.output
+    assert "Asked for all 8 results once more: 0 further billed calls" in done.output
+
+
+def test_demo_without_a_directory_names_the_one_it_made(temporary: Path) -> None:
+    done = run("demo", *SPEED)
+    (made,) = temporary.iterdir()
+
+    assert f"The videos are in {made}" in done.output
+    assert len(list(made.iterdir())) == 7
+
+
+def test_demo_can_save_into_the_same_directory_again(temporary: Path) -> None:
+    codes = [run("demo", "--directory", str(temporary), *SPEED).exit_code for _ in range(2)]
+
+    assert codes == [0, 0]
+    assert len(list(temporary.iterdir())) == 7
+
+
+def test_demo_prints_each_change_of_status_once_where_there_is_no_terminal() -> None:
+    done = run("demo", "--speed", "10")
+    lines = re.findall(r"^ *\d+\.\d s  (job .*)$", done.output, re.MULTILINE)
+
+    assert len(set(lines)) == len(lines)
+    assert sum(line.startswith("job 5: saved ") for line in lines) == 1
+    assert "job 6: FAILED" in lines
+    assert "\x1b" not in done.output
+
+
+def test_demo_draws_a_live_table_on_a_terminal() -> None:
+    done = run("demo", *SPEED, FORCE_COLOR="1", COLUMNS="80", TERM="xterm-256color")
+
+    assert done.exit_code == 0
+    assert "Waiting for 8 jobs" in done.output
+    assert "\x1b[32mCOMPLETED" in done.output
+    assert "7 billed calls" in done.output
+
+
+def test_demo_interrupted_exits_130_and_leaves_no_empty_directory(
+    monkeypatch: pytest.MonkeyPatch, temporary: Path
+) -> None:
+    async def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_cli, "run", interrupted)
+    done = run("demo")
+
+    assert done.exit_code == 130
+    assert "Interrupted" in done.output
+    assert list(temporary.iterdir()) == []
+
+
+def test_demo_that_goes_wrong_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(**options: str) -> Emulator:
+        emulator = Emulator(api_key=options["api_key"])
+        emulator.fault("status", Fault.error(401, type="unauthorized"), times=None)
+        return emulator
+
+    monkeypatch.setattr(_run, "Emulator", refusing)
+    done = run("demo", *SPEED)
+
+    assert done.exit_code == 1
+    assert re.match(r"Error: HTTP 401 .*\n\Z", done.stderr)
+
+
+def test_demo_into_a_directory_that_cannot_be_made_says_so(temporary: Path) -> None:
+    (temporary / "file").write_text("")
+    done = run("demo", "--directory", str(temporary / "file" / "videos"))
+
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: ")
+
+
+def test_emulator_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(_cli, "run_emulator", seen.append)
+    done = run("emulator", "--port", "8080", "--seconds", "0.5")
+
+    assert done.exit_code == 0
+    assert seen == [["--port", "8080", "--seconds", "0.5"]]
+
+
+@pytest.mark.parametrize("module", ["click", "rich", "uvicorn"])
+def test_command_without_its_extra_says_how_to_install_it(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SystemExit) as caught:
+        main()
+
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        f"modelmax: the command line needs {module}: "
+        'python -m pip install "modelmax-async[cli]"\n'
+    )
+
+
+def test_command_interrupted_before_it_began_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_cli, "cli", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        main()
+
+    assert caught.value.code == 130
+
+
+def test_package_runs_as_a_module(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["modelmax", "--version"])
+    monkeypatch.delitem(sys.modules, "modelmax_async.__main__")
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("modelmax_async", run_name="__main__")
+
+    assert caught.value.code == 0
+    assert f"modelmax, version {version}\n" == capsys.readouterr().out

@@ -1,0 +1,110 @@
+"""Event records and hooks: an error in one reaches nobody else."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+
+import attrs
+import pytest
+from strategies import JOB
+
+from modelmax_async import Status
+from modelmax_async import _events as events
+from modelmax_async._events import Event, Hooks, call_safely, logging_hook
+
+TABLE: list[Event] = [
+    events.JobSubmitted(JOB),
+    events.StatusPolled(JOB, Status.IN_QUEUE),
+    events.PollFailed(JOB, "HTTP 502", 1.5),
+    events.PollingPaused(30.0),
+    events.BilledCallArmed(JOB, "a1"),
+    events.ResultStored(JOB, "a1"),
+    events.ClaimReleased(JOB, "HTTP 429"),
+    events.ResultUncertain(JOB, "sent", "it broke"),
+    events.LedgerFailed(JOB, "disk full"),
+    events.VideoSaved("req-1", "videos/req-1-0.mp4", 1234),
+]
+ALARMS = [events.ResultUncertain, events.LedgerFailed]
+every = pytest.mark.parametrize("event", TABLE, ids=lambda event: type(event).__name__)
+
+
+def test_table_has_every_record() -> None:
+    assert set(Event.__subclasses__()) == {type(event) for event in TABLE}
+
+
+@every
+def test_records_are_frozen_values(event: Event) -> None:
+    name = attrs.fields(type(event))[0].name
+
+    assert event == pickle.loads(pickle.dumps(event))
+    assert {event} == {attrs.evolve(event)}
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(event, name, None)
+    assert not hasattr(event, "__dict__")
+
+
+@every
+def test_every_hook_gets_every_record(event: Event) -> None:
+    first: list[Event] = []
+    second: list[Event] = []
+    Hooks([first.append, second.append]).emit(event)
+
+    assert [event] == first == second
+
+
+@every
+def test_logging_hook_writes_alarms_as_errors(
+    event: Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "modelmax_async")
+    logging_hook(event)
+    level = logging.ERROR if type(event) in ALARMS else logging.DEBUG
+
+    assert [("modelmax_async", level, str(event))] == caplog.record_tuples
+
+
+@every
+@pytest.mark.parametrize("hooks", [(), (logging_hook,)], ids=["no hooks", "logging hook"])
+def test_alarms_are_logged_once_with_or_without_a_hook(
+    event: Event, hooks: tuple[events.Hook, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, "modelmax_async")
+    Hooks(hooks).emit(event)
+    alarms = [str(event)] if type(event) in ALARMS else []
+
+    assert alarms == [record.getMessage() for record in caplog.records]
+
+
+def test_failing_hook_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[Event] = []
+
+    def broken(_: Event) -> None:
+        raise RuntimeError("a user's bug")
+
+    Hooks([broken, seen.append]).emit(TABLE[0])
+
+    assert [TABLE[0]] == seen
+    assert [r.getMessage() for r in caplog.records] == ["a callback failed on JobSubmitted"]
+    assert caplog.records[0].exc_info is not None
+    assert str(caplog.records[0].exc_info[1]) == "a user's bug"
+
+
+def test_hook_may_stop_the_process() -> None:
+    """What is no `Exception` is no error of a hook's, and is let through."""
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call_safely(interrupt, "value")
+
+
+def test_hooks_are_taken_at_the_start() -> None:
+    given: list[events.Hook] = []
+    hooks = Hooks(given)
+    seen: list[Event] = []
+    given.append(seen.append)
+    hooks.emit(TABLE[0])
+
+    assert seen == []

@@ -1,0 +1,202 @@
+"""Type-checked and never run: what users' type checkers see of the public API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from pathlib import Path
+from typing import Any, assert_type
+
+import httpx
+
+from modelmax_async import (
+    APIError,
+    AsyncQueueClient,
+    ConfigurationError,
+    GatherError,
+    Job,
+    JobError,
+    JobFailedError,
+    JobTimeoutError,
+    Ledger,
+    LedgerEntry,
+    LedgerError,
+    MemoryLedger,
+    ModelMaxError,
+    Outcome,
+    PollPolicy,
+    RequestTimeoutError,
+    Result,
+    ResultUncertainError,
+    RetryPolicy,
+    SQLiteLedger,
+    Status,
+    StatusReport,
+    TransportError,
+    Usage,
+    Video,
+    VideoParameters,
+)
+from modelmax_async.emulator import Emulator
+from modelmax_async.ledger import Claim, Key, Move, Remember, Step, step
+
+
+class SteadyPolicy:
+    """A poll policy of a user's own."""
+
+    def delay(self, attempt: int, elapsed: float, random: float) -> float:
+        return 5.0 + attempt + elapsed + random
+
+
+def hook(event: object) -> None:
+    """A hook of a user's own."""
+
+
+def on_status(report: StatusReport) -> None:
+    assert_type(report.status, Status | str)
+
+
+def on_outcome(outcome: Outcome) -> None:
+    assert_type(outcome.result, Result | None)
+
+
+def on_progress(done: int, total: int | None) -> None:
+    """A progress bar of a user's own."""
+
+
+async def constructors() -> None:
+    AsyncQueueClient()
+    AsyncQueueClient(
+        api_key="sk-…",
+        base_url="https://api.modelmax.io",
+        model="veo-3",
+        poll=SteadyPolicy(),
+        retry=RetryPolicy(give_up_after=60),
+        ledger=MemoryLedger(),
+        on_uncertain="refetch",
+        max_in_flight=64,
+        timeout=httpx.Timeout(10),
+        http_client=httpx.AsyncClient(),
+        hooks=[hook],
+        allow_insecure=False,
+    )
+    AsyncQueueClient(poll=PollPolicy(initial=1, maximum=5), timeout=None)
+    AsyncQueueClient("sk-…")  # type: ignore[call-arg]  # keyword only
+    AsyncQueueClient(on_uncertain="retry")  # type: ignore[arg-type]  # two words only
+    async with AsyncQueueClient(ledger=SQLiteLedger("runs.db")) as client:
+        assert_type(client, AsyncQueueClient)
+    assert_type(await client.aclose(), None)
+
+
+async def one_job(client: AsyncQueueClient, job: Job) -> None:
+    assert_type(await client.submit("A reef"), Job)
+    assert_type(await client.submit("A reef", model="veo-3", parameters=VideoParameters()), Job)
+    for target in (job, "req-1"):
+        assert_type(await client.status(target, model="veo-3"), StatusReport)
+        assert_type(await client.result(target, model="veo-3"), Result)
+        assert_type(await client.wait_for(target, model="veo-3", timeout=None), Result)
+        assert_type(client.watch(target, model="veo-3"), AsyncGenerator[StatusReport, None])
+        assert_type(client.notify(target), None)
+    assert_type(await client.result(job, accept_second_charge=True), Result)
+    assert_type(await client.wait_for(job, timeout=60, on_status=on_status), Result)
+    assert_type(await client.generate("A reef", model="m", parameters=None, timeout=60), Result)
+    async for report in client.watch(job):
+        assert_type(report, StatusReport)
+        assert_type(report.terminal, bool)
+
+
+async def many_jobs(client: AsyncQueueClient, jobs: list[Job], ids: list[str]) -> None:
+    assert_type(await client.gather_results(jobs), list[Result])
+    assert_type(
+        await client.gather_results(
+            ids, model="veo-3", timeout=None, on_outcome=on_outcome, return_exceptions=False
+        ),
+        list[Result],
+    )
+    await client.gather_results([*jobs, *ids])
+    assert_type(
+        client.as_completed(ids, model="veo-3", timeout=60), AsyncGenerator[Outcome, None]
+    )
+    async for outcome in client.as_completed(jobs):
+        assert_type(outcome.job, Job)
+        assert_type(outcome.result, Result | None)
+        assert_type(outcome.error, Exception | None)
+    assert_type(await client.unresolved(), list[LedgerEntry])
+    assert_type(await client.pending(), list[Job])
+
+
+async def videos(client: AsyncQueueClient, result: Result) -> None:
+    assert_type(await client.download(result, "videos"), list[Path])
+    assert_type(
+        await client.download(result, Path("videos"), on_progress=on_progress, overwrite=True),
+        list[Path],
+    )
+    async with client.stream(result.videos[0]) as chunks:
+        assert_type(chunks, AsyncIterator[bytes])
+
+
+def values(job: Job, result: Result, entry: LedgerEntry) -> None:
+    assert_type(job.model, str)
+    assert_type(job.to_dict(), dict[str, str])
+    assert_type(Job.from_dict({"model": "veo-3", "request_id": "r"}), Job)
+    assert_type(result.videos, tuple[Video, ...])
+    assert_type(result.usage, Usage)
+    assert_type(result.usage.video_seconds, float | None)
+    assert_type(result.raw, Mapping[str, Any])
+    assert_type(result.videos[0].url, str)
+    assert_type(entry.job, Job)
+    assert_type(entry.body, bytes | None)
+    job.model = "other"  # type: ignore[misc]  # frozen
+    VideoParameters(resolution="1080p", duration_seconds=8, extra={"seed": 5})
+    VideoParameters("16:9")  # type: ignore[call-arg]  # keyword only
+
+
+def errors(group: GatherError) -> None:
+    try:
+        raise group
+    except* ResultUncertainError as uncertain:
+        assert_type(uncertain, ExceptionGroup[ResultUncertainError])
+    assert_type(group.outcomes, tuple[Outcome, ...])
+    bases: list[type[ModelMaxError]] = [APIError, GatherError, JobError, TransportError]
+    assert_type(bases[0]("x").job, Job | None)
+    value_error: ValueError = ConfigurationError("x")
+    timeouts: list[TimeoutError] = [
+        JobTimeoutError("x", job=Job("m", "r")),
+        RequestTimeoutError("x", maybe_sent=False),
+    ]
+    assert_type((value_error, timeouts), tuple[ValueError, list[TimeoutError]])
+
+
+def attributes(
+    job: JobError, failed: JobFailedError, doubt: ResultUncertainError, api: APIError
+) -> None:
+    assert_type(job.job, Job)
+    assert_type(job.last_status, Status | str | None)
+    assert_type(failed.error, str)
+    assert_type(doubt.since, float)
+    assert_type(api.status_code, int)
+    assert_type(api.error_type, str | None)
+    assert_type(api.retry_after, float | None)
+
+
+class OwnLedger:
+    """The least that a ledger must have."""
+
+    async def apply(self, key: Key, move: Move) -> Step | None:
+        raise LedgerError(f"{key}: {move}")
+
+    async def entries(self, origin: str, states: Collection[str]) -> list[LedgerEntry]:
+        raise LedgerError(f"{origin}: {states}")
+
+    async def aclose(self) -> None:
+        return None
+
+
+def ledgers(job: Job) -> None:
+    found: list[Ledger] = [MemoryLedger(), SQLiteLedger("runs.db"), OwnLedger()]
+    assert_type(found[0], Ledger)
+    moves: list[Move] = [Remember(job), Claim(job, "owner", "attempt", 12.0)]
+    assert_type(step(None, moves[0], 0.0), Step | None)
+
+
+def emulators() -> None:
+    AsyncQueueClient(http_client=httpx.AsyncClient(transport=Emulator().transport()))
