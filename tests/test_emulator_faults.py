@@ -39,7 +39,7 @@ async def read_into(sink: bytearray, answer: httpx.Response) -> None:
 
 
 async def until_busy(emulator: Emulator) -> None:
-    while not emulator.in_flight:  # noqa: ASYNC110 - no event tells
+    while not emulator.in_flight:
         await asyncio.sleep(0.001)
     await asyncio.sleep(0.01)
 

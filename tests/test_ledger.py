@@ -353,6 +353,6 @@ async def test_ledger_works_on_both_sides_of_a_fork(tmp_path: Path) -> None:
 
 def _forked(ledger: SQLiteLedger) -> None:
     """Leave the parent's running loop behind, as a forked worker does."""
-    asyncio._set_running_loop(None)  # noqa: SLF001 - the fork happened inside a loop
+    asyncio._set_running_loop(None)
     _remember_in_child(ledger)
     os._exit(0)
