@@ -25,7 +25,7 @@ def _public_names(module: ModuleType) -> set[str]:
     """Names without an underscore that are neither submodules nor language features."""
     return {
         name
-        for name, value in vars(module).items()
+        for name, value in ((name, getattr(module, name)) for name in dir(module))
         if not name.startswith("_")
         and not inspect.ismodule(value)
         and getattr(value, "__module__", None) != "__future__"

@@ -16,7 +16,7 @@ from modelmax_async._errors import ModelMaxError, fresh
 
 #: Bytes that are collected before a thread writes them. They are copied into one of two
 #: buffers: to keep the chunks instead makes the allocator return and fault memory all the time.
-_BATCH = 1024 * 1024
+_BATCH = 512 * 1024
 #: Bytes between two requests that the disk take them, so that the last one is short.
 _SYNC_EVERY = 32 * 1024 * 1024
 #: Chunks that a stream holds for a reader that is slower than the server.

@@ -11,6 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from modelmax_async._transport._absent import remember_absent
+
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 _NONE_KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
@@ -24,6 +26,7 @@ class Lanes:
     """
 
     def __init__(self, size: int, origin: str) -> None:
+        remember_absent("sniffio")
         secure = origin.startswith("https:")
         self._proxy = proxy_for(origin)
         self._size = size
