@@ -9,48 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from modelmax_async._version import VERSION as __version__
 
-if TYPE_CHECKING:
-    from modelmax_async._client import AsyncQueueClient
-    from modelmax_async._errors import (
-        APIError,
-        AuthenticationError,
-        BadRequestError,
-        ClientStateError,
-        ConfigurationError,
-        DownloadError,
-        GatherError,
-        InconsistentStateError,
-        InsufficientBalanceError,
-        InvalidResponseError,
-        JobError,
-        JobFailedError,
-        JobTimeoutError,
-        LedgerError,
-        ModelMaxError,
-        NotFoundError,
-        NotReadyError,
-        PermissionDeniedError,
-        RateLimitError,
-        RequestTimeoutError,
-        ResultUncertainError,
-        ServerError,
-        SubmitUncertainError,
-        TransportError,
-    )
-    from modelmax_async._models import (
-        Job,
-        LedgerEntry,
-        Outcome,
-        Result,
-        Status,
-        StatusReport,
-        Usage,
-        Video,
-        VideoParameters,
-    )
-    from modelmax_async._policy import DelayPolicy, PollPolicy, RetryPolicy
-    from modelmax_async.ledger import Ledger, MemoryLedger, SQLiteLedger
-
 _HOMES = {
     "_client": ("AsyncQueueClient",),
     "_errors": (
@@ -153,7 +111,48 @@ def __dir__() -> list[str]:
     return [*__all__, *_MODULES]
 
 
-if not TYPE_CHECKING:  # or type checkers would believe that every name exists
+if TYPE_CHECKING:
+    from modelmax_async._client import AsyncQueueClient
+    from modelmax_async._errors import (
+        APIError,
+        AuthenticationError,
+        BadRequestError,
+        ClientStateError,
+        ConfigurationError,
+        DownloadError,
+        GatherError,
+        InconsistentStateError,
+        InsufficientBalanceError,
+        InvalidResponseError,
+        JobError,
+        JobFailedError,
+        JobTimeoutError,
+        LedgerError,
+        ModelMaxError,
+        NotFoundError,
+        NotReadyError,
+        PermissionDeniedError,
+        RateLimitError,
+        RequestTimeoutError,
+        ResultUncertainError,
+        ServerError,
+        SubmitUncertainError,
+        TransportError,
+    )
+    from modelmax_async._models import (
+        Job,
+        LedgerEntry,
+        Outcome,
+        Result,
+        Status,
+        StatusReport,
+        Usage,
+        Video,
+        VideoParameters,
+    )
+    from modelmax_async._policy import DelayPolicy, PollPolicy, RetryPolicy
+    from modelmax_async.ledger import Ledger, MemoryLedger, SQLiteLedger
+else:  # or type checkers would believe that every name exists
 
     def __getattr__(name: str) -> Any:
         """Load a public name, or one of the public modules, at its first use (PEP 562)."""

@@ -100,8 +100,6 @@ class Engine:
     async def aclose(self) -> None:
         """Close once, in a task that no cancellation of the closer can shorten."""
         if self._closing is None:
-            if self.tasks.closed:
-                return
             self.tasks.bind()
             self._closing = self.tasks.spawn(self._close())
         await self.tasks.uncancelled(self._closing)

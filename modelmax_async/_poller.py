@@ -212,12 +212,11 @@ class Poller:
         return self._patience.interval(wait)
 
     def _end(self, wait: Wait, result: Result | None, error: Exception | None) -> None:
-        """Tell everybody; watchers learn of an error only where it is not the job's own."""
+        """Tell everybody who waits that it is over."""
         self._forget(wait)
         subscribers, wait.subscribers = list(wait.subscribers), {}
         for subscriber in subscribers:
-            own = subscriber.bills or not isinstance(error, JobFailedError)
-            subscriber.on_end(result, error if own else None)
+            subscriber.on_end(result, error)
 
     def _forget(self, wait: Wait) -> None:
         self._schedule.drop(wait)

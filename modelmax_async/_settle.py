@@ -226,7 +226,8 @@ class Settler:
                 if not retry:
                     raise error
                 return Again("unbilled", error)
-            case verdicts.Unknown(phase, cause):
+            case unknown:
+                phase, cause = unknown.phase, unknown.cause
                 self._hooks.emit(ResultUncertain(job, phase, cause))
                 await self._try(key, job, life.Doubt(attempt, phase, cause))
                 raise ResultUncertainError(cause, job=job, phase=phase, since=time.time())

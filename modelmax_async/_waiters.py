@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from modelmax_async._errors import GatherError, JobTimeoutError, fresh
+from modelmax_async._errors import GatherError, JobFailedError, JobTimeoutError, fresh
 from modelmax_async._events import call_safely
 from modelmax_async._models import Job, Outcome, Result, Status, StatusReport
 from modelmax_async._poller import Poller
@@ -33,12 +33,10 @@ class _One:
             call_safely(self._on_status, report)
 
     def on_end(self, result: Result | None, error: Exception | None) -> None:
-        if self.future.done():
-            return
-        if result is not None:
-            self.future.set_result(result)
-        elif error is not None:
+        if error is not None:
             self.future.set_exception(fresh(error))
+        else:
+            self.future.set_result(result)  # type: ignore[arg-type]  # without an error there is one
 
 
 async def wait_one(
@@ -81,15 +79,19 @@ class _Watcher:
     def __init__(self) -> None:
         self.reports: deque[StatusReport] = deque()
         self.error: Exception | None = None
-        self.ended = False
         self.news = asyncio.Event()
 
     def on_status(self, report: StatusReport) -> None:
         self.reports.append(report)
         self.news.set()
 
-    def on_end(self, result: Result | None, error: Exception | None) -> None:  # noqa: ARG002 - the protocol's
-        self.ended, self.error = True, error
+    def on_end(self, result: Result | None, error: Exception | None) -> None:
+        if isinstance(error, JobFailedError):
+            failed = StatusReport(error.job.request_id, Status.FAILED, error.error)
+            self.reports.append(failed)
+        elif result is not None:  # from the ledger, perhaps, without any poll
+            self.reports.append(StatusReport(result.request_id, Status.COMPLETED))
+        self.error = error
         self.news.set()
 
 
@@ -108,8 +110,6 @@ async def watch(poller: Poller, job: Job) -> AsyncGenerator[StatusReport, None]:
                     return
             if watcher.error is not None:
                 raise fresh(watcher.error)
-            if watcher.ended:
-                return
     finally:
         poller.unsubscribe(wait, watcher)
 
@@ -137,14 +137,12 @@ class Batch:
         """End every job that is still waited for: the deadline is past."""
         for member in self._members.values():
             if not member.over:
-                last = member.wait.last if member.wait is not None else None
-                member.on_end(None, timed_out(member.job, last, timeout))
+                member.on_end(None, timed_out(member.job, member.wait.last, timeout))
 
     def leave(self) -> None:
         """Wait for nothing any more."""
         for member in self._members.values():
-            if member.wait is not None:
-                self._poller.unsubscribe(member.wait, member)
+            self._poller.unsubscribe(member.wait, member)
 
 
 class _Member:
@@ -157,7 +155,7 @@ class _Member:
         self._batch = batch
         self.job = job
         self.over = False
-        self.wait: Wait | None = None
+        self.wait: Wait  # set as soon as it is subscribed
 
     def on_status(self, report: StatusReport) -> None:
         """Ignore it: a batch hears of ends."""

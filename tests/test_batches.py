@@ -133,6 +133,20 @@ async def test_as_completed_left_early_stops_polling_what_is_left(emulator: Emul
         assert polls == emulator.polls[slow]
 
 
+async def test_job_that_ends_after_the_deadline_stays_timed_out(emulator: Emulator) -> None:
+    slow = emulator.add_job(script=JobScript(run_seconds=62))
+    quick = emulator.add_job()
+    seen: list[Outcome] = []
+
+    async with in_process(emulator, poll=PollPolicy(maximum=1)) as client:
+        async for outcome in client.as_completed([slow, quick], timeout=60):
+            seen.append(outcome)
+            await asyncio.sleep(70)
+
+    assert [type(None), JobTimeoutError] == [type(outcome.error) for outcome in seen]
+    assert {quick: 1, slow: 1} == emulator.billed
+
+
 async def test_gather_cancelled_in_the_middle_loses_nothing(emulator: Emulator) -> None:
     ids = [emulator.add_job(script=JobScript(run_seconds=n / 10)) for n in range(300)]
     for request_id in ids[::7]:

@@ -230,6 +230,22 @@ async def test_in_flight_bound_holds_over_everything(emulator: Emulator, url: st
     assert emulator.billed_total == 60
 
 
+async def test_timeout_may_name_its_phases(emulator: Emulator, url: str) -> None:
+    emulator.fault("status", Fault.hang(15))
+
+    async with on_socket(url, timeout=httpx.Timeout(10, read=0.1)) as client:
+        result = await client.wait_for(emulator.add_job())
+
+    assert isinstance(result, Result)
+
+
+async def test_request_may_take_for_ever_if_told_so(emulator: Emulator, url: str) -> None:
+    async with on_socket(url, timeout=None) as client:
+        result = await client.wait_for(emulator.add_job())
+
+    assert isinstance(result, Result)
+
+
 async def test_server_that_is_not_there_is_a_transport_error_of_nothing_sent() -> None:
     async with on_socket("http://127.0.0.1:9") as client:
         with pytest.raises(TransportError, match="was not sent") as caught:

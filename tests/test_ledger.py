@@ -8,6 +8,7 @@ import os
 import sqlite3
 import stat
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -323,6 +324,22 @@ async def test_file_that_is_taken_away_is_noticed(tmp_path: Path) -> None:
 
     assert done is not None
     assert "stored" == done.entry.state
+
+
+async def test_thread_of_another_process_is_not_waited_for(tmp_path: Path) -> None:
+    """What the child of a fork finds: a thread on paper, that stayed with the parent."""
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+    await remember(ledger, "a")
+    await ledger.aclose()
+    ledger._thread._pid = -1
+    ledger._thread._thread = threading.Thread()
+
+    await ledger.aclose()
+    done = await remember(ledger, "a")
+    await ledger.aclose()
+
+    assert done is not None
+    assert not done.granted
 
 
 def _remember_in_child(ledger: SQLiteLedger) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import attrs
 import httpx
 import pytest
 from support import IMPATIENT, in_process, in_virtual_time, on_socket
@@ -308,6 +309,22 @@ async def test_oversized_paid_answer_is_kept_on_disk(
     assert 0o600 == kept.stat().st_mode & 0o777
 
 
+async def test_answer_without_end_is_kept_as_far_as_the_bound(
+    emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("modelmax_async._transport._body.MAX_KEPT", 9 * 1024 * 1024)
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.oversize(30 * 1024 * 1024))
+
+    async with on_socket(url) as client:
+        with pytest.raises(ResultUncertainError):
+            await client.wait_for(request_id)
+
+    (kept,) = tmp_path.iterdir()
+    assert 9 * 1024 * 1024 < kept.stat().st_size < 11 * 1024 * 1024
+
+
 @contextlib.asynccontextmanager
 async def _refusing(status_then_close: bytes) -> Any:
     """A server that answers each connection with these bytes and hangs up."""
@@ -423,6 +440,30 @@ async def test_ledger_failing_to_record_an_outcome_never_frees_the_job(
 
     assert "armed" == entry.state
     assert "disk on fire" in caplog.text
+    assert {request_id: 1} == emulator.result_calls
+
+
+async def test_claim_that_was_lost_before_byte_zero_is_made_again(
+    emulator: Emulator, url: str
+) -> None:
+    class Late(MemoryLedger):
+        """The first arming comes too late: its lease has run out."""
+
+        refused = False
+
+        async def apply(self, key: Key, move: Move) -> Step | None:
+            done = await super().apply(key, move)
+            if isinstance(move, Claim) and not self.refused and done is not None:
+                self.refused = True
+                self._entries[key] = attrs.evolve(done.entry, lease_until=0.0)
+            return done
+
+    request_id = emulator.add_job()
+
+    async with on_socket(url, ledger=Late()) as client:
+        result = await client.wait_for(request_id)
+
+    assert request_id == result.request_id
     assert {request_id: 1} == emulator.result_calls
 
 

@@ -349,6 +349,35 @@ async def test_watching_and_waiting_share_the_polls(emulator: Emulator) -> None:
     assert emulator.polls[request_id] < 12
 
 
+async def test_watching_hears_of_a_result_that_the_ledger_has(emulator: Emulator) -> None:
+    request_id = emulator.add_job()
+
+    async with in_process(emulator) as client:
+        await client.wait_for(request_id)
+        emulator.fault("status", Fault.hang(20))
+        waiting = asyncio.create_task(client.wait_for(request_id))
+        await asyncio.sleep(0)
+        seen = [report.status async for report in client.watch(request_id)]
+        await waiting
+
+    assert [Status.COMPLETED] == seen
+
+
+async def test_watching_hears_of_a_failure_that_the_ledger_has(emulator: Emulator) -> None:
+    request_id = emulator.add_job(script=JobScript(outcome="FAILED", error="no"))
+
+    async with in_process(emulator) as client:
+        waits = [client.wait_for(request_id), client.wait_for(request_id)]
+        for wait in waits:
+            waiting = asyncio.create_task(wait)
+            await asyncio.sleep(0)
+            seen = [report.error async for report in client.watch(request_id)]
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    assert ["no"] == seen
+    assert {request_id: 1} == emulator.polls
+
+
 async def test_notify_polls_at_once(emulator: Emulator) -> None:
     request_id = emulator.add_job(script=JobScript(run_seconds=62))
     poll = PollPolicy(initial=60, maximum=600, factor=10, jitter=0)

@@ -1,0 +1,124 @@
+"""The heap of due times: pauses, dropped entries, what a stop leaves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+import pytest
+from support import in_virtual_time
+
+from modelmax_async._schedule import Schedule
+from modelmax_async._tasks import Tasks
+
+pytestmark = [pytest.mark.anyio, in_virtual_time]
+
+
+@attrs.define(eq=False)
+class Item:
+    ticket: int = 0
+    busy: bool = False
+    visits: list[float] = attrs.field(factory=list)
+
+
+def schedule_of(delays: list[float | None], width: int = 4) -> Schedule[Item]:
+    """A schedule whose visits answer these delays in turn, then ``None``."""
+
+    async def visit(item: Item) -> float | None:
+        item.visits.append(asyncio.get_running_loop().time())
+        return delays.pop(0) if delays else None
+
+    return Schedule(visit, Tasks(), width, lambda: 0.5)
+
+
+async def test_visits_come_when_they_are_due() -> None:
+    schedule = schedule_of([5.0, 7.0])
+    item = Item()
+
+    schedule.put(item, 3.0)
+    await asyncio.sleep(100)
+
+    assert [3.0, 8.0, 15.0] == item.visits
+
+
+async def test_only_the_latest_arrangement_counts() -> None:
+    schedule = schedule_of([])
+    item = Item()
+
+    schedule.put(item, 3.0)
+    schedule.put(item, 9.0)
+    await asyncio.sleep(100)
+
+    assert [9.0] == item.visits
+
+
+async def test_shorter_pause_does_not_end_a_longer_one() -> None:
+    schedule = schedule_of([])
+    item = Item()
+
+    schedule.put(item, 1.0)
+    schedule.pause(50)
+    schedule.pause(5)
+    await asyncio.sleep(49)
+    assert [] == item.visits
+    await asyncio.sleep(20)
+
+    assert [55.0] == item.visits  # half of the spread of ten seconds after the pause
+
+
+async def test_what_is_not_yet_due_at_the_restart_keeps_its_time() -> None:
+    schedule = schedule_of([])
+    item = Item()
+
+    schedule.put(item, 80.0)
+    schedule.pause(50)
+    await asyncio.sleep(100)
+
+    assert [80.0] == item.visits
+
+
+async def test_dropped_entries_leave_the_heap() -> None:
+    schedule = schedule_of([])
+    items = [Item() for _ in range(1000)]
+    for item in items:
+        schedule.put(item, 1000.0)
+
+    for item in items[:900]:
+        schedule.drop(item)
+        schedule.drop(item)
+
+    assert len(schedule._heap) < 400
+    assert "100 due" in repr(schedule)
+
+
+async def test_no_more_visits_at_once_than_the_window_allows() -> None:
+    out = 0
+    most = 0
+
+    async def visit(_: Item) -> None:
+        nonlocal out, most
+        out += 1
+        most = max(most, out)
+        await asyncio.sleep(1)
+        out -= 1
+
+    schedule: Schedule[Item] = Schedule(visit, Tasks(), 8, lambda: 0.5)
+    for _ in range(50):
+        schedule.put(Item(), 0.0)
+    schedule.slow_down()
+    await asyncio.sleep(20)
+
+    assert 4 == most
+
+
+async def test_nothing_is_visited_after_a_stop() -> None:
+    schedule = schedule_of([1.0, 1.0, 1.0])
+    item = Item()
+
+    schedule.put(item, 1.0)
+    await asyncio.sleep(1.5)
+    schedule.stop()
+    schedule.stop()
+    await asyncio.sleep(10)
+
+    assert [1.0] == item.visits
