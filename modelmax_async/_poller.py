@@ -164,10 +164,11 @@ class Poller:
         wait.failing_since = None
         self._schedule.speed_up()
         self._hooks.emit(StatusPolled(job, report.status))
-        before, wait.last = wait.last, report
+        before = wait.last
         if report.status == Status.FAILED and wait.recalled:
             await self._settler.record_failed(job, report.error or "")
         if before is None or before.status != report.status:
+            wait.last = report
             for subscriber in list(wait.subscribers):
                 subscriber.on_status(report)
         if report.status == Status.FAILED:

@@ -24,10 +24,10 @@ HTTPClient = httpx.AsyncClient | httpx.AsyncBaseTransport
 
 @attrs.frozen
 class Prepared:
-    """A free call that is made many times; its request is built once where it may be."""
+    """A call, its URL parsed: what is made many times is parsed once."""
 
     call: Call
-    request: httpx.Request | None
+    url: httpx.URL
 
 
 class Transport:
@@ -59,9 +59,8 @@ class Transport:
         return f"<Transport to {self._settings.origin}: {self._lanes!r}>"
 
     def prepare(self, call: Call) -> Prepared:
-        """Build the request of a free call, unless a caller's client adds to each."""
-        changes = isinstance(self._injected, httpx.AsyncClient)
-        return Prepared(call, None if changes else self._request(call, self._phases))
+        """Parse the URL of a call."""
+        return Prepared(call, httpx.URL(self._settings.base_url + call.path))
 
     async def poll(self, prepared: Prepared) -> Reply:
         """Make a free call, on a connection that is kept for the next.
@@ -69,7 +68,7 @@ class Transport:
         Raises:
             TransportError: when no whole answer came.
         """
-        request = prepared.request or self._request(prepared.call, self._phases)
+        request = self._request(prepared, self._phases)
         return await self._send(request, prepared.call, None, keep=False)
 
     async def submit(self, call: Call) -> Reply:
@@ -96,7 +95,8 @@ class Transport:
         await self._lanes.aclose()
 
     async def _send_traced(self, call: Call, exchange: Exchange, *, keep: bool) -> Reply:
-        request = self._request(call, {**self._phases, "trace": exchange.trace})
+        traced = {**self._phases, "trace": exchange.trace}
+        request = self._request(self.prepare(call), traced)
         return await self._send(request, call, exchange, keep=keep)
 
     async def _send(
@@ -142,10 +142,11 @@ class Transport:
             await response.aclose()
         return Reply(response.status_code, response.headers, body, kept_at)
 
-    def _request(self, call: Call, extensions: Mapping[str, Any]) -> httpx.Request:
+    def _request(self, prepared: Prepared, extensions: Mapping[str, Any]) -> httpx.Request:
+        call = prepared.call
         request = _builder(self._injected)(
             call.method,
-            self._settings.base_url + call.path,
+            prepared.url,
             headers=self._headers,
             content=call.body,
             extensions=extensions,
