@@ -27,6 +27,9 @@ from modelmax_async._download._names import Mark, is_part, part_name, read_mark,
 
 _OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _CREATE = os.O_CREAT | os.O_EXCL
+#: Bytes in one write: larger ones were measured to cost Linux 6.18 three times the time, as
+#: it looks for larger pieces of memory for its cache.
+_SLICE = 64 * 1024
 _MODE = 0o666  # less the umask, as for any file of the user's
 
 
@@ -78,21 +81,9 @@ class PartFile:
             os.lseek(number, self.size, os.SEEK_SET)
             rest = memoryview(data)
             while rest:
-                done = os.write(number, rest)
+                done = os.write(number, rest[:_SLICE])
                 self.size += done
                 rest = rest[done:]
-
-    def sync(self) -> None:
-        """Have the disk take what the cache holds, while more is written."""
-        with self._guard:
-            number = os.dup(self._open())
-        try:
-            os.fsync(number)
-        except OSError:
-            self.mark = None  # what a disk refused to take is not gone on with
-            raise
-        finally:
-            os.close(number)
 
     def finish(self) -> None:
         """Put it in the video's place, for good: after this, no crash takes it back."""

@@ -16,9 +16,9 @@ from modelmax_async._errors import ModelMaxError, fresh
 
 #: Bytes that are collected before a thread writes them. They are copied into one of two
 #: buffers: to keep the chunks instead makes the allocator return and fault memory all the time.
-_BATCH = 512 * 1024
-#: Bytes between two requests that the disk take them, so that the last one is short.
-_SYNC_EVERY = 32 * 1024 * 1024
+_BATCH = 2 * 1024 * 1024
+#: Bytes between two reports of progress.
+_STEP = 256 * 1024
 #: Chunks that a stream holds for a reader that is slower than the server.
 _AHEAD = 16
 
@@ -28,8 +28,7 @@ Report = Callable[[int, int | None], None]
 class FileSink:
     """Writes a ``.part`` in threads; see `modelmax_async._download._transfer.Sink`.
 
-    One batch is written while the next is collected, and what was written before goes to the
-    disk meanwhile.
+    One batch is written while the next is collected.
     """
 
     def __init__(self, part: PartFile, report: Report) -> None:
@@ -37,9 +36,8 @@ class FileSink:
         self._report = report
         self._buffers = [bytearray(_BATCH), bytearray(_BATCH)]
         self._collected = 0
-        self._unsynced = 0
+        self._told = 0
         self._writing: asyncio.Task[None] | None = None
-        self._syncing: asyncio.Task[None] | None = None
         self.offset = part.size
         self.mark: Mark | None = part.mark
         self.total = part.mark.total if part.mark is not None else None
@@ -52,7 +50,7 @@ class FileSink:
         if part.mark is not None and part.mark.source == source_digest(url):
             sink.boxes = await anyio.to_thread.run_sync(part.scan)
             if sink.boxes.begun:
-                report(sink.offset, sink.total)
+                sink._tell()
                 return sink
         await sink.begin(None, None)
         return sink
@@ -63,7 +61,7 @@ class FileSink:
         await _ended(self._writing)
         await anyio.to_thread.run_sync(self._part.begin, mark)
         self.mark, self.total, self.offset, self.boxes = mark, total, 0, Boxes()
-        self._report(0, total)
+        self._tell()
 
     async def write(self, chunk: bytes) -> None:
         """Collect the bytes, and have them written when there are enough."""
@@ -77,17 +75,19 @@ class FileSink:
             rest = rest[len(taken) :]
             if end == _BATCH:
                 await self._write_batch()
+        if self.offset >= self._told + _STEP:
+            self._tell()
 
     async def pause(self) -> None:
         """Write what was collected, and see it written."""
         if self._collected:
             await self._write_batch()
+            self._tell()
         await _ended(self._writing)
 
     async def finish(self) -> None:
         """Put the whole video in its place."""
         await self.pause()
-        await _ended(self._syncing)
         await anyio.to_thread.run_sync(self._part.finish)
         self._report(self.offset, self.offset)
 
@@ -96,14 +96,12 @@ class FileSink:
         await _ended(self._writing)
         batch = memoryview(self._buffers[0])[: self._collected]
         self._buffers.reverse()
-        self._unsynced += self._collected
         self._collected = 0
         self._writing = _in_thread(lambda: self._part.append(batch))
+
+    def _tell(self) -> None:
+        self._told = self.offset
         self._report(self.offset, self.total)
-        if self._unsynced >= _SYNC_EVERY and (self._syncing is None or self._syncing.done()):
-            await _ended(self._syncing)
-            self._unsynced = 0
-            self._syncing = _in_thread(self._part.sync)
 
 
 def _in_thread(work: Callable[[], None]) -> asyncio.Task[None]:

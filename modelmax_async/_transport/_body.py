@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import AsyncIterable
@@ -47,9 +48,20 @@ async def _keep(
     chunks: list[bytes], size: int, rest: AsyncIterable[bytes]
 ) -> tuple[bytes, str | None]:
     """Write the body to a file of its own (mode 0600), off the event loop."""
-    number, path = await anyio.to_thread.run_sync(
-        lambda: tempfile.mkstemp(prefix="modelmax-result-", suffix=".body")
-    )
+    try:
+        number, path = await anyio.to_thread.run_sync(
+            lambda: tempfile.mkstemp(prefix="modelmax-result-", suffix=".body")
+        )
+    except OSError:
+        return b"".join(chunks), None  # no room: what is here is kept by the ledger at least
+    with contextlib.suppress(OSError):  # a full disk: as much as there is room for
+        await _write(number, chunks, size, rest)
+    return chunks[0], path
+
+
+async def _write(
+    number: int, chunks: list[bytes], size: int, rest: AsyncIterable[bytes]
+) -> None:
     async with await anyio.open_file(number, "wb") as file:
         await file.write(b"".join(chunks))
         async for chunk in rest:
@@ -59,4 +71,3 @@ async def _keep(
                 break
         await file.flush()
         await anyio.to_thread.run_sync(os.fsync, number)
-    return chunks[0], path

@@ -37,6 +37,7 @@ class Exchange:
     """
 
     once: bool = False
+    foreign: bool = False
     before_send: BeforeSend | None = None
     traced: bool = False
     sent: bool = False
@@ -70,6 +71,7 @@ class Exchange:
 
         Whether a byte was then sent is still for the events, or else the error, to say.
         """
+        self.foreign = True
         if self.before_send is not None:
             await self.start()
             self.sent = False
@@ -77,7 +79,7 @@ class Exchange:
 
     def maybe_sent(self, error: BaseException) -> bool:
         """Whether a byte of the request may have left, given how the exchange broke."""
-        if self.traced:
+        if self.traced and not self.foreign:  # a foreign transport may trace one try of two
             return self.sent
         return self.sent or not isinstance(error, _NEVER_SENT)
 
@@ -94,12 +96,19 @@ def translate(error: Exception, exchange: Exchange, job: Job | None) -> Transpor
     about = f" for job {job.request_id}" if job is not None else ""
     maybe = exchange.maybe_sent(error)
     sent = "may have been sent" if maybe else "was not sent"
-    text = as_text(str(error), 300)
+    text = _words_of(error)
     made = kind(
         f"the request{about} {sent}, and no whole answer came: {type(error).__name__} {text}",
         maybe_sent=maybe,
         job=job,
     )
-    if isinstance(error, httpx.RequestError):
-        made.__cause__ = type(error)(text)
+    made.__cause__ = httpx.TransportError(f"{type(error).__name__}: {text}")
     return made
+
+
+def _words_of(error: Exception) -> str:
+    """Return what the error says. A foreign one may fail even at that."""
+    try:
+        return as_text(str(error), 300)
+    except Exception:  # noqa: BLE001 - no wording may decide about a charge
+        return "(it cannot be put into words)"

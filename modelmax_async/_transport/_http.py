@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import httpx
@@ -49,8 +51,8 @@ class Transport:
             }
         )
         self._phases = {"timeout": self.timeout.as_dict()}
-        finite = [t for t in self.timeout.as_dict().values() if t is not None]
-        self.longest = max(finite, default=None)
+        phases = [t for t in self.timeout.as_dict().values() if t is not None]
+        self.longest = max(phases) if len(phases) == len(self.timeout.as_dict()) else None
         self.receiver = Receiver(
             self._lanes, http_client, self._headers, self._phases, self._ceiling
         )
@@ -59,8 +61,12 @@ class Transport:
         return f"<Transport to {self._settings.origin}: {self._lanes!r}>"
 
     def prepare(self, call: Call) -> Prepared:
-        """Parse the URL of a call."""
-        return Prepared(call, httpx.URL(self._settings.base_url + call.path))
+        """Parse the URL of a call: a path behind the base URL, whose own path it may repeat."""
+        base = self._settings.base_url
+        prefix = urlsplit(base).path
+        if prefix and call.path.startswith(prefix + "/"):
+            base = base.removesuffix(prefix)  # as a server behind a prefix spells its paths
+        return Prepared(call, httpx.URL(base + call.path))
 
     async def poll(self, prepared: Prepared) -> Reply:
         """Make a free call, on a connection that is kept for the next.
@@ -109,6 +115,7 @@ class Transport:
                 client = lane = self._lanes.take(fresh=exchange is not None)
             came: Reply | TransportError | None = None
             try:
+                _check_open(client)
                 if self._injected is not None and exchange is not None:
                     await exchange.begin_unseen()
                 async with asyncio.timeout(self._ceiling(10 if keep else 1)):
@@ -136,10 +143,14 @@ class Transport:
         response = await _open(client, request)
         if exchange is not None:
             exchange.sent = exchange.answered = True
+        if response.is_stream_consumed:  # by a hook of the caller's client, and decompressed
+            headers = {k: v for k, v in response.headers.items() if k != "content-encoding"}
+            return Reply(response.status_code, headers, response.content)
         try:
             body, kept_at = await read_body(response.stream, keep=keep)  # type: ignore[arg-type]  # an async client's
         finally:
-            await response.aclose()
+            with suppress(Exception):  # the body is here, and worth more than a clean end
+                await response.aclose()
         return Reply(response.status_code, response.headers, body, kept_at)
 
     def _request(self, prepared: Prepared, extensions: Mapping[str, Any]) -> httpx.Request:
@@ -158,6 +169,11 @@ class Transport:
     def _ceiling(self, times: int) -> float | None:
         """Seconds for a whole request: for servers that drip, and transports without limits."""
         return None if self.longest is None else self.longest * 1.25 * times + 0.5
+
+
+def _check_open(client: HTTPClient) -> None:
+    if isinstance(client, httpx.AsyncClient) and client.is_closed:
+        raise httpx.ConnectError("the http_client given to this client is closed")
 
 
 async def _open(client: HTTPClient, request: httpx.Request) -> httpx.Response:

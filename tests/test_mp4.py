@@ -1,0 +1,102 @@
+"""The box structure: videos, other things, and the beginnings of videos."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelmax_async._download._mp4 import Boxes
+from modelmax_async.emulator import sample_mp4
+
+
+def box(name: bytes, body: bytes = b"", *, long: bool = False) -> bytes:
+    if long:
+        return b"\0\0\0\1" + name + (16 + len(body)).to_bytes(8, "big") + body
+    return (8 + len(body)).to_bytes(4, "big") + name + body
+
+
+def boxes_of(data: bytes, step: int | None = None) -> Boxes:
+    boxes = Boxes()
+    for at in range(0, len(data), step or max(1, len(data))):
+        boxes.feed(data[at : at + (step or len(data))], at)
+    return boxes
+
+
+@given(st.integers(1, 100))
+def test_sample_is_complete_however_it_arrives(step: int) -> None:
+    sample = sample_mp4()
+    boxes = boxes_of(sample, step)
+
+    assert boxes.begun
+    assert boxes.complete(len(sample), strict=True)
+
+
+@given(st.data())
+def test_no_beginning_of_a_video_is_complete(data: st.DataObject) -> None:
+    sample = sample_mp4()
+    cut = data.draw(st.integers(0, len(sample) - 1))
+    boxes = boxes_of(sample[:cut], data.draw(st.integers(1, 999)))
+
+    assert not boxes.complete(cut)
+
+
+@given(st.binary(max_size=200), st.integers(1, 50))
+def test_any_bytes_are_understood_or_not_but_raise_nothing(data: bytes, step: int) -> None:
+    whole, parts = boxes_of(data), boxes_of(data, step)
+
+    assert whole.complete(len(data)) == parts.complete(len(data))
+    assert repr(whole) == repr(parts)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<!DOCTYPE html><html>", b'{"error": {"message": "no"}}', b"\x1aE\xdf\xa3webm...."],
+)
+def test_other_things_are_no_video(body: bytes) -> None:
+    boxes = boxes_of(body)
+
+    assert boxes.alien
+    assert not boxes.begun
+    assert not boxes.complete(len(body))
+
+
+def test_file_too_short_to_tell_is_neither() -> None:
+    boxes = boxes_of(b"\0\0\0\x18ft")
+
+    assert not boxes.alien
+    assert not boxes.begun
+
+
+def test_sizes_of_64_bits_are_read() -> None:
+    data = box(b"ftyp", b"isom") + box(b"mdat", b"x" * 9, long=True) + box(b"moov")
+
+    assert boxes_of(data, 3).complete(len(data), strict=True)
+    assert not boxes_of(data[:-1], 3).complete(len(data) - 1)
+
+
+def test_file_whose_index_may_have_been_cut_off_is_complete_only_on_other_evidence() -> None:
+    data = box(b"ftyp") + box(b"mdat", b"x")
+
+    assert boxes_of(data).complete(len(data))
+    assert not boxes_of(data).complete(len(data), strict=True)
+
+
+def test_box_up_to_the_end_is_complete_only_on_other_evidence() -> None:
+    data = box(b"ftyp") + box(b"moov") + b"\0\0\0\0mdat" + b"x" * 20
+
+    assert boxes_of(data).complete(len(data))
+    assert not boxes_of(data).complete(len(data), strict=True)
+
+
+def test_file_without_media_is_not_complete() -> None:
+    data = box(b"ftyp") + box(b"moov")
+
+    assert not boxes_of(data).complete(len(data))
+
+
+@pytest.mark.parametrize("size", [b"\0\0\0\5", b"\0\0\0\1"])
+def test_box_smaller_than_its_header_breaks_the_structure(size: bytes) -> None:
+    data = box(b"ftyp") + box(b"mdat") + size + b"free" + b"\0" * 20
+
+    assert not boxes_of(data).complete(len(data))
