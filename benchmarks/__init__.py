@@ -1,0 +1,1 @@
+"""What the client costs, measured against other clients in the same run."""

@@ -1,0 +1,232 @@
+"""A large video into a file: throughput, memory and the event loop's longest stall.
+
+Beside the client, a bare ``httpx`` stream writes the same bytes into a file: no check, no
+thread, so that its event loop stands still while the file is written. It is measured once
+with an fsync at its end, as the client does, and once without. The server is a lean one in a
+process of its own; each measurement runs in a fresh process, and the fastest of a few rounds
+counts, since a machine's other work only ever slows one down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks._local import ROOT, in_child
+from benchmarks._report import Check, Report, table
+from modelmax_async import AsyncQueueClient, Result, Video
+
+_MIB = 1024 * 1024
+_TICK = 0.002
+_PATH = "/v1/queue/veo-3/requests/content/content"
+
+
+def serve(lifetime: float) -> None:
+    """Serve MP4-shaped bodies of ``…/content/<bytes>`` until the parent or the time ends."""
+    timer = threading.Timer(lifetime, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(listener.getsockname()[1], flush=True)
+    threading.Thread(target=_accept, args=(listener,), daemon=True).start()
+    sys.stdin.read()
+
+
+def _accept(listener: socket.socket) -> None:
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=_answer, args=(connection,), daemon=True).start()
+
+
+def _answer(connection: socket.socket) -> None:
+    """Answer one request and hang up."""
+    block = bytes(_MIB)
+    with connection, contextlib.suppress(OSError):
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += connection.recv(65536)
+        size = int(request.split(b" ", 2)[1].rsplit(b"/", 1)[1])
+        head = b"\x00\x00\x00\x14ftypisom\x00\x00\x00\x00isom"
+        head += (size - len(head)).to_bytes(4, "big") + b"mdat"
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\ncontent-type: video/mp4\r\nconnection: close\r\n"
+            b'etag: "1"\r\ncontent-length: %d\r\n\r\n' % size + head
+        )
+        left = size - len(head)
+        while left > 0:
+            connection.sendall(block[:left])
+            left -= len(block)
+
+
+@contextlib.contextmanager
+def server(lifetime: float = 600.0) -> Iterator[str]:
+    """Run the server, and yield its base URL."""
+    command = [sys.executable, "-m", "benchmarks.download", "--serve", str(lifetime)]
+    child = subprocess.Popen(  # noqa: S603 - our own module
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(child.stdout.readline())}"
+    finally:
+        child.stdin.close()
+        child.wait(10)
+
+
+async def ours(url: str, size: int, directory: str) -> None:
+    """Download with the client."""
+    result = Result(f"r{size}", "veo-3", (Video(f"{_PATH}/{size}", 0),))
+    async with AsyncQueueClient(api_key="sk-benchmark", base_url=url) as client:
+        (path,) = await client.download(result, directory)
+    assert path.stat().st_size == size
+
+
+async def bare(url: str, size: int, directory: str, *, sync: bool = False) -> None:
+    """Stream into a file with httpx alone."""
+    path = Path(directory, f"bare{size}.mp4")
+    async with (
+        httpx.AsyncClient() as client,
+        client.stream("GET", f"{url}{_PATH}/{size}") as response,
+    ):
+        with path.open("wb") as file:  # noqa: ASYNC230 - that is what is compared with
+            async for chunk in response.aiter_raw():
+                file.write(chunk)
+            assert file.tell() == size
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+
+
+async def synced(url: str, size: int, directory: str) -> None:
+    """Stream into a file with httpx alone, and have it on the disk."""
+    await bare(url, size, directory, sync=True)
+
+
+_CONTENDERS = {"bare": bare, "synced": synced, "ours": ours}
+
+
+@contextlib.asynccontextmanager
+async def _watched(stalls: list[float]) -> AsyncIterator[None]:
+    """Note how much later than asked for the event loop wakes up."""
+
+    async def tick() -> None:
+        while True:
+            begun = time.perf_counter()
+            await asyncio.sleep(_TICK)
+            stalls.append(time.perf_counter() - begun - _TICK)
+
+    task = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def measure(who: str, url: str, size: int, *, watch: bool) -> dict[str, Any]:
+    """Download once small, to have all loaded, then once large."""
+    download = _CONTENDERS[who]
+    stalls = [0.0]
+    with tempfile.TemporaryDirectory() as directory:
+        await download(url, _MIB, directory)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        begun = time.perf_counter()
+        async with _watched(stalls) if watch else contextlib.nullcontext():
+            await download(url, size, directory)
+        seconds = time.perf_counter() - begun
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "who": who,
+        "bytes": size,
+        "seconds": seconds,
+        "mib_per_second": size / _MIB / seconds,
+        "peak_growth_mib": grown * unit / _MIB,
+        "longest_stall_ms": max(stalls) * 1000 if watch else None,
+    }
+
+
+def run(*, quick: bool = False) -> Report:
+    """Measure both in turns for throughput, then the client once more for its stalls."""
+    size = (64 if quick else 512) * _MIB
+    rounds = 1 if quick else 5
+    rows: list[dict[str, Any]] = []
+    with server() as url:
+        for _ in range(rounds):
+            rows += [in_child("benchmarks.download", who, url, size) for who in _CONTENDERS]
+        watched = [
+            in_child("benchmarks.download", who, url, size, "--watch") for who in _CONTENDERS
+        ]
+    summary = [_summary(rows, watch) for watch in watched]
+    text = table(
+        ("", "MiB/s", "peak memory grows", "longest stall"),
+        [
+            (
+                row["who"],
+                f"{row['mib_per_second']:.0f}",
+                f"{row['peak_growth_mib']:.1f} MiB",
+                f"{row['longest_stall_ms']:.1f} ms",
+            )
+            for row in summary
+        ],
+    )
+    unsynced, other, own = summary
+    ratio = own["mib_per_second"] / other["mib_per_second"]
+    without = own["mib_per_second"] / unsynced["mib_per_second"]
+    text += f"\n\nagainst bare without fsync: {without:.2f}"
+    checks = [
+        Check("MiB of memory", own["peak_growth_mib"], "<=", 16),
+        Check("longest stall of the loop, ms", own["longest_stall_ms"], "<=", 50),
+        Check("throughput against bare httpx, both with fsync", ratio, ">=", 0.8),
+    ]
+    return Report("download", [*rows, *watched], text, checks)
+
+
+def _summary(rows: list[dict[str, Any]], watched: dict[str, Any]) -> dict[str, Any]:
+    """Return the highest speed of a contender, its largest growth, its longest stall."""
+    own = [row for row in rows if row["who"] == watched["who"]]
+    return {
+        **watched,
+        "mib_per_second": max(row["mib_per_second"] for row in own),
+        "peak_growth_mib": max(row["peak_growth_mib"] for row in [*own, watched]),
+    }
+
+
+def main() -> None:
+    """Serve, or measure in this process, or run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("who", nargs="?", choices=[*_CONTENDERS])
+    parser.add_argument("url", nargs="?")
+    parser.add_argument("size", nargs="?", type=int)
+    parser.add_argument("--watch", action="store_true")
+    parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    if given.serve is not None:
+        serve(given.serve)
+    elif given.who is not None:
+        done = asyncio.run(measure(given.who, given.url, given.size, watch=given.watch))
+        print(json.dumps(done))
+    else:
+        report = run(quick=given.quick)
+        report.show()
+        print(json.dumps(report.to_dict()))
+
+
+if __name__ == "__main__":
+    main()

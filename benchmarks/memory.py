@@ -1,0 +1,141 @@
+"""What a waiting job costs: bytes and tasks, with 100,000 of them in one client.
+
+Two children: one weighs the whole process (resident set), the other asks `tracemalloc`.
+Each weighs twice: when all jobs are waited for, and when each has been polled once as well
+and so carries its last status. The list of ids is the caller's, and is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import resource
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import httpx_aiohttp
+
+from benchmarks._local import MODEL, LocalServer, control, in_child
+from benchmarks._report import Check, Report, table
+from modelmax_async import AsyncQueueClient, PollPolicy
+
+_WARM = 200
+
+
+def _resident() -> int:
+    """Return the bytes of memory of this process; where only a peak is known, the peak."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return pages * resource.getpagesize()
+
+
+def _weigh() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else _resident()
+
+
+async def _settled(url: str, polls: int, seconds: float) -> None:
+    """Wait until the server has counted so many polls."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while control(url, "/_stats")["status"] < polls:
+        assert loop.time() < until, "the jobs were not polled in time"
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)
+
+
+async def weigh(url: str, jobs: int) -> dict[str, Any]:
+    """Return what one client weighs before and with this many jobs."""
+    # First polls at once, the second after an hour. The fast transport only saves time here.
+    poll = PollPolicy(initial=3600.0, maximum=3600.0)
+    async with (
+        httpx_aiohttp.AiohttpTransport() as transport,
+        AsyncQueueClient(
+            api_key="sk-benchmark",
+            base_url=url,
+            model=MODEL,
+            poll=poll,
+            http_client=transport,
+        ) as client,
+    ):
+        warm = [asyncio.create_task(client.wait_for(f"never-w{n}")) for n in range(_WARM)]
+        await _settled(url, _WARM, 60)
+        ids = [f"never-{number}" for number in range(jobs)]
+        tasks, before = len(asyncio.all_tasks()), _weigh()
+        batch = asyncio.create_task(client.gather_results(ids, timeout=None))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting = _weigh()
+        for request_id in ids:
+            client.notify(request_id)
+        await _settled(url, _WARM + jobs, 240)
+        polled, tasks_after = _weigh(), len(asyncio.all_tasks())
+        for task in (batch, *warm):
+            task.cancel()
+        await asyncio.wait([batch, *warm])
+    return {
+        "jobs": jobs,
+        "measure": "tracemalloc" if tracemalloc.is_tracing() else "resident set",
+        "bytes_per_job_waiting": (waiting - before) / jobs,
+        "bytes_per_job_polled": (polled - before) / jobs,
+        "tasks": tasks_after - tasks,
+    }
+
+
+def run(*, quick: bool = False) -> Report:
+    """Weigh in both ways, one child after the other."""
+    jobs = 10_000 if quick else 100_000
+    rows = []
+    with LocalServer(1200) as server:
+        for how in ("--resident", "--traced"):
+            server.reset()
+            rows.append(in_child("benchmarks.memory", how, server.url, jobs, timeout=400))
+    text = table(
+        ("measure", "jobs", "bytes/job waiting", "bytes/job polled once", "tasks"),
+        [
+            (
+                row["measure"],
+                f"{row['jobs']:,}",
+                f"{row['bytes_per_job_waiting']:,.0f}",
+                f"{row['bytes_per_job_polled']:,.0f}",
+                str(row["tasks"]),
+            )
+            for row in rows
+        ],
+    )
+    checks = [
+        Check(f"bytes per job, {row['measure']}", row["bytes_per_job_polled"], "<=", 4096)
+        for row in rows
+    ]
+    tasks = max(row["tasks"] for row in rows)
+    # One for the gather itself; none for a job.
+    checks.append(Check(f"tasks for {jobs:,} waiting jobs", tasks, "<=", 1))
+    return Report("memory", rows, text, checks)
+
+
+def main() -> None:
+    """Weigh in this process and print JSON, or run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url", nargs="?")
+    parser.add_argument("jobs", nargs="?", type=int)
+    parser.add_argument("--traced", action="store_true")
+    parser.add_argument("--resident", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    given = parser.parse_args()
+    if given.url is None:
+        run(quick=given.quick).show()
+        return
+    if given.traced:
+        tracemalloc.start()
+    print(json.dumps(asyncio.run(weigh(given.url, given.jobs))))
+
+
+if __name__ == "__main__":
+    main()

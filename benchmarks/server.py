@@ -1,0 +1,228 @@
+"""A lean queue server in a process of its own, so that the server is not what is measured.
+
+It speaks as much HTTP/1.1 as the contenders need, straight on an `asyncio.Protocol`. An id
+says itself when its job is done: ``<milliseconds after the last reset>-<anything>``, or
+``never-<anything>``. It listens on 127.0.0.1 only, and ends with the process that started it
+(its standard input is closed then) or after ``lifetime`` seconds, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from collections import Counter
+from typing import Any
+from urllib.parse import parse_qsl
+
+_REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 404: "Not Found", 429: "Too Many"}
+_USAGE = {"video_seconds": 8, "video_resolution": "720p", "video_has_audio": True}
+
+
+class Books:
+    """What the server does, and what it has counted since the last reset."""
+
+    def __init__(self) -> None:
+        self.reset({})
+
+    def reset(self, options: dict[str, str]) -> None:
+        """Count from zero, and let all durations begin now.
+
+        Options: ``latency`` (seconds before each answer), ``every`` (each such status call is
+        answered 429), ``rate`` (status calls above so many in a second are answered 429),
+        ``retry_after`` (the seconds that a 429 asks for; none by default).
+        """
+        self.start = time.monotonic()
+        self.latency = float(options.get("latency", 0))
+        self.every = int(options.get("every", 0))
+        self.rate = float(options.get("rate", 0))
+        self.retry_after = options.get("retry_after", "")
+        self.calls: Counter[str] = Counter()
+        self.bills: Counter[bytes] = Counter()
+        self.out = self.most_out = self.billed_out = self.most_billed_out = 0
+        self.polls_this_second, self.second = 0, 0
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counters as plain values."""
+        return {
+            **{name: self.calls[name] for name in ("status", "result", "submit", "refused")},
+            "billed": self.bills.total(),
+            "billed_jobs": len(self.bills),
+            "most_in_flight": self.most_out,
+            "most_billed_in_flight": self.most_billed_out,
+            "connections": self.calls["connection"],
+            "start": self.start,
+            "now": time.monotonic(),
+            "cpu": time.process_time(),
+        }
+
+    def is_done(self, request_id: bytes) -> bool:
+        """Whether the job has ended by now."""
+        when, _, _ = request_id.partition(b"-")
+        return when != b"never" and time.monotonic() - self.start >= int(when) / 1000
+
+    def refuses(self) -> bool:
+        """Whether this status call is one that is answered 429."""
+        if self.every and self.calls["status"] % self.every == 0:
+            return True
+        if not self.rate:
+            return False
+        second = int(time.monotonic())
+        if second != self.second:
+            self.second, self.polls_this_second = second, 0
+        self.polls_this_second += 1
+        return self.polls_this_second > self.rate
+
+
+def answer(status: int, content: object, extra: str = "") -> bytes:
+    """Return a whole answer."""
+    body = json.dumps(content).encode()
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: application/json\r\n"
+        f"{extra}content-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._loop = asyncio.get_running_loop()
+        self._unread = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where answers go."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._books.calls["connection"] += 1
+
+    def data_received(self, data: bytes) -> None:
+        """Serve every request that is whole."""
+        self._unread += data
+        while (end := self._unread.find(b"\r\n\r\n")) >= 0:
+            head = self._unread[:end]
+            whole = end + 4 + _body_length(head)
+            if len(self._unread) < whole:
+                return
+            self._unread = self._unread[whole:]
+            self._serve(head)
+
+    def _serve(self, head: bytes) -> None:
+        method, target, _ = head.split(b" ", 2)
+        path, _, query = target.partition(b"?")
+        if path.startswith(b"/_"):
+            self._control(path, query)
+            return
+        books = self._books
+        books.out += 1
+        books.most_out = max(books.most_out, books.out)
+        billed = method == b"GET" and not path.endswith(b"/status")
+        if billed:
+            books.billed_out += 1
+            books.most_billed_out = max(books.most_billed_out, books.billed_out)
+        reply = self._reply(method, path, logs=bool(query))
+        close = b"connection: close" in head.lower()
+        # Never at once: what arrives together is in flight together.
+        if books.latency:
+            self._loop.call_later(books.latency, self._finish, reply, billed, close)
+        else:
+            self._loop.call_soon(self._finish, reply, billed, close)
+
+    def _finish(self, reply: bytes, billed: bool, close: bool) -> None:  # noqa: FBT001 - call_soon has no keywords
+        self._books.out -= 1
+        self._books.billed_out -= billed
+        self._transport.write(reply)
+        if close:
+            self._transport.close()
+
+    def _control(self, path: bytes, query: bytes) -> None:
+        if path == b"/_reset":
+            self._books.reset(dict(parse_qsl(query.decode())))
+        self._transport.write(answer(200, self._books.stats()))
+
+    def _reply(self, method: bytes, path: bytes, *, logs: bool) -> bytes:
+        parts = path.split(b"/")
+        if len(parts) == 4 and method == b"POST":
+            return self._submit(parts[3].decode())
+        if len(parts) == 7 and parts[6] == b"status":
+            return self._status(parts[5], logs=logs)
+        if len(parts) == 6:
+            return self._result(parts[3].decode(), parts[5])
+        return answer(404, {"error": {"message": "no such path", "type": "not_found"}})
+
+    def _submit(self, model: str) -> bytes:
+        self._books.calls["submit"] += 1
+        name = f"never-{self._books.calls['submit']}"
+        url = f"/v1/queue/{model}/requests/{name}"
+        content = {"request_id": name, "status": "IN_QUEUE"}
+        return answer(202, {**content, "status_url": f"{url}/status", "response_url": url})
+
+    def _status(self, request_id: bytes, *, logs: bool) -> bytes:
+        books = self._books
+        books.calls["status"] += 1
+        if (books.every or books.rate) and books.refuses():
+            books.calls["refused"] += 1
+            extra = f"retry-after: {books.retry_after}\r\n" if books.retry_after else ""
+            error = {"message": "slow down", "type": "rate_limited"}
+            return answer(429, {"error": error}, extra)
+        word = b"COMPLETED" if books.is_done(request_id) else b"IN_PROGRESS"
+        more = b', "logs": null' if logs else b""  # fal-client asks for it, and needs it
+        body = b'{"request_id": "%b", "status": "%b"%b}' % (request_id, word, more)
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
+        return b"%b%d\r\n\r\n%b" % (head, len(body), body)
+
+    def _result(self, model: str, request_id: bytes) -> bytes:
+        self._books.calls["result"] += 1
+        content: dict[str, Any] = {"request_id": request_id.decode(), "model": model}
+        if not self._books.is_done(request_id):
+            return answer(200, {**content, "status": "IN_PROGRESS"})
+        self._books.bills[request_id] += 1
+        url = f"/v1/queue/{model}/requests/c-{request_id.decode()}/content/0"
+        more = {"status": "COMPLETED", "data": [{"url": url}], "usage": _USAGE}
+        return answer(200, {**content, **more})
+
+
+def _body_length(head: bytes) -> int:
+    if head.startswith(b"GET"):
+        return 0
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return int(line[15:])
+    return 0
+
+
+async def serve(lifetime: float) -> None:
+    """Serve until standard input ends or the time is up; print the port first."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    loop.call_later(lifetime, over.set)
+
+    def heard() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            over.set()  # whoever started this is gone
+
+    loop.add_reader(sys.stdin.fileno(), heard)
+    books = Books()
+    server = await loop.create_server(
+        lambda: Connection(books), "127.0.0.1", 0, backlog=4096, reuse_address=True
+    )
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await over.wait()
+    server.close()
+
+
+def main() -> None:
+    """Run the server for at most the seconds given."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lifetime", type=float, default=900.0)
+    asyncio.run(serve(parser.parse_args().lifetime))
+
+
+if __name__ == "__main__":
+    main()
