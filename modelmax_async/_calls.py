@@ -61,6 +61,8 @@ class Calls:
                 await self._retry_submit(exc, attempt)
             except InvalidResponseError as exc:
                 raise _uncertain(exc) from exc
+            except asyncio.CancelledError:
+                raise _uncertain("the client was closed before the answer came.") from None
         self._hooks.emit(JobSubmitted(job))
         await self._settler.remember(job)
         return job
@@ -125,7 +127,7 @@ class Calls:
         await asyncio.sleep(self._retry.delay(attempt - 1, self._random(), retry_after))
 
 
-def _uncertain(error: ModelMaxError) -> SubmitUncertainError:
+def _uncertain(error: ModelMaxError | str) -> SubmitUncertainError:
     return SubmitUncertainError(
         f"the submit may have created a job, and its id did not arrive: {error} "
         "Such a job is never billed, as nobody can fetch it; submit again only if a second "

@@ -69,6 +69,7 @@ class Engine:
             random=random.random,
             width=self.settings.max_in_flight,
         )
+        _check_policy(self.policies.poll)
         self.tasks = Tasks()
         self.hooks = Hooks(options.hooks)
         self.ledger = options.ledger if options.ledger is not None else MemoryLedger()
@@ -113,3 +114,13 @@ class Engine:
         await self.tasks.finish(self.tasks.others(), 0)
         await self.transport.aclose()
         await self.ledger.aclose()
+
+
+def _check_policy(poll: DelayPolicy) -> None:
+    """Ask a policy of the user's own once, before anybody waits by it."""
+    try:
+        usable = float(poll.delay(0, 0.0, 0.5)) >= 0
+    except Exception as exc:
+        raise ConfigurationError(f"poll does not work as a DelayPolicy: {exc}") from exc
+    if not usable:
+        raise ConfigurationError("poll answers with a delay that is no number of seconds")

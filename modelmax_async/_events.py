@@ -6,6 +6,7 @@ block; what it raises is logged and goes no further.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -123,8 +124,11 @@ def call_safely(callback: Callable[[T], object], value: T) -> None:
     """
     try:
         callback(value)
-    except Exception:
-        logger.exception("a callback failed on %s", type(value).__name__)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
+        with contextlib.suppress(Exception):  # a broken log handler is no reason either
+            logger.exception("a callback failed on %s", type(value).__name__)
 
 
 class Hooks:
@@ -136,6 +140,6 @@ class Hooks:
     def emit(self, event: Event) -> None:
         """Hand the record to every hook. Alarms are logged even when there is none."""
         if isinstance(event, _ALARMS) and logging_hook not in self._hooks:
-            logging_hook(event)
+            call_safely(logging_hook, event)
         for hook in self._hooks:
             call_safely(hook, event)

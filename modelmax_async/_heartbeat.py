@@ -44,14 +44,15 @@ class Heartbeat:
 
     async def save(self, key: Key, store: Store) -> None:
         """Put a paid answer into the ledger; where that fails, keep it and try again."""
+        known = key in self._unsaved
+        self._unsaved[key] = store  # first of all: what is cancelled now is tried again
         try:
             await self._ledger.apply(key, store)
         except Exception as exc:  # noqa: BLE001 - nothing a ledger raises may cost a paid answer
-            if key not in self._unsaved:
+            if not known:
                 self._hooks.emit(
                     LedgerFailed(store.job, f"a paid answer is not stored yet: {exc}")
                 )
-            self._unsaved[key] = store
         else:
             self._unsaved.pop(key, None)
 

@@ -48,8 +48,8 @@ class Patience:
 
     def interval(self, wait: Wait) -> float:
         elapsed = asyncio.get_running_loop().time() - wait.started
-        delay: float = self._policies.poll.delay(
-            wait.intervals, elapsed, self._policies.random()
+        delay = float(
+            self._policies.poll.delay(wait.intervals, elapsed, self._policies.random())
         )
         wait.intervals += 1
         return delay

@@ -110,6 +110,10 @@ class Poller:
                 exc.last_status = wait.last.status
             self._end(wait, None, exc)
             return None
+        except BaseException as exc:
+            why = f"the waiting was ended from outside ({type(exc).__name__})"
+            self._end(wait, None, ClientStateError(why, job=wait.job))
+            raise
         if came is None or isinstance(came, Result):
             self._end(wait, came, None)
             return None
@@ -174,6 +178,7 @@ class Poller:
         if report.status == Status.FAILED:
             raise JobFailedError(report.error or "(no reason given)", job=job)
         if report.status != Status.COMPLETED:
+            wait.completed_since = None
             return self._patience.interval(wait)
         wait.completed = True
         if wait.completed_since is None:

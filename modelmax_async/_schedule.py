@@ -137,12 +137,13 @@ class Schedule(Generic[V]):
         heapq.heapify(self._heap)
 
     async def _run(self, item: V) -> None:
+        delay: float | None = None
         try:
             delay = await self._visit(item)
         finally:
             self._out -= 1
             item.busy = False
-        if delay is not None and not self._stopped:
-            self.put(item, delay)
-        else:
-            self._set_timer()
+            if delay is not None and not self._stopped:
+                self.put(item, delay)
+            else:
+                self._set_timer()

@@ -79,6 +79,7 @@ class Settler:
         self._origin = origin
         self._owner = uuid.uuid4().hex
         self._flights: dict[Key, asyncio.Task[Result | Again]] = {}
+        self._accepting: set[Key] = set()
         self._beat = Heartbeat(ledger, tasks, hooks)
         self._closing = False
 
@@ -116,16 +117,20 @@ class Settler:
             JobFailedError, ResultUncertainError, InvalidResponseError, LedgerError, APIError
         """
         key = self.key(job)
-        while accept and (other := self._flights.get(key)):
-            await asyncio.wait(
-                [other]
-            )  # it has no leave to pay again; see first what it brings
+        while accept and key not in self._accepting and (other := self._flights.get(key)):
+            await asyncio.wait([other])  # it has no leave to pay again: see what it brings
         flight = self._flights.get(key)
         if flight is None:
             flight = self._tasks.spawn(self._attempt(key, job, accept=accept))
             self._flights[key] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(key, None))
+            if accept:
+                self._accepting.add(key)  # one leave to pay again is shared by all who gave it
+            flight.add_done_callback(lambda _: self._landed(key))
         return await self._tasks.outcome(flight)
+
+    def _landed(self, key: Key) -> None:
+        del self._flights[key]
+        self._accepting.discard(key)
 
     async def record_failed(self, job: Job, error: str) -> None:
         """Record that status said FAILED, which is final and never billed."""
@@ -187,23 +192,27 @@ class Settler:
             reply = await self._transport.send_once(build_result(job), exchange)
         except TransportError as exc:
             return verdicts.judge_break(exc, answered=exchange.answered)
-        except Exception:
-            # Not the transport's word: raised before byte 0, most often by arm(). Nothing was
-            # sent, so that the claim may go even if the ledger has it armed.
-            await self._try(key, job, life.Release(attempt))
-            raise
-        except asyncio.CancelledError:
-            await self._abandon(key, job, attempt, exchange)
+        except BaseException as exc:
+            if exc is exchange.refusal:
+                # Raised by arm(): nothing was sent, so that the claim may go even if armed.
+                await self._try(key, job, life.Release(attempt))
+            else:
+                await self._abandon(key, job, attempt, exchange, exc)
             raise
         return verdicts.judge_reply(reply, job, now=time.time())
 
-    async def _abandon(self, key: Key, job: Job, attempt: str, exchange: Exchange) -> None:
-        """The loop is closing, or the drain's time is up: leave the truth behind."""
-        if exchange.maybe_sent(asyncio.CancelledError()):
+    async def _abandon(
+        self, key: Key, job: Job, attempt: str, exchange: Exchange, error: BaseException
+    ) -> None:
+        """The loop is closing, the drain's time is up, or worse: leave the truth behind."""
+        if exchange.maybe_sent(error):
             phase: Literal["answered", "sent"] = "answered" if exchange.answered else "sent"
-            cause = "the client was closed, or its event loop ended, before the answer came"
-            self._hooks.emit(ResultUncertain(job, phase, cause))
+            cause = (
+                "the client was closed, or its event loop ended, before the answer came "
+                f"({type(error).__name__})"
+            )
             await self._try(key, job, life.Doubt(attempt, phase, cause))
+            self._hooks.emit(ResultUncertain(job, phase, cause))
         else:
             await self._try(key, job, life.Release(attempt))
 
@@ -228,8 +237,8 @@ class Settler:
                 return Again("unbilled", error)
             case unknown:
                 phase, cause = unknown.phase, unknown.cause
-                self._hooks.emit(ResultUncertain(job, phase, cause))
                 await self._try(key, job, life.Doubt(attempt, phase, cause))
+                self._hooks.emit(ResultUncertain(job, phase, cause))
                 raise ResultUncertainError(cause, job=job, phase=phase, since=time.time())
 
     async def _release(self, key: Key, job: Job, attempt: str, cause: str) -> None:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from modelmax_async._errors import ClientStateError, fresh
 
 T = TypeVar("T")
+#: Seconds that a cancelled task gets to put its things away.
+GRACE = 5.0
 
 
 class Tasks:
@@ -84,7 +86,7 @@ class Tasks:
         for task in late:
             task.cancel()
         if late:
-            await asyncio.wait(late, timeout=seconds)
+            await asyncio.wait(late, timeout=GRACE)
 
     def others(self) -> set[asyncio.Task[Any]]:
         """Return the tasks that run now, less the one that asks."""

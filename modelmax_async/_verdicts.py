@@ -61,7 +61,9 @@ Verdict = Keep | Unbilled | NotYet | HasFailed | Unknown
 def judge_reply(reply: Reply, job: Job, *, now: float) -> Verdict:
     """Return what a whole answer of the billed call proves. It never raises."""
     if reply.kept_at is not None:
-        return Unknown("answered", f"the answer is too large; all of it is in {reply.kept_at}")
+        return Unknown(
+            "answered", f"the answer is too large for memory; it was written to {reply.kept_at}"
+        )
     if 200 <= reply.status < 300:  # noqa: PLR2004 - 2xx
         return _judge_success(reply)
     if reply.status in UNBILLED:

@@ -18,6 +18,7 @@ from modelmax_async import (
     Result,
     ResultUncertainError,
 )
+from modelmax_async._transport import Exchange
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.ledger import Arm, Claim, Key, Move, Remember, Step, Store
 
@@ -312,6 +313,33 @@ async def test_event_loop_that_closes_before_byte_zero_leaves_it_free(
     (entry,) = ledger._entries.values()
     assert "known" == entry.state
     assert {} == emulator.result_calls
+
+
+@in_virtual_time
+async def test_billed_call_cancelled_while_it_connects_is_released(emulator: Emulator) -> None:
+    request_id = emulator.add_job()
+    ledger = MemoryLedger()
+
+    async with in_process(emulator, ledger=ledger) as client:
+        transport = client._engine.transport
+
+        async def never_connect(call: Any, exchange: Exchange) -> Any:
+            exchange.traced = True  # a connection is on its way, and nothing was sent
+            await asyncio.sleep(1000)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(transport, "send_once", never_connect)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.wait_for(request_id), 5)
+            for task in client._engine.tasks.others():
+                task.cancel()
+            await asyncio.sleep(1)
+        (entry,) = ledger._entries.values()
+        assert "known" == entry.state
+        result = await client.wait_for(request_id)
+
+    assert request_id == result.request_id
+    assert {request_id: 1} == emulator.result_calls
 
 
 async def test_uncertain_job_stays_so_for_waiters_who_come_later(

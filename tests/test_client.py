@@ -22,6 +22,7 @@ from modelmax_async import (
     ConfigurationError,
     Job,
     Result,
+    SubmitUncertainError,
     TransportError,
     VideoParameters,
 )
@@ -115,6 +116,32 @@ async def test_closing_tells_those_who_wait(emulator: Emulator, url: str) -> Non
 
     assert [ClientStateError] * 3 == [type(end) for end in ended]
     assert [ClientStateError] == [type(end) for end in await batch]
+
+
+async def test_closing_in_the_middle_of_a_submit_says_that_a_job_may_exist(
+    emulator: Emulator, url: str
+) -> None:
+    emulator.fault("submit", Fault.hang(15))
+    client = on_socket(url)
+    asking = asyncio.create_task(client.submit("a reef"))
+    await asyncio.sleep(0.1)
+
+    await client.aclose()
+
+    with pytest.raises(SubmitUncertainError, match="closed"):
+        await asking
+
+
+async def test_base_url_with_a_path_is_put_before_each_path_once() -> None:
+    emulator = Emulator(base_path="/gateway")
+
+    async with emulator.serve() as url, on_socket(url) as client:
+        job = await client.submit("a reef")
+        result = await client.wait_for(job)
+        same = await client.wait_for(emulator.add_job())
+
+    assert url.endswith("/gateway")
+    assert job.request_id == result.request_id != same.request_id
 
 
 async def test_closing_cuts_a_free_call_short(emulator: Emulator, url: str) -> None:

@@ -91,29 +91,50 @@ async def test_conformance_suite_sees_a_ledger_that_grants_all() -> None:
         await check_ledger(Generous())
 
 
-async def test_dropped_result_asks_for_a_decision_and_is_not_free() -> None:
+async def test_memory_full_of_results_takes_no_further_claim_and_keeps_them() -> None:
     ledger = MemoryLedger(max_body_bytes=100)
     await store(ledger, "old", b"x" * 80)
-    await store(ledger, "new", b"y" * 80)
+    claimed = await ledger.apply(key("next"), Claim(make_job("veo-3", "next"), "me", "a", 10))
+    await store(ledger, "large", b"y" * 80)
 
-    dropped = await remember(ledger, "old")
-    kept = await remember(ledger, "new")
+    with pytest.raises(LedgerError, match="No billed call was made"):
+        await ledger.apply(key("more"), Claim(make_job("veo-3", "more"), "me", "b", 10))
+    kept = await remember(ledger, "old")
 
-    assert dropped is not None
+    assert claimed is not None
+    assert claimed.granted
     assert kept is not None
-    assert "uncertain" == dropped.entry.state
-    assert "max_body_bytes" in (dropped.entry.cause or "")
-    assert b"y" * 80 == kept.entry.body
+    assert b"x" * 80 == kept.entry.body
 
 
-async def test_newest_result_is_never_dropped() -> None:
-    ledger = MemoryLedger(max_body_bytes=1)
+async def test_paid_answer_is_taken_even_by_a_full_memory() -> None:
+    ledger = MemoryLedger(max_entries=1, max_body_bytes=1)
+    await store(ledger, "first")
 
-    await store(ledger, "large", b"x" * 1000)
-    done = await store(ledger, "large", b"x" * 1000)
+    await store(ledger, "second")
+    stored = await ledger.entries(ORIGIN, {"stored"})
 
-    assert done is not None
-    assert b"x" * 1000 == done.entry.body
+    assert ["first", "second"] == [entry.job.request_id for entry in stored]
+
+
+async def test_memory_ledger_is_safe_for_loops_of_several_threads() -> None:
+    ledger = MemoryLedger()
+    claims = 8
+
+    def arm(name: str, number: int) -> bool:
+        async def both() -> bool:
+            job = make_job("veo-3", name)
+            await ledger.apply(key(name), Claim(job, "me", f"{number}", 10))
+            done = await ledger.apply(key(name), Arm(f"{number}", 10))
+            return done is not None and done.granted
+
+        return asyncio.run(both())
+
+    for round_ in range(20):
+        armed = await asyncio.gather(
+            *(asyncio.to_thread(arm, f"job {round_}", n) for n in range(claims))
+        )
+        assert 1 == armed.count(True)
 
 
 async def test_full_memory_forgets_what_owes_nothing_and_refuses_the_rest() -> None:
@@ -232,6 +253,56 @@ async def test_work_asked_for_is_done_though_the_asker_is_cancelled(tmp_path: Pa
     await ledger.aclose()
 
     assert ["a"] == [entry.job.request_id for entry in found]
+
+
+async def test_lock_that_is_not_to_be_had_fails_what_waits_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    ledger = SQLiteLedger(path, busy_timeout=0.2)
+    await remember(ledger, "a")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    started = asyncio.get_running_loop().time()
+    ended = await asyncio.gather(
+        *(remember(ledger, str(n)) for n in range(50)), return_exceptions=True
+    )
+    took = asyncio.get_running_loop().time() - started
+    other.close()
+    await ledger.aclose()
+
+    assert [LedgerError] * 50 == [type(end) for end in ended]
+    assert took < 3
+
+
+async def test_no_thread_to_be_had_is_a_ledger_error_and_no_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(LedgerError, match="can't start new thread"):
+            await remember(ledger, "a")
+    done = await remember(ledger, "a")
+    await ledger.aclose()
+
+    assert done is not None
+    assert done.granted
+
+
+async def test_connection_that_breaks_is_opened_again(tmp_path: Path) -> None:
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+    await remember(ledger, "a")
+    with pytest.raises(LedgerError):
+        await ledger._thread.run(lambda db: db.close())
+
+    done = await remember(ledger, "a")
+    await ledger.aclose()
+
+    assert done is not None
+    assert not done.granted
 
 
 def _newer(path: Path) -> None:

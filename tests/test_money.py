@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -705,6 +706,184 @@ async def test_foreign_transport_without_events_counts_as_sent_but_for_connect_e
         states = [entry.state for entry in await client.unresolved()]
 
     assert (["uncertain"] if sent else []) == states
+
+
+class _Odd(httpx.RequestError):
+    """An error of a foreign transport that cannot be made from a text, nor be put into one."""
+
+    def __init__(self, code: int, *, request: httpx.Request) -> None:
+        super().__init__("odd", request=request)
+        self.code = code
+
+    def __str__(self) -> str:
+        raise ValueError(self.code)
+
+
+async def test_error_that_cannot_be_put_into_words_does_not_free_the_job() -> None:
+    calls: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        calls.append(request.url.path)
+        raise _Odd(5, request=request)
+
+    async with (
+        httpx.MockTransport(answer) as transport,
+        on_socket("http://127.0.0.1", http_client=transport) as client,
+    ):
+        for _ in range(2):
+            with pytest.raises(ResultUncertainError):
+                await client.result("x")
+
+    assert 1 == len(calls)
+
+
+async def test_second_try_without_events_is_not_taken_for_the_first(
+    emulator: Emulator, url: str
+) -> None:
+    """A caller's failover: the first try is traced and refused, the second is not traced."""
+
+    class Failover(httpx.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            there = httpx.Request("GET", "http://127.0.0.1:9", extensions=request.extensions)
+            with contextlib.suppress(httpx.ConnectError):
+                await super().handle_async_request(there)
+            plain = httpx.Request("GET", request.url, headers=request.headers)
+            return await super().handle_async_request(plain)
+
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.drop_after())
+
+    async with Failover() as transport, on_socket(url, http_client=transport) as client:
+        with pytest.raises(ResultUncertainError):
+            await client.result(request_id)
+
+    assert {request_id: 1} == emulator.billed
+
+
+@pytest.mark.parametrize("accept", [True, False], ids=["accepted", "refetched"])
+async def test_leave_to_pay_again_is_shared_by_all_who_give_it(
+    emulator: Emulator, url: str, accept: bool
+) -> None:
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.drop_after(), times=None)
+    policy: Any = "raise" if accept else "refetch"
+
+    async with on_socket(url, on_uncertain=policy) as client:
+        if accept:
+            with pytest.raises(ResultUncertainError):
+                await client.wait_for(request_id)
+        asked = (client.result(request_id, accept_second_charge=accept) for _ in range(5))
+        ended = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert [ResultUncertainError] * 5 == [type(end) for end in ended]
+    assert {request_id: 2} == emulator.billed
+
+
+async def test_body_read_by_a_hook_of_the_callers_client_is_not_lost(
+    emulator: Emulator, url: str
+) -> None:
+    async def read(response: httpx.Response) -> None:
+        await response.aread()
+
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.gzip())
+
+    async with (
+        httpx.AsyncClient(event_hooks={"response": [read]}) as http_client,
+        on_socket(url, http_client=http_client) as client,
+    ):
+        result = await client.wait_for(request_id)
+
+    assert request_id == result.request_id
+    assert {request_id: 1} == emulator.result_calls
+
+
+async def test_answer_whose_connection_ends_badly_is_not_lost() -> None:
+    class Stream(httpx.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            yield b'{"status": "COMPLETED", "data": [{"url": "/v"}]}'
+
+        async def aclose(self) -> None:
+            raise httpx.CloseError("broken")
+
+    async def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=Stream())
+
+    async with (
+        httpx.MockTransport(answer) as transport,
+        on_socket("http://127.0.0.1", http_client=transport) as client,
+    ):
+        result = await client.result("x")
+
+    assert "x" == result.request_id
+
+
+async def test_closed_http_client_is_told_before_anything_is_armed(emulator: Emulator) -> None:
+    http_client = httpx.AsyncClient(transport=emulator.transport())
+    await http_client.aclose()
+
+    async with on_socket("http://127.0.0.1", http_client=http_client) as client:
+        with pytest.raises(TransportError, match="is closed") as caught:
+            await client.result("x")
+
+    assert not caught.value.maybe_sent
+
+
+async def test_no_room_for_an_oversized_answer_keeps_what_there_is(
+    emulator: Emulator, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.oversize(9 * 1024 * 1024))
+
+    async with on_socket(url) as client:
+        result = await client.wait_for(request_id)  # its padding is what was cut off
+
+    assert request_id == result.request_id
+    assert {request_id: 1} == emulator.result_calls
+
+
+async def test_paid_answer_is_stored_though_closing_cut_its_first_try(
+    emulator: Emulator, url: str
+) -> None:
+    class Slow(MemoryLedger):
+        tries = 0
+
+        async def apply(self, key: Key, move: Move) -> Step | None:
+            if isinstance(move, Store):
+                self.tries += 1
+                if self.tries == 1:
+                    await asyncio.sleep(60)
+            return await super().apply(key, move)
+
+    request_id = emulator.add_job()
+    ledger = Slow()
+    client = on_socket(url, ledger=ledger, timeout=0.3)
+    waiting = asyncio.create_task(client.wait_for(request_id))
+    async with asyncio.timeout(5):
+        while not ledger.tries:
+            await asyncio.sleep(0.01)
+
+    await client.aclose()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+    (entry,) = ledger._entries.values()
+    assert "stored" == entry.state
+
+
+async def test_broken_log_handler_costs_nothing(
+    emulator: Emulator, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: logging.LogRecord) -> bool:
+        raise ValueError("a broken filter")
+
+    monkeypatch.setattr(logging.getLogger("modelmax_async"), "filters", [refuse])
+    request_id = emulator.add_job()
+
+    async with on_socket(url, ledger=Failing(Store)) as client:
+        result = await client.wait_for(request_id)
+
+    assert request_id == result.request_id
 
 
 async def test_foreign_transport_without_events_is_armed_before_it_is_called() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from email.utils import formatdate
 from typing import Any
@@ -13,6 +14,8 @@ from support import in_process, in_virtual_time
 from modelmax_async import (
     AuthenticationError,
     BadRequestError,
+    ClientStateError,
+    ConfigurationError,
     InconsistentStateError,
     InsufficientBalanceError,
     InvalidResponseError,
@@ -29,6 +32,7 @@ from modelmax_async import (
     StatusReport,
     VideoParameters,
 )
+from modelmax_async._events import call_safely
 from modelmax_async.emulator import Emulator, Fault, JobScript
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
@@ -278,6 +282,68 @@ async def test_callback_that_raises_costs_nothing(
     assert isinstance(result, Result)
     assert "a callback failed on StatusReport" in caplog.text
     assert "a callback failed on ResultStored" in caplog.text
+
+
+async def test_callback_that_is_cancelled_itself_hangs_nobody(emulator: Emulator) -> None:
+    def broken(report: StatusReport) -> None:
+        raise asyncio.CancelledError(report.status)
+
+    request_id = emulator.add_job()
+
+    async with in_process(emulator) as client:
+        results = await asyncio.gather(
+            client.wait_for(request_id, on_status=broken), client.wait_for(request_id)
+        )
+
+    assert [request_id] * 2 == [result.request_id for result in results]
+
+
+async def test_callback_that_exits_the_program_is_let_through(emulator: Emulator) -> None:
+    with pytest.raises(SystemExit):
+        call_safely(sys.exit, 3)
+
+
+async def test_visit_ended_from_outside_tells_those_who_wait(emulator: Emulator) -> None:
+    request_id = emulator.add_job()
+    emulator.fault("status", Fault.hang(20))
+
+    async with in_process(emulator) as client:
+        waiting = asyncio.create_task(client.wait_for(request_id))
+        await asyncio.sleep(1)
+        for task in client._engine.tasks.others():
+            task.cancel()
+        with pytest.raises(ClientStateError, match="ended from outside"):
+            await waiting
+        result = await client.wait_for(request_id)
+
+    assert request_id == result.request_id
+
+
+class _Policy:
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def delay(self, attempt: int, elapsed: float, random: float) -> Any:
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [None, "soon", -1.0, float("nan")])
+async def test_policy_that_does_not_work_is_refused_at_once(
+    emulator: Emulator, answer: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match="poll"):
+        async with in_process(emulator, poll=_Policy(answer)):
+            pass
+
+
+async def test_policy_of_ones_own_is_followed(emulator: Emulator) -> None:
+    request_id = emulator.add_job(script=JobScript(run_seconds=25))
+
+    async with in_process(emulator, poll=_Policy(10)) as client:
+        await client.wait_for(request_id)
+        at = asyncio.get_running_loop().time()
+
+    assert 30.0 == pytest.approx(at, abs=0.1)
 
 
 async def test_result_that_lags_behind_status_is_polled_again(emulator: Emulator) -> None:

@@ -7,6 +7,7 @@ ledger may be made inline and never closed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import threading
@@ -25,7 +26,7 @@ Work = Callable[[sqlite3.Connection], Any]
 #: Pieces of work that share one transaction and one sync at most.
 BATCH = 512
 #: Seconds without work after which the thread ends and the file is closed.
-IDLE = 2.0
+IDLE = 1.0
 
 
 class SQLiteThread:
@@ -58,10 +59,16 @@ class SQLiteThread:
             self._queue.append((work, done))
             self._closing = False
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._main, name=f"ledger {self.path.name}", daemon=True
+                # No daemon: a program that ends waits for what it asked to be written.
+                thread = threading.Thread(
+                    target=self._main, name=f"ledger {self.path.name}", daemon=False
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as exc:  # no more threads, or the interpreter is ending
+                    self._queue.pop()
+                    raise explain(exc, self.path) from None
+                self._thread = thread
             self._wake.notify()
         return await asyncio.wrap_future(done)
 
@@ -88,12 +95,12 @@ class SQLiteThread:
                         f"the ledger {self.path} was removed or replaced while in use. Nothing "
                         "was recorded: put it back, or make a new client"
                     )
-            except (sqlite3.Error, OSError, LedgerError) as exc:
+                self._commit(db, batch)
+            except Exception as exc:  # noqa: BLE001 - the thread lives on, and those who wait hear
                 _fail(batch, explain(exc, self.path))
-                continue
-            self._commit(db, batch)
-        if db is not None:
-            db.close()
+                _close(db)
+                db = None
+        _close(db)
 
     def _next_batch(self) -> list[tuple[Work, Future[Any]]]:
         with self._wake:
@@ -107,12 +114,13 @@ class SQLiteThread:
 
     def _commit(self, db: sqlite3.Connection, batch: list[tuple[Work, Future[Any]]]) -> None:
         """Do a batch in one transaction; where that fails, each piece in its own."""
+        db.execute("BEGIN IMMEDIATE")  # a lock that is not to be had is so for the whole batch
         try:
-            db.execute("BEGIN IMMEDIATE")
             values = [work(db) for work, _ in batch]
             db.execute("COMMIT")
         except Exception as exc:  # noqa: BLE001 - whatever it is, it goes to those who wait
-            self._roll_back(db)
+            if db.in_transaction:  # on a full disk, say, SQLite has ended it already
+                db.execute("ROLLBACK")
             if len(batch) == 1:
                 _fail(batch, explain(exc, self.path))
                 return
@@ -122,11 +130,13 @@ class SQLiteThread:
         for (_, done), value in zip(batch, values, strict=True):
             done.set_result(value)
 
-    def _roll_back(self, db: sqlite3.Connection) -> None:
-        if db.in_transaction:  # on a full disk, say, SQLite has ended it already
-            db.execute("ROLLBACK")
-
 
 def _fail(batch: list[tuple[Work, Future[Any]]], error: LedgerError) -> None:
-    for _, done in batch:
+    for done in (done for _, done in batch if not done.done()):
         done.set_exception(error)
+
+
+def _close(db: sqlite3.Connection | None) -> None:
+    if db is not None:
+        with contextlib.suppress(sqlite3.Error):
+            db.close()
