@@ -1,10 +1,23 @@
-"""What a ledger's entry says to somebody who wants the result."""
+"""What there is to say to somebody who wants a result that is not here yet, or is."""
 
 from __future__ import annotations
 
-from modelmax_async._errors import JobFailedError, ResultUncertainError
+from typing import Literal
+
+import attrs
+
+from modelmax_async._errors import JobFailedError, ModelMaxError, ResultUncertainError
 from modelmax_async._models import Job, LedgerEntry, Result
 from modelmax_async._wire import parse_result
+
+
+@attrs.frozen
+class Again:
+    """No result yet, and nothing was billed: why, and the error if it should go on."""
+
+    reason: Literal["held", "unbilled", "not ready"]
+    error: ModelMaxError | None = None
+    status: str | None = None
 
 
 def read_entry(entry: LedgerEntry, job: Job) -> Result | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from modelmax_async._entry import Again
 from modelmax_async._errors import (
     APIError,
     ClientStateError,
@@ -24,7 +25,7 @@ from modelmax_async._models import Job, Result, Status
 from modelmax_async._patience import Patience
 from modelmax_async._policy import INCONSISTENT_AFTER
 from modelmax_async._schedule import Schedule
-from modelmax_async._settle import Again, Settler
+from modelmax_async._settle import Settler
 from modelmax_async._tasks import Tasks
 from modelmax_async._transport import Transport
 from modelmax_async._waits import Policies, Subscriber, Wait

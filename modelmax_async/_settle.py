@@ -27,13 +27,12 @@ import attrs
 from modelmax_async import _heartbeat
 from modelmax_async import _lifecycle as life
 from modelmax_async import _verdicts as verdicts
-from modelmax_async._entry import read_entry
+from modelmax_async._entry import Again, read_entry
 from modelmax_async._errors import (
     ClientStateError,
     InvalidResponseError,
     JobFailedError,
     LedgerError,
-    ModelMaxError,
     ResultUncertainError,
     TransportError,
 )
@@ -51,15 +50,6 @@ from modelmax_async._tasks import Tasks
 from modelmax_async._transport import Exchange, Transport
 from modelmax_async._wire import build_result, parse_result
 from modelmax_async.ledger import Key, Ledger
-
-
-@attrs.frozen
-class Again:
-    """No result yet, and nothing was billed: why, and the error if it should go on."""
-
-    reason: Literal["held", "unbilled", "not ready"]
-    error: ModelMaxError | None = None
-    status: str | None = None
 
 
 class NotArmed(Exception):  # noqa: N818 - control flow between two functions, not an error
