@@ -62,6 +62,9 @@ class Heartbeat:
             self._task.cancel()
         for key, store in list(self._unsaved.items()):
             await self.save(key, store)
+        for store in self._unsaved.values():
+            cause = "the client closed, and a paid answer is still not stored: it is lost"
+            self._hooks.emit(LedgerFailed(store.job, cause))
 
     async def _run(self) -> None:
         while self._held:

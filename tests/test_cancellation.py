@@ -18,6 +18,7 @@ from modelmax_async import (
     Result,
     ResultUncertainError,
 )
+from modelmax_async._events import Event, ResultUncertain
 from modelmax_async._transport import Exchange
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.ledger import Arm, Claim, Key, Move, Remember, Step, Store
@@ -324,7 +325,10 @@ async def test_billed_call_cancelled_while_it_connects_is_released(emulator: Emu
         transport = client._engine.transport
 
         async def never_connect(call: Any, exchange: Exchange) -> Any:
-            exchange.traced = True  # a connection is on its way, and nothing was sent
+            exchange.waiting, exchange.traced = (
+                False,
+                True,
+            )  # a connection is on its way, and nothing was sent
             await asyncio.sleep(1000)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -340,6 +344,30 @@ async def test_billed_call_cancelled_while_it_connects_is_released(emulator: Emu
 
     assert request_id == result.request_id
     assert {request_id: 1} == emulator.result_calls
+
+
+async def test_billed_call_cancelled_while_it_waits_for_a_slot_is_released(
+    emulator: Emulator, url: str
+) -> None:
+    blocking, wanted = emulator.add_job(), emulator.add_job()
+    emulator.fault("status", Fault.hang(15), request_id=blocking)
+    ledger = MemoryLedger()
+    seen: list[Event] = []
+
+    async with on_socket(url, ledger=ledger, max_in_flight=1, hooks=[seen.append]) as client:
+        asking = asyncio.create_task(client.status(blocking))
+        await asyncio.sleep(0.1)
+        fetching = asyncio.create_task(client.result(wanted))
+        await asyncio.sleep(0.1)
+        for flight in client._engine.settler._flights.values():
+            flight.cancel()
+        await asyncio.gather(fetching, return_exceptions=True)
+        asking.cancel()
+        states = [entry.state for entry in ledger._entries.values()]
+
+    assert ["known"] == states
+    assert [] == [event for event in seen if isinstance(event, ResultUncertain)]
+    assert {} == emulator.result_calls
 
 
 async def test_uncertain_job_stays_so_for_waiters_who_come_later(

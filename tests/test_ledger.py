@@ -8,6 +8,7 @@ import os
 import sqlite3
 import stat
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -395,6 +396,35 @@ async def test_file_that_is_taken_away_is_noticed(tmp_path: Path) -> None:
 
     assert done is not None
     assert "stored" == done.entry.state
+
+
+async def test_program_that_ends_at_once_still_writes_what_it_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    program = f"""
+        import asyncio, time
+        from modelmax_async import SQLiteLedger
+        from modelmax_async._wire import make_job
+        from modelmax_async.ledger import Key, Store
+
+        async def main():
+            ledger = SQLiteLedger({str(path)!r})
+            job = make_job("veo-3", "a")
+            slow = asyncio.ensure_future(ledger._thread.run(lambda db: time.sleep(0.3)))
+            paid = ledger.apply(Key({ORIGIN!r}, "a"), Store(job, "attempt", b"paid"))
+            storing = asyncio.ensure_future(paid)
+            await asyncio.sleep(0.05)
+
+        asyncio.run(main())
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", textwrap.dedent(program)
+    )
+    await process.wait()
+    ledger = SQLiteLedger(path)
+    stored = await ledger.entries(ORIGIN, {"stored"})
+    await ledger.aclose()
+
+    assert ["a"] == [entry.job.request_id for entry in stored]
 
 
 async def test_thread_of_another_process_is_not_waited_for(tmp_path: Path) -> None:

@@ -871,6 +871,19 @@ async def test_paid_answer_is_stored_though_closing_cut_its_first_try(
     assert "stored" == entry.state
 
 
+async def test_paid_answer_that_closing_could_not_store_is_reported(
+    emulator: Emulator, url: str
+) -> None:
+    seen: list[Event] = []
+
+    async with on_socket(url, ledger=Failing(Store), hooks=[seen.append]) as client:
+        await client.wait_for(emulator.add_job())
+
+    causes = [event.cause for event in seen if isinstance(event, LedgerFailed)]
+    assert 2 == len(causes)
+    assert "still not stored" in causes[-1]
+
+
 async def test_broken_log_handler_costs_nothing(
     emulator: Emulator, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

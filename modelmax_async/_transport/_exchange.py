@@ -34,9 +34,11 @@ class Exchange:
 
     With ``once``, a transport that would send the request a second time is stopped before
     byte 0 of it: a caller's own transport may retry, and does not know what a call costs.
+    ``waiting`` holds until the request has a slot: so long, nothing of it can have left.
     """
 
     once: bool = False
+    waiting: bool = False
     foreign: bool = False
     before_send: BeforeSend | None = None
     traced: bool = False
@@ -79,6 +81,8 @@ class Exchange:
 
     def maybe_sent(self, error: BaseException) -> bool:
         """Whether a byte of the request may have left, given how the exchange broke."""
+        if self.waiting:
+            return False
         if self.traced and not self.foreign:  # a foreign transport may trace one try of two
             return self.sent
         return self.sent or not isinstance(error, _NEVER_SENT)

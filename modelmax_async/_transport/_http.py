@@ -116,8 +116,10 @@ class Transport:
             came: Reply | TransportError | None = None
             try:
                 _check_open(client)
-                if self._injected is not None and exchange is not None:
-                    await exchange.begin_unseen()
+                if exchange is not None:
+                    exchange.waiting = False
+                    if self._injected is not None:
+                        await exchange.begin_unseen()
                 async with asyncio.timeout(self._ceiling(10 if keep else 1)):
                     came = await self._exchange(client, request, exchange, keep=keep)
             except Exception as exc:
