@@ -11,34 +11,22 @@ import argparse
 import asyncio
 import gc
 import json
-import resource
-import sys
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import httpx_aiohttp
 
 from benchmarks._local import MODEL, LocalServer, control, in_child
 from benchmarks._report import Check, Report, table
+from benchmarks._resident import resident
 from modelmax_async import AsyncQueueClient, PollPolicy
 
 _WARM = 200
 
 
-def _resident() -> int:
-    """Return the bytes of memory of this process; where only a peak is known, the peak."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    return pages * resource.getpagesize()
-
-
 def _weigh() -> int:
     gc.collect()
-    return tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else _resident()
+    return tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else resident()
 
 
 async def _settled(url: str, polls: int, seconds: float) -> None:
