@@ -140,7 +140,7 @@ class Poller:
     async def _recall(self, wait: Wait) -> float | Result | None:
         """Ask the ledger first: a stored result needs no call at all."""
         try:
-            known = await self._settler.recall(wait.job)
+            known = await self._settler.recall(wait.key, wait.job)
         except ResultUncertainError:
             if not self._policies.refetch:
                 raise

@@ -77,7 +77,7 @@ class Settler:
         """Return what the ledger files the job under."""
         return Key(self._origin, job.request_id)
 
-    async def recall(self, job: Job) -> Result | life.Step:
+    async def recall(self, key: Key, job: Job) -> Result | life.Step:
         """Record the job, and return its result without any call where it is stored.
 
         The step is granted when the ledger did not know the job before.
@@ -85,7 +85,6 @@ class Settler:
         Raises:
             JobFailedError, ResultUncertainError, InvalidResponseError, LedgerError
         """
-        key = self.key(job)
         if (body := self._beat.unsaved(key)) is not None:
             return parse_result(body, job)
         done = _step(await self._ledger.apply(key, life.Remember(job)))
