@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -43,3 +45,27 @@ async def url(emulator: Emulator) -> AsyncIterator[str]:
     """The emulator's base URL on a real socket of this event loop."""
     async with emulator.serve() as base_url:
         yield base_url
+
+
+@pytest.fixture(scope="session")
+def made_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate for this machine that nobody trusts, and its private key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate, and is not there")
+    directory = tmp_path_factory.mktemp("tls")
+    certificate, key = str(directory / "c.pem"), str(directory / "k.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost"]
+    names += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    files = ["-keyout", key, "-out", certificate]
+    subprocess.run([*command, *names, *files], check=True, capture_output=True)  # noqa: S603 - no input from outside
+    return certificate, key
+
+
+@pytest.fixture
+def certificate(
+    made_certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, str]:
+    """A certificate for this machine that HTTP clients trust, and its private key."""
+    monkeypatch.setenv("SSL_CERT_FILE", made_certificate[0])
+    return made_certificate

@@ -7,7 +7,6 @@ import base64
 import errno
 import os
 import pickle
-import shutil
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -488,18 +487,13 @@ async def test_name_that_does_not_resolve_is_an_error(
             await client.download(result_of("https://nowhere.example/v"), tmp_path)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate")
 async def test_certificates_are_checked(
-    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator,
+    made_certificate: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    certificate, key = str(tmp_path / "c.pem"), str(tmp_path / "k.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
-    names_it = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    files = ["-keyout", key, "-out", certificate]
-    making = await asyncio.create_subprocess_exec(
-        *command, *names_it, *files, stderr=asyncio.subprocess.DEVNULL
-    )
-    await making.wait()
+    certificate, key = made_certificate
     emulator.add_job("reef")
     (content_id,) = [job.content_id for job in emulator.jobs.values()]
     path = f"/v1/queue/veo-3/requests/{quote(content_id, safe='')}/content/0"

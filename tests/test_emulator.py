@@ -8,7 +8,6 @@ import io
 import json
 import os
 import runpy
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +28,6 @@ from modelmax_async.emulator.requests import Route, route
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from modelmax_async.emulator.line import Message, Receive, Scope, Send
 
@@ -576,13 +574,8 @@ async def test_broken_http_is_answered_without_a_log(
     assert caplog.records == []
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate")
-async def test_socket_speaks_tls(emulator: Emulator, tmp_path: Path) -> None:
-    certificate, key = str(tmp_path / "c.pem"), str(tmp_path / "k.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", key, "-out", certificate]
-    subprocess.run([*command, *names, *files], check=True, capture_output=True)  # noqa: S603, ASYNC221
+async def test_socket_speaks_tls(emulator: Emulator, made_certificate: tuple[str, str]) -> None:
+    certificate, key = made_certificate
     emulator.add_job("one")
     emulator.fault("result", package.Fault.truncate(3))
     async with (
