@@ -21,7 +21,7 @@ from modelmax_async._policy import DelayPolicy, PollPolicy, RetryPolicy
 from modelmax_async._poller import Poller
 from modelmax_async._settings import ApiKey, read_settings
 from modelmax_async._settle import Settler
-from modelmax_async._tasks import Tasks
+from modelmax_async._tasks import Tasks, uncancelled
 from modelmax_async._transport import HTTPClient, Timeout, Transport
 from modelmax_async._waits import Policies
 from modelmax_async._wire import make_job
@@ -103,7 +103,7 @@ class Engine:
         if self._closing is None:
             self.tasks.bind()
             self._closing = self.tasks.spawn(self._close())
-        await self.tasks.uncancelled(self._closing)
+        await uncancelled(self._closing)
 
     async def _close(self) -> None:
         self.poller.stop()

@@ -14,6 +14,7 @@ from modelmax_async._errors import ConfigurationError
 
 DEFAULT_BASE_URL = "https://api.modelmax.io"
 DEFAULT_PORTS = {"http": 80, "https": 443}
+_HIDDEN, _LEAST = "sk-...", 8
 OnUncertain = Literal["raise", "refetch"]
 
 
@@ -28,6 +29,10 @@ class ApiKey:
     def reveal(self) -> str:
         """Return the key itself, for the Authorization header."""
         return self._value
+
+    def hide_in(self, text: str) -> str:
+        """Return a text of somebody else's less the key, if that is one that nobody guesses."""
+        return text.replace(self._value, _HIDDEN) if len(self._value) >= _LEAST else text
 
     def __repr__(self) -> str:
         return "ApiKey('sk-…')"

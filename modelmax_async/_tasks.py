@@ -68,18 +68,6 @@ class Tasks:
             raise fresh(error)
         return task.result()
 
-    async def uncancelled(self, task: asyncio.Task[T]) -> T:
-        """Wait for a task to its end; only then is a cancellation of the waiter let through."""
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as exc:
-                cancelled = exc
-        if cancelled is not None:
-            raise cancelled
-        return task.result()
-
     async def finish(self, tasks: set[asyncio.Task[Any]], seconds: float) -> None:
         """Give tasks a bounded time to end, then cancel them and see them end."""
         _, late = await asyncio.wait(tasks, timeout=seconds) if tasks else (None, set())
@@ -96,3 +84,16 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # seen: an error that nobody waits for any more is no news
+
+
+async def uncancelled(task: asyncio.Task[T]) -> T:
+    """Wait for a task to its end; only then is a cancellation of the waiter let through."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
+    return task.result()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from support import in_process, in_virtual_time, on_socket
 
@@ -240,7 +241,8 @@ async def test_drain_is_bounded_and_records_what_it_had_to_leave(emulator: Emula
 
     async with in_process(emulator, ledger=ledger, timeout=30) as client:
         # A client of the caller's own may have no read timeout to end this call.
-        client._engine.transport._phases = {"timeout": {}}
+        transport = client._engine.transport
+        transport._limits = attrs.evolve(transport._limits, extensions={"timeout": {}})
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(client.wait_for(request_id), 5)
         closed_at = asyncio.get_running_loop().time()

@@ -17,7 +17,7 @@ from raw_server import answer, raw_server
 from support import on_socket
 
 from modelmax_async import AsyncQueueClient, DownloadError, Result, RetryPolicy, Video
-from modelmax_async._download import _claim, _partfile
+from modelmax_async._download import _claim, _directory, _partfile
 from modelmax_async._download._lock import try_lock
 from modelmax_async._download._names import Mark, part_name, source_digest
 from modelmax_async._download._partfile import PartFile, claim
@@ -190,6 +190,7 @@ async def test_version_that_changes_is_started_over(
 async def test_date_serves_as_a_validator(tmp_path: Path) -> None:
     rest = answer(
         SAMPLE[2000:],
+        EARLIER,
         f"content-range: bytes 2000-{len(SAMPLE) - 1}/{len(SAMPLE)}",
         status="206 Partial Content",
     )
@@ -202,6 +203,50 @@ async def test_date_serves_as_a_validator(tmp_path: Path) -> None:
 
     assert path.read_bytes() == SAMPLE
     assert server.asked[1]["if-range"] == EARLIER.partition(": ")[2]
+
+
+async def test_piece_that_shows_no_version_is_not_joined(tmp_path: Path) -> None:
+    """A server that ignores ``If-Range`` may send the rest of another video."""
+    changed = bytes(len(SAMPLE) - 2000)
+    rest = answer(
+        changed,
+        f"content-range: bytes 2000-{len(SAMPLE) - 1}/{len(SAMPLE)}",
+        status="206 Partial Content",
+    )
+    first = answer(SAMPLE, EARLIER, LATER)[: 2000 - len(SAMPLE)]
+    async with (
+        raw_server(first, rest, answer(SAMPLE)) as server,
+        on_socket(f"http://127.0.0.1:{server.port}") as client,
+    ):
+        (path,) = await client.download(RESULT, tmp_path)
+
+    assert path.read_bytes() == SAMPLE
+    assert "range" not in server.asked[2]
+
+
+@pytest.mark.parametrize("cut", [0, 3], ids=["whole", "cut off"])
+async def test_piece_that_is_longer_than_its_range_is_not_joined(
+    tmp_path: Path, cut: int
+) -> None:
+    body = SAMPLE[2000:2100] + bytes(500)
+    sent = f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+    rest = answer(
+        sent,
+        'etag: "a"',
+        "transfer-encoding: chunked",
+        f"content-range: bytes 2000-2099/{len(SAMPLE)}",
+        status="206 Partial Content",
+        length=False,
+    )
+    first = answer(SAMPLE, 'etag: "a"')[: 2000 - len(SAMPLE)]
+    async with (
+        raw_server(first, rest[: len(rest) - cut], answer(SAMPLE)) as server,
+        on_socket(f"http://127.0.0.1:{server.port}") as client,
+    ):
+        (path,) = await client.download(RESULT, tmp_path)
+
+    assert path.read_bytes() == SAMPLE
+    assert "range" not in server.asked[2]
 
 
 async def test_progress_keeps_an_endless_row_of_drops_going(
@@ -465,9 +510,9 @@ def test_part_renamed_by_its_holder_is_not_created_anew(
 ) -> None:
     target = tmp_path / "reef-0.mp4"
     marked = leave_part(tmp_path, mark_for("x"), b"held")
-    real = _partfile._find
+    real = _directory.find_part
     monkeypatch.setattr(
-        _partfile, "_find", lambda _: monkeypatch.setattr(_partfile, "_find", real)
+        _partfile, "find_part", lambda _: monkeypatch.setattr(_partfile, "find_part", real)
     )  # the first look comes just while it is being renamed
 
     assert claim(target) is None
@@ -479,8 +524,10 @@ def test_part_is_left_alone_when_another_goes_before_it(
 ) -> None:
     behind = leave_part(tmp_path, mark_for("x"), b"behind")
     before = leave_part(tmp_path, mark_for("x", '"longer"'), b"before")
-    real, looks = _partfile._find, iter([behind])
-    monkeypatch.setattr(_partfile, "_find", lambda target: next(looks, None) or real(target))
+    real, looks = _directory.find_part, iter([behind])
+    monkeypatch.setattr(
+        _partfile, "find_part", lambda target: next(looks, None) or real(target)
+    )
 
     assert claim(tmp_path / "reef-0.mp4") is None
     assert names(tmp_path) == sorted([behind.name, before.name])
@@ -526,11 +573,12 @@ def test_part_that_vanishes_between_look_and_lock_is_not_written(
 
     monkeypatch.setattr(_partfile, "try_lock", late)
     gone = claim(target)
-    monkeypatch.setattr(_partfile, "_find", lambda _: part)
+    monkeypatch.setattr(_partfile, "find_part", lambda _: part)
+    monkeypatch.setattr(_directory, "find_part", lambda _: part)
 
     assert gone is None
     assert claim(target) is None
-    assert _partfile.growth(target) is None
+    assert _directory.growth(target) is None
 
 
 def test_closed_part_takes_no_more(tmp_path: Path) -> None:
@@ -599,7 +647,7 @@ async def test_video_put_there_just_before_the_claim_is_found(
     found = await _claim.obtain(target, overwrite=False, patience=1)
     target.write_bytes(b"")
     monkeypatch.setattr(_claim, "claim", turned)
-    with pytest.raises(_partfile.NotAFileError):
+    with pytest.raises(_directory.NotAFileError):
         await _claim.obtain(target, overwrite=False, patience=1)
 
     assert found == len(SAMPLE)
@@ -624,7 +672,7 @@ def test_files_that_end_in_a_header_are_scanned(tmp_path: Path) -> None:
         path = tmp_path / f"{size}"
         path.write_bytes(SAMPLE[:size])
         with path.open("rb") as file:
-            boxes = _partfile.scan(file.fileno(), size)
+            boxes = _directory.scan(file.fileno(), size)
         boxes.feed(SAMPLE[size:], size)
 
         assert boxes.complete(len(SAMPLE), strict=True)

@@ -49,6 +49,14 @@ def test_any_bytes_are_understood_or_not_but_raise_nothing(data: bytes, step: in
     assert repr(whole) == repr(parts)
 
 
+def test_row_of_boxes_without_end_is_no_video() -> None:
+    """Each costs time on the event loop; a video has a few, or two for each of its seconds."""
+    body = box(b"ftyp") + box(b"mdat") + box(b"free") * 9_998
+
+    assert boxes_of(body).complete(len(body))
+    assert not boxes_of(body + box(b"free")).complete(len(body) + 8)
+
+
 @pytest.mark.parametrize(
     "body",
     [b"<!DOCTYPE html><html>", b'{"error": {"message": "no"}}', b"\x1aE\xdf\xa3webm...."],

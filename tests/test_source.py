@@ -21,6 +21,7 @@ from modelmax_async._download._names import (
 from modelmax_async._download._ranges import (
     joins,
     mark_of,
+    range_end,
     range_headers,
     read_length,
     whole_length,
@@ -116,6 +117,9 @@ def test_other_hosts_are_fetched_without_the_key(url: str) -> None:
         "https://[::ffff:10.0.0.1]/v",
         "https://[64:ff9b::7f00:1]/v",
         "https://[2002:7f00:1::]/v",
+        "https://[fec0::1]/v",
+        "https://[::7f00:1]/v",
+        "https://[64:ff9b:1::7f00:1]/v",
     ],
 )
 def test_what_must_not_be_fetched_is_refused(url: str) -> None:
@@ -188,6 +192,15 @@ def test_large_data_url_is_decoded_in_pieces() -> None:
     body = bytes(range(256)) * 8192
 
     assert body == b"".join(decode_data("data:;base64," + base64.b64encode(body).decode()))
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_data_url_of_escapes_is_decoded_in_pieces_that_cut_none(shift: int) -> None:
+    escaped = "data:," + "a" * shift + "%41" * 100_000 + "%"
+    pieces = decode_data(escaped)
+
+    assert b"a" * shift + b"A" * 100_000 + b"%" == b"".join(pieces)
+    assert max(map(len, pieces)) <= 65536
 
 
 @pytest.mark.parametrize("text", ["AAA", "AA=A", "A===", "AAAA====", "A A=", "äAAA", "AA\nA"])
@@ -337,10 +350,10 @@ def test_piece_joins_only_where_everything_fits(
     assert expected == joins(headers, Mark("s", '"a"', 9), 4)
 
 
-def test_date_may_be_left_out_of_a_piece_but_not_differ() -> None:
+def test_date_of_a_piece_is_that_of_the_beginning() -> None:
     mark = Mark("s", EARLIER, None)
 
-    assert joins({"content-range": "bytes 4-8/*"}, mark, 4)
+    assert not joins({"content-range": "bytes 4-8/*"}, mark, 4)
     assert joins({"content-range": "bytes 4-8/9", "last-modified": EARLIER}, mark, 4)
     assert not joins({"content-range": "bytes 4-8/9", "last-modified": LATER}, mark, 4)
 
@@ -352,3 +365,5 @@ def test_lengths_are_read_where_they_are_numbers() -> None:
     assert whole_length({"content-range": "bytes 0-1/7"}) == 7
     assert whole_length({"content-range": "bytes 0-1/*"}) is None
     assert whole_length({}) is None
+    assert range_end({"content-range": "bytes 0-1/*"}) == 2
+    assert range_end({}) is None

@@ -46,6 +46,7 @@ class FileMethods:
         Raises:
             DownloadError: which says where the ``.part`` is and what to do. The other videos
                 are saved all the same.
+            ValueError: for an ``on_progress`` that would have to be awaited.
         """
         self._engine.tasks.bind()
         return await self._engine.downloads.save(
@@ -56,7 +57,8 @@ class FileMethods:
         """Open a video (API §4) as an async iterator of its bytes.
 
         The transfer is stopped when the context is left. While it is open it counts as one
-        of the downloads that the client makes at once: half of ``max_in_flight``.
+        of the downloads that the client makes at once: half of ``max_in_flight``, and one
+        beside the calls where that is 1.
 
         Args:
             video: one of ``Result.videos``.

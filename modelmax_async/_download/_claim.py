@@ -6,10 +6,10 @@ import asyncio
 import threading
 from pathlib import Path
 
-import anyio.to_thread
-
-from modelmax_async._download._partfile import PartFile, claim, existing, growth
+from modelmax_async._download._directory import existing, growth
+from modelmax_async._download._partfile import PartFile, claim
 from modelmax_async._download._transfer import BrokenError
+from modelmax_async._threads import finish_in_thread, in_thread
 
 #: Seconds between two looks at a video that another writer is busy with: first, and most.
 _LOOK = (0.05, 0.5)
@@ -33,7 +33,7 @@ async def obtain(target: Path, *, overwrite: bool, patience: float) -> PartFile 
         found = await _try(target, overwrite=overwrite)
         if found is not None:
             return found
-        now = await anyio.to_thread.run_sync(growth, target)
+        now = await in_thread(growth, target)
         if now != last:
             last, since = now, loop.time()
         elif loop.time() - since > patience:
@@ -45,9 +45,9 @@ async def obtain(target: Path, *, overwrite: bool, patience: float) -> PartFile 
 async def _try(target: Path, *, overwrite: bool) -> PartFile | int | None:
     attempt = _Attempt(target, overwrite=overwrite)
     try:
-        return await anyio.to_thread.run_sync(attempt.run)
+        return await in_thread(attempt.run)
     except asyncio.CancelledError:
-        await anyio.to_thread.run_sync(attempt.abandon)
+        await finish_in_thread(attempt.abandon)
         raise
 
 

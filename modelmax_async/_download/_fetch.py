@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import anyio.to_thread
 import attrs
 
 from modelmax_async._download import _source, _transfer
@@ -24,6 +23,7 @@ from modelmax_async._download._source import Source, SourceError
 from modelmax_async._download._transfer import BrokenError, FinalError, Sink
 from modelmax_async._errors import APIError, TransportError
 from modelmax_async._settings import Settings
+from modelmax_async._threads import in_thread
 from modelmax_async._transport._receive import Incoming, Receiver
 from modelmax_async._waits import Policies
 
@@ -49,14 +49,13 @@ class _Tries:
 
 
 class Fetcher:
-    """Fetches videos, half of the client's slots at once at most."""
+    """Fetches videos."""
 
     def __init__(self, receiver: Receiver, settings: Settings, policies: Policies) -> None:
         self._receiver = receiver
         self._settings = settings
         self._retry = policies.retry
         self._random = policies.random
-        self._gate = asyncio.Semaphore(max(1, policies.width // 2))
 
     def judge(self, url: str) -> Source:
         """Return where ``data[].url`` is, before any I/O.
@@ -79,11 +78,11 @@ class Fetcher:
             return
         tries = _Tries(self._retry.attempts, sink.offset)
         if 0 < sink.offset == sink.total:
+            await _transfer.check_whole(sink)
             return
         while True:
             try:
-                async with self._gate:
-                    await self._attempt(source, sink)
+                await self._attempt(source, sink)
             except (APIError, TransportError, BrokenError) as exc:
                 await sink.pause()
                 if _is_lasting(exc) or not tries.failed(sink.offset):
@@ -99,7 +98,7 @@ class Fetcher:
         return self._retry.delay(failures - 1, self._random(), retry_after)
 
     async def _copy(self, source: Source, sink: Sink) -> None:
-        pieces = await anyio.to_thread.run_sync(_source.decode_data, source.url)
+        pieces = await in_thread(_source.decode_data, source.url)
         await sink.begin(None, None)
         for piece in pieces:
             await _transfer.put(sink, piece)
@@ -116,15 +115,15 @@ class Fetcher:
                 await _transfer.start_over(
                     sink, "the server has no more than came, in the middle of the video"
                 )
-            await _transfer.check_status(incoming)
+            _transfer.check_status(incoming)
             if incoming.status == 206:  # noqa: PLR2004 - Partial Content
-                await _transfer.join(incoming.headers, sink)
+                end = await _transfer.join(incoming.headers, sink)
             else:
-                total = read_length(incoming.headers)
-                found = mark_of(incoming.headers, source_digest(source.url), total)
-                await sink.begin(found, total)
+                end = read_length(incoming.headers)
+                found = mark_of(incoming.headers, source_digest(source.url), end)
+                await sink.begin(found, end)
             async for chunk in incoming.chunks:
-                await _transfer.put(sink, chunk)
+                await _transfer.put(sink, chunk, end)
         await _transfer.check_end(incoming.headers, sink)
 
     @asynccontextmanager

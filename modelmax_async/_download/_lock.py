@@ -21,6 +21,9 @@ if sys.platform == "win32":  # pragma: no cover - no such machine runs these tes
             return False
         return True
 
+    def unlock(number: int) -> None:
+        """Do nothing: the lock ends when the file is closed."""
+
 else:
     import fcntl
 
@@ -34,3 +37,7 @@ else:
         except BlockingIOError:
             return False
         return True
+
+    def unlock(number: int) -> None:
+        """Let go, for the copies of the descriptor too that a fork has made."""
+        fcntl.flock(number, fcntl.LOCK_UN)

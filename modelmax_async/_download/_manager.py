@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 import attrs
 
 from modelmax_async._download._claim import obtain
@@ -16,13 +16,14 @@ from modelmax_async._download._fetch import Fetcher
 from modelmax_async._download._names import file_name
 from modelmax_async._download._partfile import PartFile
 from modelmax_async._download._problems import PROBLEMS, explain
-from modelmax_async._download._sinks import FileSink, StreamSink
+from modelmax_async._download._sinks import FileSink, Report, StreamSink
 from modelmax_async._download._source import Source, SourceError
 from modelmax_async._errors import ClientStateError, DownloadError
 from modelmax_async._events import Hooks, VideoSaved, call_safely
 from modelmax_async._models import Job, Result, Video
 from modelmax_async._settings import Settings
 from modelmax_async._tasks import Tasks
+from modelmax_async._threads import finish_in_thread, in_thread
 from modelmax_async._transport import Transport
 from modelmax_async._waits import Policies
 
@@ -37,7 +38,8 @@ class Item:
     """One video to save, or to stream."""
 
     what: str
-    source: Source
+    url: str
+    source: Source | SourceError
     target: Path
     request_id: str
     job: Job | None
@@ -78,6 +80,7 @@ class Downloads:
         self._tasks = tasks
         self._hooks = hooks
         self._patience = policies.retry.give_up_after
+        self._places = asyncio.Semaphore(policies.width)  # each has an open file
         self._running: set[asyncio.Task[Any]] = set()
 
     async def save(
@@ -89,16 +92,19 @@ class Downloads:
         overwrite: bool,
     ) -> list[Path]:
         """Save every video; the arguments are those of ``AsyncQueueClient.download``."""
+        if inspect.iscoroutinefunction(on_progress):
+            raise ValueError("on_progress is a plain function: nobody would await it")
         items = [self._item(result, video, directory) for video in result.videos]
         if len({item.target for item in items}) != len(items):
             raise ValueError("two videos of the result have one index")
         progress = Progress(on_progress, len(items))
-        task = self._spawn(self._save_all(items, directory, progress, overwrite=overwrite))
+        task = self._spawn(self._save_all(items, progress, overwrite=overwrite))
         try:
-            return await self._tasks.outcome(task)
+            await self._tasks.outcome(task)
         except asyncio.CancelledError:
             await _stop({task})
             raise
+        return [item.target for item in items]
 
     @asynccontextmanager
     async def stream(self, video: Video) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -133,21 +139,24 @@ class Downloads:
             job = Job(result.model, result.request_id)
         except ValueError:  # a result of the user's own making
             job = None
+        source: Source | SourceError
         try:
             source = self._fetcher.judge(video.url)
         except SourceError as exc:
-            raise explain(exc, what, url=video.url, job=job) from None
-        return Item(what, source, target, result.request_id, job)
+            return Item(what, video.url, exc, target, result.request_id, job)
+        return Item(what, source.url, source, target, result.request_id, job)
 
     async def _save_all(
-        self, items: Sequence[Item], directory: Path, progress: Progress, *, overwrite: bool
-    ) -> list[Path]:
+        self, items: Sequence[Item], progress: Progress, *, overwrite: bool
+    ) -> None:
         """Save all; one that fails ends no other, and the others need not come again."""
-        refusal = await anyio.to_thread.run_sync(_make, directory)
-        if refusal is not None:
-            raise explain(refusal, "the result", url="")
+        if any(isinstance(item.source, Source) for item in items):
+            made = await in_thread(_make, items[0].target.parent)
+            if isinstance(made, OSError):
+                raise explain(made, "the result", url="")
+            items = [attrs.evolve(item, target=made / item.target.name) for item in items]
         saving = [
-            self._save(item, progress, place, overwrite=overwrite)
+            self._save_one(item, progress, place, overwrite=overwrite)
             for place, item in enumerate(items)
         ]
         outcomes = await asyncio.gather(*saving, return_exceptions=True)
@@ -156,9 +165,8 @@ class Downloads:
             for other in errors[1:]:
                 errors[0].add_note(f"and: {other}")
             raise errors[0]
-        return [item.target for item in items]
 
-    async def _save(
+    async def _save_one(
         self, item: Item, progress: Progress, place: int, *, overwrite: bool
     ) -> None:
         """Save one video, or find it there."""
@@ -166,39 +174,44 @@ class Downloads:
         def report(done: int, expected: int | None) -> None:
             progress.report(place, done, expected)
 
+        if isinstance(item.source, SourceError):
+            raise explain(item.source, item.what, url=item.url, job=item.job)
+        async with self._places:
+            failure = await self._save(item, item.source, report, overwrite=overwrite)
+        if failure is not None:
+            raise failure
+
+    async def _save(
+        self, item: Item, source: Source, report: Report, *, overwrite: bool
+    ) -> DownloadError | None:
+        """Return why not: what raised it holds requests, and the error goes to users."""
         try:
             part = await obtain(item.target, overwrite=overwrite, patience=self._patience)
         except PROBLEMS as exc:
-            failure = explain(exc, item.what, url=item.source.url, job=item.job)
-        else:
-            if isinstance(part, int):
-                report(part, part)
-                return
-            found = await self._fill(item, part, report)
-            if found is None:
-                return
-            failure = found
-        # Outside the handler: its frames hold requests, and the error goes to users.
-        raise failure
+            return explain(exc, item.what, url=item.url, job=item.job)
+        if isinstance(part, int):
+            report(part, part)
+            return None
+        return await self._fill(item, source, part, report)
 
     async def _fill(
-        self, item: Item, part: PartFile, report: Callable[[int, int | None], None]
+        self, item: Item, source: Source, part: PartFile, report: Report
     ) -> DownloadError | None:
         """Bring a video into its ``.part`` and that into its place, or return why not."""
         problem: Exception | None = None
         try:
-            sink = await FileSink.open(part, item.source.url, report)
-            await self._fetcher.fill(item.source, sink)
+            sink = await FileSink.open(part, source.url, report)
+            await self._fetcher.fill(source, sink)
             await sink.finish()
         except PROBLEMS as exc:
             problem = exc
         finally:
-            kept = await anyio.to_thread.run_sync(part.leave)
+            kept = await finish_in_thread(part.leave)
         if problem is None:
             self._hooks.emit(VideoSaved(item.request_id, str(item.target), sink.offset))
             return None
         where = part.path if kept else None
-        return explain(problem, item.what, url=item.source.url, part=where, job=item.job)
+        return explain(problem, item.what, url=item.url, part=where, job=item.job)
 
     async def _feed(self, source: Source, sink: StreamSink, what: str) -> None:
         """Bring a video to the reader of a stream."""
@@ -211,13 +224,16 @@ class Downloads:
             sink.close(ClientStateError("the stream was closed before its end"))
 
 
-def _make(directory: Path) -> OSError | None:
-    """Make the directory, or return why it cannot be."""
+def _make(directory: Path) -> Path | OSError:
+    """Make the directory and return where it is, whatever directory the program goes to.
+
+    An error is returned: raised, it would hold the frames of those who wait for it.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        return directory.absolute()
     except OSError as exc:
         return exc
-    return None
 
 
 async def _stop(tasks: set[asyncio.Task[Any]]) -> None:

@@ -12,6 +12,8 @@ _FIRST = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide
 _MEDIA = frozenset({b"mdat", b"moof"})
 _SHORT, _LONG = 8, 16
 _TO_THE_END, _LONG_SIZE = 0, 1
+#: Boxes that a file has at most: a fragment takes two, and each of them takes time to read.
+_MOST = 10_000
 
 
 class Boxes:
@@ -26,6 +28,7 @@ class Boxes:
         self.wants = 0
         self._head = bytearray()
         self._seen: set[bytes] = set()
+        self._count = 0
         self._first: bytes | None = None
         self._open_ended = False
         self._broken = False
@@ -93,7 +96,8 @@ class Boxes:
         self._seen.add(name)
         if size == _TO_THE_END and len(self._head) == _SHORT:
             self._open_ended = True
-        elif size < len(self._head):
+        elif size < len(self._head) or self._count == _MOST:
             self._broken = True
+        self._count += 1
         self.wants += size
         self._head.clear()

@@ -21,9 +21,16 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from modelmax_async._download._lock import RENAMES_OPEN, try_lock
+from modelmax_async._download._directory import (
+    NotAFileError,
+    find_part,
+    is_still,
+    scan,
+    sync_directory,
+)
+from modelmax_async._download._lock import RENAMES_OPEN, try_lock, unlock
 from modelmax_async._download._mp4 import Boxes
-from modelmax_async._download._names import Mark, is_part, part_name, read_mark, void_name
+from modelmax_async._download._names import Mark, part_name, read_mark, void_name
 from modelmax_async._download._writeback import write_behind
 
 _OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -31,8 +38,8 @@ _CREATE = os.O_CREAT | os.O_EXCL
 _MODE = 0o666  # less the umask, as for any file of the user's
 
 
-class NotAFileError(OSError):
-    """Something that is no file stands where one should be."""
+class RemovedError(FileNotFoundError):
+    """The file has no name any more, or its directory has another one."""
 
 
 class PartFile:
@@ -94,23 +101,29 @@ class PartFile:
             except OSError:
                 self._remove()  # what a disk refused to take is not gone on with
                 raise
-            if not _is_still(self._path, number):
-                raise FileNotFoundError(
-                    errno.ENOENT, "somebody removed the .part file", str(self._path)
+            if not is_still(self._path, number):
+                raise RemovedError(
+                    errno.ENOENT, "somebody moved or removed the .part file", str(self._path)
                 )
             if not RENAMES_OPEN:  # pragma: no cover - Windows
-                self._close()
+                self._close(number)
             self._path.replace(self._target)
             sync_directory(self._target.parent)
-            self._close()
+            if RENAMES_OPEN:  # pragma: no branch - Windows
+                self._close(number)
 
     def leave(self) -> bool:
         """Close it; only what can be gone on with stays. Return whether it stayed."""
         with self._guard:
-            keep = self.mark is not None and self.size > 0
-            if self._number is not None and not keep:
-                self._remove()
-            self._close()
+            if self._number is None:
+                return False
+            try:
+                keep = self.mark is not None and self.size > 0
+                keep = keep and is_still(self._path, self._number)
+                if not keep:
+                    self._remove()
+            finally:
+                self._close(self._number)
             return keep
 
     def _path_for(self, mark: Mark | None) -> Path:
@@ -128,13 +141,12 @@ class PartFile:
     def _remove(self) -> None:
         self.mark = None
         with suppress(OSError):
-            if _is_still(self._path, self._open()):
+            if is_still(self._path, self._open()):
                 self._path.unlink()
 
-    def _close(self) -> None:
-        number, self._number = self._number, None
-        if number is not None:
-            os.close(number)
+    def _close(self, number: int) -> None:
+        self._number = None
+        _release(number)
 
 
 def claim(target: Path) -> PartFile | None:
@@ -143,91 +155,45 @@ def claim(target: Path) -> PartFile | None:
     Raises:
         OSError: the directory does not allow it.
     """
-    path = _find(target)
+    path = find_part(target)
     created = path is None
     path = path or target.with_name(part_name(target.name, None))
     try:
         number = os.open(path, _OPEN | _CREATE if created else _OPEN, _MODE)
-    except (FileExistsError, FileNotFoundError):
+    except FileExistsError:
         return None  # another writer was quicker
+    except FileNotFoundError:
+        if created:
+            raise
+        return None  # as above
     try:
         if not stat.S_ISREG(os.fstat(number).st_mode):
             raise NotAFileError(f"{path} is not a file")
-        if try_lock(number):
-            alone = _find(target) == path
-            if _is_still(path, number):
+        if _lock(number, path, created=created):
+            alone = find_part(target) == path
+            if is_still(path, number):
                 if alone:
                     return PartFile(target, path, number)
                 if path.name == part_name(target.name, None):
                     path.unlink()
     except BaseException:
-        os.close(number)
+        _release(number)
         raise
-    os.close(number)
+    _release(number)
     return None
 
 
-def existing(target: Path) -> int | None:
-    """Return the bytes of a video that is there and complete, ``None`` where none is.
-
-    Raises:
-        NotAFileError: for a directory or a device in its place.
-    """
+def _lock(number: int, path: Path, *, created: bool) -> bool:
+    """Lock an open file; where there are no locks, leave nothing behind."""
     try:
-        found = target.stat()
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        raise NotAFileError(f"{target} is not a file")
-    number = os.open(target, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        return found.st_size if scan(number, found.st_size).complete(found.st_size) else None
-    finally:
-        os.close(number)
+        return try_lock(number)
+    except OSError:
+        if created:
+            path.unlink()
+        raise
 
 
-def growth(target: Path) -> tuple[str, int] | None:
-    """Return the name and the bytes of the ``.part`` that another writer has."""
-    path = _find(target)
-    try:
-        return None if path is None else (path.name, path.stat().st_size)
-    except FileNotFoundError:
-        return None
-
-
-def scan(number: int, size: int) -> Boxes:
-    """Return the boxes of an open file, read from their headers."""
-    boxes = Boxes()
-    while (at := boxes.wants) < size:
-        os.lseek(number, at, os.SEEK_SET)
-        boxes.feed(os.read(number, 16), at)
-        if boxes.wants == at:
-            break
-    return boxes
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory last, where a system lets one ask for that."""
+def _release(number: int) -> None:
     with suppress(OSError):
-        number = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
-
-
-def _find(target: Path) -> Path | None:
-    """Return the ``.part`` of a video, rather one with a mark."""
-    found: list[str] = []
-    with os.scandir(target.parent) as entries:
-        found = [entry.name for entry in entries if is_part(target.name, entry.name)]
-    return target.with_name(max(found, key=lambda name: (len(name), name))) if found else None
-
-
-def _is_still(path: Path, number: int) -> bool:
-    """Whether the name stands for the open file; it may have been renamed or removed."""
-    try:
-        named = path.lstat()
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(named, os.fstat(number))
+        unlock(number)
+    os.close(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+from modelmax_async._download._partfile import RemovedError
 from modelmax_async._download._source import SourceError, shown
 from modelmax_async._download._transfer import BrokenError, FinalError
 from modelmax_async._errors import APIError, DownloadError, TransportError
@@ -20,6 +21,8 @@ _ADVICE = {
 }
 _GONE = frozenset({400, 403, 404, 410})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MANY = frozenset({errno.EMFILE, errno.ENFILE})
+_LOCKLESS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 def explain(
@@ -70,6 +73,18 @@ def _describe_disk(problem: OSError) -> tuple[str, str]:
     name = f": {problem.filename}" if problem.filename else ""
     if problem.errno in _FULL:
         return f"the disk is full ({text})", "free some space, then call download() again"
+    if problem.errno in _MANY:
+        return (
+            f"too many files are open ({text})",
+            "raise the limit (ulimit -n) or lower max_in_flight, then call download() again",
+        )
+    if problem.errno in _LOCKLESS:
+        return (
+            f"files there cannot be locked ({text})",
+            "download() into a directory whose file system has locks, as a local disk's does",
+        )
+    if isinstance(problem, RemovedError):
+        return text, "call download() again"
     return (
         f"the directory cannot be written to ({text}{name})",
         "download() into a directory that can be written to",

@@ -48,6 +48,12 @@ def whole_length(headers: Mapping[str, str]) -> int | None:
     return int(found[3]) if found is not None and found[3] != "*" else None
 
 
+def range_end(headers: Mapping[str, str]) -> int | None:
+    """Return the offset behind the last byte of a 206, ``None`` where it does not tell."""
+    found = _RANGE.fullmatch(headers.get("content-range", "").strip())
+    return int(found[2]) + 1 if found is not None else None
+
+
 def joins(headers: Mapping[str, str], mark: Mark, offset: int) -> bool:
     """Whether the body of a 206 continues the bytes of ``mark`` at ``offset``."""
     found = _RANGE.fullmatch(headers.get("content-range", "").strip())
@@ -62,10 +68,13 @@ def joins(headers: Mapping[str, str], mark: Mark, offset: int) -> bool:
 
 
 def _same_validator(headers: Mapping[str, str], mark: Mark) -> bool:
-    """Whether the 206 is of the same version; it repeats a tag, but may leave out a date."""
-    if mark.validator.startswith('"'):
-        return headers.get("etag") == mark.validator
-    return headers.get("last-modified", mark.validator) == mark.validator
+    """Whether the 206 shows that it is of the same version.
+
+    It need not repeat a date. But one from a server that ignores ``If-Range`` looks just
+    like that, and a start over costs less than a file of two versions.
+    """
+    tag = mark.validator.startswith('"')
+    return headers.get("etag" if tag else "last-modified") == mark.validator
 
 
 def _settled(date: str, headers: Mapping[str, str]) -> bool:

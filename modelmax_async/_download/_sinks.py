@@ -6,13 +6,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-import anyio.to_thread
-
 from modelmax_async._download._mp4 import Boxes
 from modelmax_async._download._names import Mark, source_digest
 from modelmax_async._download._partfile import PartFile
 from modelmax_async._download._transfer import FinalError
 from modelmax_async._errors import ModelMaxError, fresh
+from modelmax_async._threads import in_thread
 
 #: Bytes that are collected before a thread writes them. They are copied into one of two
 #: buffers: to keep the chunks instead makes the allocator return and fault memory all the time.
@@ -34,7 +33,7 @@ class FileSink:
     def __init__(self, part: PartFile, report: Report) -> None:
         self._part = part
         self._report = report
-        self._buffers = [bytearray(_BATCH), bytearray(_BATCH)]
+        self._buffers: list[bytearray] = []  # only while bytes come: many sinks may wait
         self._collected = 0
         self._told = 0
         self._writing: asyncio.Task[None] | None = None
@@ -48,7 +47,7 @@ class FileSink:
         """Go on behind what the ``.part`` holds, if that came from the same address."""
         sink = cls(part, report)
         if part.mark is not None and part.mark.source == source_digest(url):
-            sink.boxes = await anyio.to_thread.run_sync(part.scan)
+            sink.boxes = await in_thread(part.scan)
             if sink.boxes.begun:
                 sink._tell()
                 return sink
@@ -59,12 +58,14 @@ class FileSink:
         """Empty the file."""
         self._collected = 0
         await _ended(self._writing)
-        await anyio.to_thread.run_sync(self._part.begin, mark)
+        await in_thread(self._part.begin, mark)
         self.mark, self.total, self.offset, self.boxes = mark, total, 0, Boxes()
         self._tell()
 
     async def write(self, chunk: bytes) -> None:
         """Collect the bytes, and have them written when there are enough."""
+        if not self._buffers:
+            self._buffers = [bytearray(_BATCH), bytearray(_BATCH)]
         rest = memoryview(chunk)
         while rest:
             taken = rest[: _BATCH - self._collected]
@@ -84,11 +85,12 @@ class FileSink:
             await self._write_batch()
             self._tell()
         await _ended(self._writing)
+        self._buffers = []
 
     async def finish(self) -> None:
         """Put the whole video in its place."""
         await self.pause()
-        await anyio.to_thread.run_sync(self._part.finish)
+        await in_thread(self._part.finish)
         self._report(self.offset, self.offset)
 
     async def _write_batch(self) -> None:
@@ -106,7 +108,7 @@ class FileSink:
 
 def _in_thread(work: Callable[[], None]) -> asyncio.Task[None]:
     """Start work in a thread; its error is for who waits for it, if anybody does."""
-    task = asyncio.ensure_future(anyio.to_thread.run_sync(work))
+    task = asyncio.ensure_future(in_thread(work))
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
 

@@ -20,8 +20,12 @@ from modelmax_async._settings import DEFAULT_PORTS, Settings, is_loopback, origi
 #: Bytes of a video in a ``data:`` URL, which is in memory whole.
 MAX_DATA = 16 * 1024 * 1024
 _PIECE = 1024 * 1024  # a multiple of 4; decoding it takes about a millisecond
+_TEXT = 64 * 1024  # characters with escapes, which take longer, and much memory meanwhile
 _LONGEST_URL = 16 * 1024
+_LABEL = 63  # characters between two dots of a name
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: Not global, but taken for it by Python 3.11: old site-local, IPv4-compatible, local NAT64.
+_LOCAL = tuple(map(ipaddress.IPv6Network, ("fec0::/10", "::/96", "64:ff9b:1::/48")))
 
 
 class SourceError(Exception):
@@ -84,6 +88,8 @@ def is_private(address: str) -> bool:
     found = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
     if isinstance(found, ipaddress.IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour
+        if any(found in network for network in _LOCAL):
+            return True
         if found in _NAT64:
             inner = ipaddress.IPv4Address(found.packed[-4:])
         if inner is not None:
@@ -103,16 +109,31 @@ def decode_data(url: str) -> list[bytes]:
     base64 = head.lower().rstrip().endswith(";base64")
     if len(text) > (MAX_DATA * 4 // 3 + 4 if base64 else 3 * MAX_DATA):
         raise SourceError(f"it is a data: URL of more than {MAX_DATA} bytes")
-    pieces = _decode_base64(unquote(text)) if base64 else [unquote_to_bytes(text)]
+    pieces = _unquote(text)
+    if base64:
+        pieces = _decode_base64(b"".join(pieces))
     if sum(map(len, pieces)) > MAX_DATA:
         raise SourceError(f"it is a data: URL of more than {MAX_DATA} bytes")
     return pieces
 
 
-def _decode_base64(text: str) -> list[bytes]:
-    """Decode in pieces: a decoder holds the interpreter, and so the event loop, for a piece."""
-    digits = text.rstrip("=")
-    if "=" in digits or len(text) % 4 or len(text) - len(digits) > 2:  # noqa: PLR2004 - base64's
+def _unquote(text: str) -> list[bytes]:
+    """Decode %-escapes in pieces: a decoder holds the interpreter, and so the event loop."""
+    pieces = []
+    at = 0
+    while at < len(text):
+        end = at + _TEXT
+        cut = text.rfind("%", end - 2, end) if end < len(text) else -1
+        end = cut if cut >= 0 else end
+        pieces.append(unquote_to_bytes(text[at:end]))
+        at = end
+    return pieces
+
+
+def _decode_base64(text: bytes) -> list[bytes]:
+    """Decode in pieces, as above."""
+    digits = text.rstrip(b"=")
+    if b"=" in digits or len(text) % 4 or len(text) - len(digits) > 2:  # noqa: PLR2004 - base64's
         raise SourceError("it is a data: URL with malformed base64")
     try:
         return [
@@ -169,6 +190,8 @@ def _safe(url: str, parts: SplitResult) -> str:
 
 def _check_name(host: str) -> None:
     """Refuse names and literals of this machine and of private networks, in any spelling."""
+    if any(not 1 <= len(label) <= _LABEL for label in host.removesuffix(".").split(".")):
+        raise SourceError("its host is no name of a host")
     last = host.rstrip(".").rsplit(".", maxsplit=1)[-1]
     try:
         private = is_private(host)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NoReturn, Protocol
 
 from modelmax_async._download._mp4 import Boxes
 from modelmax_async._download._names import Mark
-from modelmax_async._download._ranges import joins, whole_length
-from modelmax_async._messages import Reply, as_text, parse_error
+from modelmax_async._download._ranges import joins, range_end, whole_length
+from modelmax_async._messages import as_text, parse_error
 from modelmax_async._transport._receive import Incoming
-
-_ERROR_BODY = 64 * 1024
 
 
 class FinalError(Exception):
@@ -55,52 +54,58 @@ class Sink(Protocol):
         """Make safe what was taken: the transfer broke off."""
 
 
-async def put(sink: Sink, chunk: bytes) -> None:
-    """Hand on a chunk, unless the bytes so far are no video's."""
+async def put(sink: Sink, chunk: bytes, end: int | None = None) -> None:
+    """Hand on a chunk, unless the bytes so far are no video's, or go beyond ``end``."""
+    if end is not None and sink.offset + len(chunk) > end:
+        await start_over(sink, f"more than the {end} bytes announced came")
     sink.boxes.feed(chunk, sink.offset)
     if sink.boxes.alien:
         raise FinalError("what came is not an MP4 video")
     await sink.write(chunk)
 
 
-async def join(headers: Mapping[str, str], sink: Sink) -> None:
-    """Go on behind the bytes that are there, if the 206 is the rest of them."""
+async def join(headers: Mapping[str, str], sink: Sink) -> int | None:
+    """Go on behind the bytes that are there, if the 206 is more of them; return its end."""
     if sink.mark is None or not joins(headers, sink.mark, sink.offset):
         await start_over(sink, "the rest of it that came does not belong to the beginning")
     sink.total = whole_length(headers) or sink.total
+    return range_end(headers)
 
 
-async def check_status(incoming: Incoming) -> None:
+def check_status(incoming: Incoming) -> None:
     """Let a 200 and a 206 pass, raise the error of all others (API §4, §5)."""
     encoding = incoming.headers.get("content-encoding", "").lower()
     if incoming.status in {200, 206}:
         if encoding not in {"", "identity"}:
             raise FinalError(f"it came compressed ({as_text(encoding, 40)}), unasked")
         return
-    if incoming.status < 400:  # noqa: PLR2004 - 4xx and 5xx
+    if incoming.refusal is None:
         raise FinalError(f"HTTP {incoming.status} is no answer to a download")
-    body = bytearray()
-    async for chunk in incoming.chunks:
-        body += chunk[: _ERROR_BODY - len(body)]
-        if len(body) >= _ERROR_BODY:
-            break
-    reply = Reply(incoming.status, incoming.headers, bytes(body))
-    raise parse_error(reply, now=time.time(), job=None)
+    raise parse_error(incoming.refusal, now=time.time(), job=None)
 
 
 async def check_end(headers: Mapping[str, str], sink: Sink) -> None:
     """Check that the body which ended was all of the video."""
     if sink.total is not None:
-        if sink.offset > sink.total:
-            await start_over(sink, f"more than the {sink.total} bytes announced came")
         if sink.offset < sink.total:
             raise BrokenError(f"it ended after {sink.offset} of {sink.total} bytes")
-        if not sink.boxes.begun:
-            raise FinalError("what came is not an MP4 video")
+        await check_whole(sink)
         return
     framed = "transfer-encoding" in headers
     if not sink.boxes.complete(sink.offset, strict=not framed):
         raise BrokenError(f"it ended after {sink.offset} bytes, in the middle of the video")
+
+
+async def check_whole(sink: Sink) -> None:
+    """Check what has the length that was announced: the server may have a piece, or a page."""
+    boxes = sink.boxes
+    if boxes.complete(sink.offset):
+        return
+    with suppress(FinalError):  # a stream's reader has them; a file must not keep them
+        await sink.begin(None, None)
+    if not boxes.begun:
+        raise FinalError("what came is not an MP4 video")
+    raise FinalError("what came has the length announced, but is no complete MP4 video")
 
 
 async def start_over(sink: Sink, text: str) -> NoReturn:

@@ -4,7 +4,9 @@ A request goes out in a slot, and `max_in_flight` slots bound all of them. By de
 slot has a connection of its own, so that nothing queues in a connection pool.
 """
 
+from modelmax_async._transport._clients import HTTPClient
 from modelmax_async._transport._exchange import Exchange
-from modelmax_async._transport._http import HTTPClient, Prepared, Timeout, Transport
+from modelmax_async._transport._http import Prepared, Transport
+from modelmax_async._transport._limits import Timeout
 
 __all__ = ["Exchange", "HTTPClient", "Prepared", "Timeout", "Transport"]

@@ -7,9 +7,8 @@ import os
 import tempfile
 from collections.abc import AsyncIterable
 
-import anyio
-
 from modelmax_async._messages import MAX_BODY
+from modelmax_async._threads import finish_in_thread, in_thread
 
 #: Bytes of a paid answer that are kept on disk at most.
 MAX_KEPT = 4 * 1024 * 1024 * 1024
@@ -49,7 +48,7 @@ async def _keep(
 ) -> tuple[bytes, str | None]:
     """Write the body to a file of its own (mode 0600), off the event loop."""
     try:
-        number, path = await anyio.to_thread.run_sync(
+        number, path = await in_thread(
             lambda: tempfile.mkstemp(prefix="modelmax-result-", suffix=".body")
         )
     except OSError:
@@ -62,12 +61,15 @@ async def _keep(
 async def _write(
     number: int, chunks: list[bytes], size: int, rest: AsyncIterable[bytes]
 ) -> None:
-    async with await anyio.open_file(number, "wb") as file:
-        await file.write(b"".join(chunks))
+    file = os.fdopen(number, "wb")
+    try:
+        await in_thread(file.write, b"".join(chunks))
         async for chunk in rest:
-            await file.write(chunk)
+            await in_thread(file.write, chunk)
             size += len(chunk)
             if size > MAX_KEPT:
                 break
-        await file.flush()
-        await anyio.to_thread.run_sync(os.fsync, number)
+        await in_thread(file.flush)
+        await in_thread(os.fsync, number)
+    finally:
+        await finish_in_thread(file.close)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,17 +11,17 @@ from urllib.parse import urlsplit
 import attrs
 import httpx
 
-from modelmax_async._errors import ConfigurationError, TransportError
+from modelmax_async._errors import TransportError
 from modelmax_async._messages import Call, Reply
 from modelmax_async._settings import Settings
 from modelmax_async._transport._body import read_body
+from modelmax_async._transport._clients import HTTPClient, builder_of, open_response
 from modelmax_async._transport._exchange import Exchange, translate
 from modelmax_async._transport._lanes import Lanes
+from modelmax_async._transport._limits import Timeout, read_limits
+from modelmax_async._transport._quiet import quiet
 from modelmax_async._transport._receive import Receiver
 from modelmax_async._version import VERSION
-
-Timeout = float | httpx.Timeout | None
-HTTPClient = httpx.AsyncClient | httpx.AsyncBaseTransport
 
 
 @attrs.frozen
@@ -39,7 +39,8 @@ class Transport:
         self, settings: Settings, timeout: Timeout, http_client: HTTPClient | None
     ) -> None:
         self._settings = settings
-        self.timeout = _read_timeout(timeout)
+        self._limits = read_limits(timeout)
+        self.longest = self._limits.longest
         self._lanes = Lanes(settings.max_in_flight, settings.origin)
         self._injected = http_client
         self._headers = httpx.Headers(
@@ -50,11 +51,8 @@ class Transport:
                 "user-agent": f"modelmax-async/{VERSION}",
             }
         )
-        self._phases = {"timeout": self.timeout.as_dict()}
-        phases = [t for t in self.timeout.as_dict().values() if t is not None]
-        self.longest = max(phases) if len(phases) == len(self.timeout.as_dict()) else None
         self.receiver = Receiver(
-            self._lanes, http_client, self._headers, self._phases, self._ceiling
+            settings, self._lanes, http_client, self._headers, self._limits
         )
 
     def __repr__(self) -> str:
@@ -74,7 +72,7 @@ class Transport:
         Raises:
             TransportError: when no whole answer came.
         """
-        request = self._request(prepared, self._phases)
+        request = self._request(prepared, self._limits.extensions)
         return await self._send(request, prepared.call, None, keep=False)
 
     async def submit(self, call: Call) -> Reply:
@@ -101,7 +99,7 @@ class Transport:
         await self._lanes.aclose()
 
     async def _send_traced(self, call: Call, exchange: Exchange, *, keep: bool) -> Reply:
-        traced = {**self._phases, "trace": exchange.trace}
+        traced = {**self._limits.extensions, "trace": exchange.trace}
         request = self._request(self.prepare(call), traced)
         return await self._send(request, call, exchange, keep=keep)
 
@@ -120,7 +118,7 @@ class Transport:
                     exchange.waiting = False
                     if self._injected is not None:
                         await exchange.begin_unseen()
-                async with asyncio.timeout(self._ceiling(10 if keep else 1)):
+                async with asyncio.timeout(self._limits.ceiling(10 if keep else 1)):
                     came = await self._exchange(client, request, exchange, keep=keep)
             except Exception as exc:
                 if exchange is not None and exc is exchange.refusal:
@@ -132,7 +130,7 @@ class Transport:
         if isinstance(came, TransportError):
             # Outside the handler: what users see drags no frames along, and so no key.
             raise came
-        return came
+        return quiet(came, self._settings.key, paid=keep)
 
     async def _exchange(
         self,
@@ -142,7 +140,7 @@ class Transport:
         *,
         keep: bool,
     ) -> Reply:
-        response = await _open(client, request)
+        response = await open_response(client, request)
         if exchange is not None:
             exchange.sent = exchange.answered = True
         if response.is_stream_consumed:  # by a hook of the caller's client, and decompressed
@@ -157,7 +155,7 @@ class Transport:
 
     def _request(self, prepared: Prepared, extensions: Mapping[str, Any]) -> httpx.Request:
         call = prepared.call
-        request = _builder(self._injected)(
+        request = builder_of(self._injected)(
             call.method,
             prepared.url,
             headers=self._headers,
@@ -168,34 +166,7 @@ class Transport:
             request.headers["content-type"] = "application/json"
         return request
 
-    def _ceiling(self, times: int) -> float | None:
-        """Seconds for a whole request: for servers that drip, and transports without limits."""
-        return None if self.longest is None else self.longest * 1.25 * times + 0.5
-
 
 def _check_open(client: HTTPClient) -> None:
     if isinstance(client, httpx.AsyncClient) and client.is_closed:
         raise httpx.ConnectError("the http_client given to this client is closed")
-
-
-async def _open(client: HTTPClient, request: httpx.Request) -> httpx.Response:
-    """Send, and return the answer before its body has come: no redirects, no auth flow."""
-    if isinstance(client, httpx.AsyncBaseTransport):
-        return await client.handle_async_request(request)
-    return await client.send(request, stream=True, auth=None, follow_redirects=False)
-
-
-def _builder(client: HTTPClient | None) -> Callable[..., httpx.Request]:
-    """Return what builds requests: a caller's client has headers of its own to add."""
-    return client.build_request if isinstance(client, httpx.AsyncClient) else httpx.Request
-
-
-def _read_timeout(timeout: Timeout) -> httpx.Timeout:
-    if isinstance(timeout, httpx.Timeout):
-        return timeout
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if timeout is not None and not (number and timeout > 0):
-        raise ConfigurationError(
-            f"timeout is seconds above 0, or httpx.Timeout; not {timeout!r}"
-        )
-    return httpx.Timeout(timeout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -31,6 +31,7 @@ class Lanes:
         self._proxy = proxy_for(origin)
         self._size = size
         self._free = asyncio.Semaphore(size)
+        self._long = asyncio.Semaphore(max(1, size // 2))
         self._idle: list[httpx.AsyncHTTPTransport] = []
         self._busy: set[httpx.AsyncHTTPTransport] = set()
         self._tls: ssl.SSLContext | bool = httpx.create_ssl_context() if secure else False
@@ -49,6 +50,15 @@ class Lanes:
                 yield
             finally:
                 self.out -= 1
+
+    @asynccontextmanager
+    async def long_slot(self) -> AsyncIterator[None]:
+        """Wait for a slot that may be held for long, and hold it: half of all at most.
+
+        Where there is only one, it is beside that one, which calls need.
+        """
+        async with self._long, self.slot() if self._size > 1 else nullcontext():
+            yield
 
     def take(self, *, fresh: bool) -> httpx.AsyncHTTPTransport:
         """Lend the holder of a slot a kept connection, or one that is made for the request."""

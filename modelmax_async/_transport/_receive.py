@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any
 
-import anyio.to_thread
 import attrs
 import httpx
 
 from modelmax_async._errors import TransportError
+from modelmax_async._messages import Reply
+from modelmax_async._settings import Settings
+from modelmax_async._threads import in_thread
+from modelmax_async._transport._clients import HTTPClient, builder_of, open_response
 from modelmax_async._transport._exchange import Exchange, translate
-from modelmax_async._transport._lanes import Lanes
+from modelmax_async._transport._lanes import Lanes, proxy_for
+from modelmax_async._transport._limits import Limits
+from modelmax_async._transport._quiet import quiet
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
+_ERRORS = 400
+#: Bytes and seconds that the body of an error gets.
+_MOST, _SOON = 64 * 1024, 5.0
 
 
 @attrs.frozen
 class Incoming:
-    """An answer whose body is still to come, as it is on the wire; names in lower case."""
+    """An answer whose body is still to come, as it is on the wire; names in lower case.
+
+    ``refusal`` is the answer with what came of its body, where that is an error's.
+    """
 
     status: int
     headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]
-
-
-class _Borrowed(httpx.AsyncBaseTransport):
-    """A transport of the caller's, which a client of ours must not close."""
-
-    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
-        self._inner = inner
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._inner.handle_async_request(request)
+    refusal: Reply | None = None
 
 
 class Receiver:
@@ -43,19 +44,17 @@ class Receiver:
 
     def __init__(
         self,
+        settings: Settings,
         lanes: Lanes,
-        injected: httpx.AsyncClient | httpx.AsyncBaseTransport | None,
+        injected: HTTPClient | None,
         headers: httpx.Headers,
-        phases: Mapping[str, Any],
-        ceiling: Callable[[int], float | None],
+        limits: Limits,
     ) -> None:
+        self._key = settings.key
         self._lanes = lanes
-        if isinstance(injected, httpx.AsyncBaseTransport):
-            injected = httpx.AsyncClient(transport=_Borrowed(injected))
         self._injected = injected
         self._headers = headers
-        self._phases = phases
-        self._ceiling = ceiling
+        self._limits = limits
         self._trusted: ssl.SSLContext | None = None
 
     @property
@@ -81,19 +80,27 @@ class Receiver:
         Raises:
             TransportError: when no answer came; from the chunks, when the body broke off.
         """
-        async with self._lanes.slot(), self._courier(url) as client:
+        async with self._lanes.long_slot(), self._courier(url) as client:
             response = await self._begin(client, url, headers, with_key=with_key)
             try:
                 fields = dict(response.headers.items())
+                if (
+                    response.is_stream_consumed
+                ):  # by a hook of the caller's client, decompressed
+                    fields.pop("content-encoding", None)
                 async with aclosing(self._chunks(response)) as chunks:
-                    yield Incoming(response.status_code, fields, chunks)
+                    refusal = None
+                    if response.status_code >= _ERRORS:
+                        body = await _beginning(chunks)
+                        refusal = quiet(Reply(response.status_code, fields, body), self._key)
+                    yield Incoming(response.status_code, fields, chunks, refusal)
             finally:
                 with suppress(httpx.HTTPError, OSError):
                     await response.aclose()
 
     async def _begin(
         self,
-        client: httpx.AsyncClient,
+        client: HTTPClient,
         url: str,
         headers: Mapping[str, str],
         *,
@@ -107,13 +114,11 @@ class Receiver:
             if not with_key:
                 del own["authorization"]
             own.update(headers)
-            make = client.build_request if self.injected and with_key else httpx.Request
-            extensions = {**self._phases, "trace": exchange.trace}
+            make = builder_of(client) if with_key else httpx.Request
+            extensions = {**self._limits.extensions, "trace": exchange.trace}
             request = make("GET", url, headers=own, extensions=extensions)
-            async with asyncio.timeout(self._ceiling(1)):
-                return await client.send(
-                    request, stream=True, auth=None, follow_redirects=False
-                )
+            async with asyncio.timeout(self._limits.ceiling()):
+                return await open_response(client, request)
         except Exception as exc:  # noqa: BLE001 - whatever broke it, it has one error
             failure = translate(exc, exchange, None)
         # Outside the handler: the error that users see drags no frames along, and so no key.
@@ -124,9 +129,12 @@ class Receiver:
 
         Our own connections see to that themselves. A caller's transport may have no limits.
         """
+        if response.is_stream_consumed:
+            yield response.content
+            return
         failure: TransportError
         parts: AsyncIterator[bytes] = aiter(response.stream)  # type: ignore[arg-type]  # an async client's
-        limit = self._ceiling(1) if self.injected else None
+        limit = self._limits.ceiling() if self.injected else None
         try:
             if limit is None:
                 async for chunk in parts:
@@ -143,8 +151,8 @@ class Receiver:
         raise failure
 
     @asynccontextmanager
-    async def _courier(self, url: str) -> AsyncIterator[httpx.AsyncClient]:
-        """Lend a client of one connection: a kept one would have to be read to the end.
+    async def _courier(self, url: str) -> AsyncIterator[HTTPClient]:
+        """Lend a transport of one connection: a kept one would have to be read to the end.
 
         The lanes' own do not check certificates where the base URL is plain HTTP on this
         machine; this one does, as other hosts are reached through it.
@@ -155,7 +163,20 @@ class Receiver:
         verify: ssl.SSLContext | bool = False  # of no meaning without TLS, and slow to load
         if url.startswith("https:"):
             if self._trusted is None:
-                self._trusted = await anyio.to_thread.run_sync(httpx.create_ssl_context)
+                self._trusted = await in_thread(httpx.create_ssl_context)
             verify = self._trusted
-        async with httpx.AsyncClient(verify=verify, limits=_ONE) as client:
-            yield client
+        proxy = proxy_for(url)
+        async with httpx.AsyncHTTPTransport(verify=verify, limits=_ONE, proxy=proxy) as made:
+            yield made
+
+
+async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return what comes soon of an error's body. What the error is, its status has said."""
+    body = bytearray()
+    with suppress(TransportError, TimeoutError):
+        async with asyncio.timeout(_SOON):
+            async for chunk in chunks:
+                body += chunk[: _MOST - len(body)]
+                if len(body) == _MOST:
+                    break
+    return bytes(body)

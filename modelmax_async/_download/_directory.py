@@ -1,0 +1,83 @@
+"""Looking at a directory: the video that is there, its ``.part``, and what either holds."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from modelmax_async._download._mp4 import Boxes
+from modelmax_async._download._names import is_part
+
+
+class NotAFileError(OSError):
+    """Something that is no file stands where one should be."""
+
+
+def existing(target: Path) -> int | None:
+    """Return the bytes of a video that is there and complete, ``None`` where none is.
+
+    Raises:
+        NotAFileError: for a directory or a device in its place.
+    """
+    try:
+        found = target.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise NotAFileError(f"{target} is not a file")
+    number = os.open(target, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        return found.st_size if scan(number, found.st_size).complete(found.st_size) else None
+    finally:
+        os.close(number)
+
+
+def growth(target: Path) -> tuple[str, int] | None:
+    """Return the name and the bytes of the ``.part`` that another writer has."""
+    path = find_part(target)
+    try:
+        return None if path is None else (path.name, path.stat().st_size)
+    except FileNotFoundError:
+        return None
+
+
+def scan(number: int, size: int) -> Boxes:
+    """Return the boxes of an open file, read from their headers."""
+    boxes = Boxes()
+    while (at := boxes.wants) < size:
+        os.lseek(number, at, os.SEEK_SET)
+        boxes.feed(os.read(number, 16), at)
+        if boxes.wants == at:
+            break
+    return boxes
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory last, where a system lets one ask for that."""
+    with suppress(OSError):
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def find_part(target: Path) -> Path | None:
+    """Return the ``.part`` of a video, rather one with a mark."""
+    name = target.name
+    start = f"{name}."
+    every = os.listdir(target.parent)  # noqa: PTH208 - a hundred thousand Paths cost too much
+    entries = [entry for entry in every if entry.startswith(start)]
+    found = [entry for entry in entries if is_part(name, entry)]
+    return target.with_name(max(found, key=lambda each: (len(each), each))) if found else None
+
+
+def is_still(path: Path, number: int) -> bool:
+    """Whether the name stands for the open file; it may have been renamed or removed."""
+    try:
+        named = path.lstat()
+    except OSError:
+        return False
+    return os.path.samestat(named, os.fstat(number))

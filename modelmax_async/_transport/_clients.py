@@ -1,0 +1,21 @@
+"""What sends a request: a client of the caller's own, or a transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+
+HTTPClient = httpx.AsyncClient | httpx.AsyncBaseTransport
+
+
+async def open_response(client: HTTPClient, request: httpx.Request) -> httpx.Response:
+    """Send, and return the answer before its body has come: no redirects, no auth flow."""
+    if isinstance(client, httpx.AsyncBaseTransport):
+        return await client.handle_async_request(request)
+    return await client.send(request, stream=True, auth=None, follow_redirects=False)
+
+
+def builder_of(client: HTTPClient | None) -> Callable[..., httpx.Request]:
+    """Return what builds requests: a caller's client has headers of its own to add."""
+    return client.build_request if isinstance(client, httpx.AsyncClient) else httpx.Request
