@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import attrs
 import h2.config
@@ -39,11 +40,12 @@ class Server:
         connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
         connection.initiate_connection()
         writer.write(connection.data_to_send())
-        while data := await reader.read(65536):
-            for event in connection.receive_data(data):
-                if isinstance(event, h2.events.RequestReceived):
-                    self._serve(connection, event)
-            writer.write(connection.data_to_send())
+        with suppress(ConnectionError):  # who asks may leave
+            while data := await reader.read(65536):
+                for event in connection.receive_data(data):
+                    if isinstance(event, h2.events.RequestReceived):
+                        self._serve(connection, event)
+                writer.write(connection.data_to_send())
         writer.close()
 
     def _serve(
