@@ -32,7 +32,10 @@ class ApiKey:
 
     def hide_in(self, text: str) -> str:
         """Return a text of somebody else's less the key, if that is one that nobody guesses."""
-        return text.replace(self._value, _HIDDEN) if len(self._value) >= _LEAST else text
+        if len(self._value) < _LEAST:
+            return text
+        escaped = self._value.replace("/", "\\/")  # as some write it in JSON
+        return text.replace(self._value, _HIDDEN).replace(escaped, _HIDDEN)
 
     def __repr__(self) -> str:
         return "ApiKey('sk-…')"

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import anyio
+
 from modelmax_async._errors import ClientStateError, fresh
 
 T = TypeVar("T")
@@ -76,6 +78,10 @@ class Tasks:
         if late:
             await asyncio.wait(late, timeout=GRACE)
 
+    def forget(self, task: asyncio.Task[Any]) -> None:
+        """Wait for a task no more: all its time is used up."""
+        self._running.discard(task)
+
     def others(self) -> set[asyncio.Task[Any]]:
         """Return the tasks that run now, less the one that asks."""
         return self._running - {asyncio.current_task()}
@@ -89,11 +95,13 @@ class Tasks:
 async def uncancelled(task: asyncio.Task[T]) -> T:
     """Wait for a task to its end; only then is a cancellation of the waiter let through."""
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as exc:
-            cancelled = exc
+    # The scope keeps anyio from cancelling at every turn of the loop, in a scope that ended.
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as exc:
+                cancelled = exc
     if cancelled is not None:
         raise cancelled
     return task.result()

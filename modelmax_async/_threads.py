@@ -8,6 +8,7 @@ for itself.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
 
@@ -34,5 +35,14 @@ async def in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
 
 
 async def finish_in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """Run in a thread to the end, however often the caller is cancelled before that."""
-    return await uncancelled(asyncio.ensure_future(in_thread(work, *arguments)))
+    """Run in a thread to the end, however often the caller is cancelled before that.
+
+    A loop that ends cancels the task in here too, perhaps before its thread has begun. The
+    work must bear to be begun once more then, without anybody who waits for it.
+    """
+    task = asyncio.ensure_future(in_thread(work, *arguments))
+    try:
+        return await uncancelled(task)
+    finally:
+        if task.cancelled():
+            threading.Thread(target=work, args=arguments, daemon=True).start()

@@ -62,7 +62,8 @@ def judge_reply(reply: Reply, job: Job, *, now: float) -> Verdict:
     """Return what a whole answer of the billed call proves. It never raises."""
     if reply.kept_at is not None:
         return Unknown(
-            "answered", f"the answer is too large for memory; it was written to {reply.kept_at}"
+            "answered",
+            f"the answer is too large for memory: what came of it is {reply.kept_at}",
         )
     if 200 <= reply.status < 300:  # noqa: PLR2004 - 2xx
         return _judge_success(reply)

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import gc
 import random
+import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,6 +17,7 @@ import pytest
 from support import in_process, in_virtual_time, on_socket
 
 from modelmax_async import (
+    ClientStateError,
     MemoryLedger,
     Result,
     ResultUncertainError,
@@ -250,6 +253,60 @@ async def test_drain_is_bounded_and_records_what_it_had_to_leave(emulator: Emula
 
     assert 30 == pytest.approx(took, abs=1)
     assert ["uncertain"] == [entry.state for entry in ledger._entries.values()]
+
+
+async def test_drain_is_not_held_up_by_a_disk_that_hangs(
+    emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer too large for memory is written to a file; that may never end."""
+    begun, answers = threading.Event(), threading.Event()
+
+    def hang(_: int) -> None:
+        begun.set()
+        answers.wait(10)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("os.fsync", hang)
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.oversize(9 * 1024 * 1024))
+    ledger = MemoryLedger()
+    client = on_socket(url, ledger=ledger, timeout=0.5)
+    waiting = asyncio.create_task(client.wait_for(request_id))
+    await asyncio.to_thread(begun.wait, 5)
+    async with asyncio.timeout(5):
+        await client.aclose()
+        await asyncio.wait([waiting])
+    states = [entry.state for entry in ledger._entries.values()]
+    answers.set()
+
+    assert ["uncertain"] == states
+    assert isinstance(waiting.exception(), ClientStateError)
+
+
+async def test_closing_in_a_cancelled_scope_does_not_spin(
+    emulator: Emulator, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """anyio cancels at every turn of the loop what stays in a scope that was cancelled."""
+    turns = 0
+    real = asyncio.wait
+
+    def wait(*arguments: Any, **options: Any) -> Any:
+        nonlocal turns
+        turns += 1
+        return real(*arguments, **options)
+
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.hang(0.5))
+    client = on_socket(url)
+    waiting = asyncio.create_task(client.wait_for(request_id))
+    while not emulator.result_calls:
+        await asyncio.sleep(0.01)
+    monkeypatch.setattr(asyncio, "wait", wait)
+    with anyio.move_on_after(0.05):
+        await client.aclose()
+
+    assert isinstance(await waiting, Result)
+    assert turns < 20
 
 
 async def test_closing_before_byte_zero_releases_the_claim(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
+import json
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,10 +23,12 @@ from support import KEY, on_socket
 from modelmax_async import (
     AsyncQueueClient,
     AuthenticationError,
+    ConfigurationError,
     DownloadError,
     ModelMaxError,
     Result,
     RetryPolicy,
+    SQLiteLedger,
     Video,
 )
 from modelmax_async._download import _directory, _partfile
@@ -155,8 +160,9 @@ async def test_threads_that_all_wait_for_downloads_do_not_stop_them(
 
 
 async def test_files_that_wait_are_not_open(
-    emulator: Emulator, url: str, tmp_path: Path
+    emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("modelmax_async._download._manager._OPEN", 4)
     slow = Content(size=MIB, chunk=MIB // 4, delay=0.05)
     ids = [emulator.add_job(script=JobScript(content=slow)) for _ in range(30)]
     most = 0
@@ -169,6 +175,26 @@ async def test_files_that_wait_are_not_open(
 
     assert len(await task) == 30
     assert 2 <= most <= 4
+
+
+async def test_who_waits_for_another_writer_keeps_nobody_away(
+    emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelmax_async._download._manager._OPEN", 1)
+    other = await asyncio.to_thread(claim, tmp_path / "held-0.mp4")
+    assert other is not None
+    async with on_socket(url, max_in_flight=1) as client:
+        result = await client.wait_for(emulator.add_job("reef"))
+        waiting = asyncio.create_task(
+            client.download(result_of(result.videos[0].url, request_id="held"), tmp_path)
+        )
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(5):
+            (path,) = await client.download(result, tmp_path)
+        await asyncio.to_thread(other.leave)
+        (late,) = await waiting
+
+    assert path.read_bytes() == late.read_bytes() == SAMPLE
 
 
 async def test_too_many_open_files_is_said(
@@ -212,6 +238,21 @@ async def test_length_that_fits_does_not_make_a_video(tmp_path: Path, body: byte
     assert b"".join(came) == body
     assert names(tmp_path) == []
     assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("extra", [b"\0", b"\n", bytes(4), bytes(7)])
+async def test_bytes_that_a_program_left_behind_the_video_are_kept(
+    tmp_path: Path, extra: bytes
+) -> None:
+    async with (
+        raw_server(answer(SAMPLE + extra)) as server,
+        on_socket(f"http://127.0.0.1:{server.port}") as client,
+    ):
+        (path,) = await client.download(result_of(), tmp_path)
+        await client.download(result_of(), tmp_path)
+
+    assert path.read_bytes() == SAMPLE + extra
+    assert len(server.asked) == 1
 
 
 async def test_url_that_is_not_fetched_does_not_keep_the_others_away(
@@ -287,19 +328,64 @@ async def test_key_that_an_error_quotes_is_not_shown(tmp_path: Path) -> None:
     assert KEY not in f"{caught.value} {caught.value.__cause__} {caught.value.__cause__!r}"
 
 
-@pytest.mark.parametrize("status", ["401 Unauthorized", "200 OK", "302 Found"])
-async def test_key_that_an_answer_quotes_is_not_shown_by_calls_either(status: str) -> None:
-    said = f'"error": "bad key {KEY}", "status": "FAILED", "request_id": "x"'.encode()
-    reply = answer(b"{%s}" % said, f"location: https://other/?key={KEY}", status=status)
+SECRET = "sk-ab/cd+efgh12"
+WRONG = {"error": {"type": "x", "message": f"bad key {SECRET}"}}
+FAILED = {"error": f"bad key {SECRET}", "status": "FAILED", "request_id": "x"}
+DONE = answer(b'{"status": "COMPLETED", "request_id": "x"}')
+QUOTES = {
+    "refusal": (answer(json.dumps(WRONG).encode(), status="401 Unauthorized"),),
+    "packed": (
+        answer(
+            gzip.compress(json.dumps(WRONG).encode()),
+            "content-encoding: gzip",
+            status="401 Unauthorized",
+        ),
+    ),
+    "escaped": (
+        answer(json.dumps(WRONG).replace("/", "\\/").encode(), status="401 Unauthorized"),
+    ),
+    "failed": (answer(json.dumps(FAILED).encode()),),
+    "failed result": (DONE, answer(json.dumps(FAILED).encode())),
+    "redirect": (answer(b"", f"location: https://other/?key={SECRET}", status="302 Found"),),
+    "nonsense": (f"Bearer {SECRET} bad\r\n\r\n".encode(),),
+    "nonsense result": (DONE, f"Bearer {SECRET} bad\r\n\r\n".encode()),
+}
+
+
+@pytest.mark.parametrize("replies", QUOTES.values(), ids=QUOTES)
+async def test_key_that_an_answer_quotes_is_shown_and_stored_nowhere(
+    replies: tuple[bytes, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[object] = []
     async with (
-        raw_server(reply) as server,
-        on_socket(f"http://127.0.0.1:{server.port}", retry=SOON) as client,
+        raw_server(*replies) as server,
+        on_socket(
+            f"http://127.0.0.1:{server.port}",
+            api_key=SECRET,
+            retry=SOON,
+            hooks=[seen.append],
+            ledger=SQLiteLedger(tmp_path / "runs.db"),
+        ) as client,
     ):
         with pytest.raises(ModelMaxError) as caught:
             await client.wait_for("x")
 
-    shown = f"{caught.value} {caught.value!r} {vars(caught.value)} {caught.value.__cause__}"
-    assert KEY not in shown
+    error = caught.value
+    shown = f"{error} {error!r} {vars(error)} {error.__cause__} {seen} {caplog.text}"
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert server.asked[0]["authorization"] == f"Bearer {SECRET}"
+    for secret in (SECRET, SECRET.replace("/", "\\/")):
+        assert secret not in shown
+        assert secret.encode() not in stored
+
+
+async def test_key_in_a_header_of_a_video_is_not_shown(tmp_path: Path) -> None:
+    async with (
+        raw_server(answer(SAMPLE, f"content-encoding: {KEY}")) as server,
+        on_socket(f"http://127.0.0.1:{server.port}") as client,
+    ):
+        with pytest.raises(DownloadError, match=r"compressed \(sk-\.\.\.\)"):
+            await client.download(result_of(), tmp_path)
 
 
 async def test_part_that_was_removed_is_not_named(tmp_path: Path) -> None:
@@ -401,6 +487,39 @@ async def test_body_that_a_hook_has_read_is_saved(
     assert path.read_bytes() == SAMPLE
 
 
+async def test_packed_body_that_a_hook_has_read_is_saved(tmp_path: Path) -> None:
+    async def read(response: httpx.Response) -> None:
+        await response.aread()
+
+    packed = answer(gzip.compress(SAMPLE), "content-encoding: gzip")
+    async with (
+        raw_server(packed) as server,
+        httpx.AsyncClient(event_hooks={"response": [read]}) as inner,
+        on_socket(f"http://127.0.0.1:{server.port}", http_client=inner) as client,
+    ):
+        (path,) = await client.download(result_of(), tmp_path)
+
+    assert path.read_bytes() == SAMPLE
+
+
+async def test_body_that_a_hook_took_away_is_an_error(
+    emulator: Emulator, url: str, tmp_path: Path
+) -> None:
+    async def take(response: httpx.Response) -> None:
+        async for _ in response.aiter_raw():
+            pass
+
+    content = Content(size=MIB)
+    async with (
+        httpx.AsyncClient(event_hooks={"response": [take]}) as inner,
+        on_socket(url) as client,
+        on_socket(url, http_client=inner, retry=SOON) as hooked,
+    ):
+        result = await client.wait_for(emulator.add_job(script=JobScript(content=content)))
+        with pytest.raises(DownloadError, match="ResponseNotRead"):
+            await hooked.download(result, tmp_path)
+
+
 async def test_stream_that_nobody_reads_leaves_a_slot_for_calls(
     emulator: Emulator, url: str
 ) -> None:
@@ -436,6 +555,60 @@ async def test_callback_that_would_have_to_be_awaited_is_refused(
 
     with pytest.raises(ValueError, match="plain function"):
         await client_of_nothing.download(result_of(), tmp_path, on_progress=report)
+
+
+PROXIES = pytest.mark.parametrize(
+    ("proxy", "problem"), [("socks5://h:1", "socksio"), ("socks4://h:1", "scheme")]
+)
+
+
+@PROXIES
+async def test_proxy_that_cannot_be_used_is_said_before_any_call(
+    proxy: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("all_proxy", proxy)
+
+    with pytest.raises(ConfigurationError, match=f"proxy that the environment.*{problem}"):
+        on_socket("http://127.0.0.1:9")
+
+
+@PROXIES
+async def test_proxy_for_other_hosts_that_cannot_be_used_is_said(
+    proxy: str, problem: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+
+    async with on_socket("http://127.0.0.1:9") as client:
+        with pytest.raises(ConfigurationError, match=problem):
+            await client.download(result_of("https://192.0.2.256.example/v"), tmp_path)
+        with pytest.raises(ConfigurationError, match=problem):
+            async with client.stream(Video("https://192.0.2.256.example/v", 0)):
+                pass
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_loop_that_ends_in_a_cancelled_download_keeps_no_lock(
+    tmp_path: Path, turns: int
+) -> None:
+    """A program that runs a loop for each job, and does not close its client."""
+
+    async def cancelled() -> None:
+        async with stuck_server() as url:
+            task = asyncio.create_task(on_socket(url).download(result_of(), tmp_path))
+            await until(lambda: begun(tmp_path))
+            task.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    asyncio.run(cancelled())
+    for _ in range(200):
+        part = claim(tmp_path / "reef-0.mp4")
+        if part is not None:
+            break
+        time.sleep(0.01)
+
+    assert part is not None
+    part.leave()
 
 
 @pytest.fixture

@@ -53,6 +53,12 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def obtain(target: Path, *, overwrite: bool) -> PartFile | int:
+    places = asyncio.Semaphore(1)
+    async with _claim.obtained(target, places, overwrite=overwrite, patience=1) as found:
+        return found
+
+
 def part_of(directory: Path, least: int = 1) -> Path | None:
     found = [path for path in directory.glob("*.part") if path.stat().st_size >= least]
     return found[0] if found else None
@@ -607,7 +613,7 @@ async def test_claim_cancelled_in_its_thread_is_let_go(
         return part
 
     monkeypatch.setattr(_claim, "claim", slow)
-    task = asyncio.create_task(_claim.obtain(target, overwrite=True, patience=1))
+    task = asyncio.create_task(obtain(target, overwrite=True))
     await asyncio.to_thread(begun.wait, 5)
     task.cancel()
     await asyncio.wait([task])
@@ -644,11 +650,11 @@ async def test_video_put_there_just_before_the_claim_is_found(
         return claim(path)
 
     monkeypatch.setattr(_claim, "claim", last_moment)
-    found = await _claim.obtain(target, overwrite=False, patience=1)
+    found = await obtain(target, overwrite=False)
     target.write_bytes(b"")
     monkeypatch.setattr(_claim, "claim", turned)
     with pytest.raises(_directory.NotAFileError):
-        await _claim.obtain(target, overwrite=False, patience=1)
+        await obtain(target, overwrite=False)
 
     assert found == len(SAMPLE)
     assert names(tmp_path) == ["reef-0.mp4"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -308,6 +310,25 @@ async def test_oversized_paid_answer_is_kept_on_disk(
     assert str(kept) in str(caught.value)
     assert 9 * 1024 * 1024 == kept.stat().st_size
     assert 0o600 == kept.stat().st_mode & 0o777
+
+
+async def test_oversized_paid_answer_that_no_disk_takes_is_read_as_far_as_memory(
+    emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        os.truncate(next(tmp_path.iterdir()), 1000)
+        raise OSError(errno.ENOSPC, "disk full")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("os.fsync", full)
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.oversize(9 * 1024 * 1024))
+    async with on_socket(url) as client:
+        result = await client.wait_for(request_id)
+
+    assert request_id == result.request_id
+    assert [] == list(tmp_path.iterdir())
+    assert {request_id: 1} == emulator.result_calls
 
 
 async def test_answer_without_end_is_kept_as_far_as_the_bound(

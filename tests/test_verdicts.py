@@ -103,7 +103,7 @@ def test_answer_too_large_is_uncertain_and_says_where_it_is(status: int) -> None
     answer = reply(status, {"status": "IN_QUEUE"} | envelope(), kept_at="/tmp/kept.body")  # noqa: S108 - a name
 
     assert Unknown(
-        "answered", "the answer is too large for memory; it was written to /tmp/kept.body"
+        "answered", "the answer is too large for memory: what came of it is /tmp/kept.body"
     ) == judge(answer)
 
 

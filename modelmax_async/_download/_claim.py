@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from modelmax_async._download._directory import existing, growth
@@ -15,11 +17,15 @@ from modelmax_async._threads import finish_in_thread, in_thread
 _LOOK = (0.05, 0.5)
 
 
-async def obtain(target: Path, *, overwrite: bool, patience: float) -> PartFile | int:
-    """Return the ``.part``, or the bytes of the video that is there, perhaps by then.
+@asynccontextmanager
+async def obtained(
+    target: Path, places: asyncio.Semaphore, *, overwrite: bool, patience: float
+) -> AsyncIterator[PartFile | int]:
+    """Lend the ``.part``, or tell the bytes of the video that is there, perhaps by then.
 
     Args:
         target: the video's file.
+        places: bounds the open files. Who waits for another writer has none.
         overwrite: whether a complete one is fetched again.
         patience: seconds that another writer may go without a byte.
 
@@ -30,9 +36,11 @@ async def obtain(target: Path, *, overwrite: bool, patience: float) -> PartFile 
     loop = asyncio.get_running_loop()
     last, since, pause = None, loop.time(), _LOOK[0]
     while True:
-        found = await _try(target, overwrite=overwrite)
-        if found is not None:
-            return found
+        async with places:
+            found = await _try(target, overwrite=overwrite)
+            if found is not None:
+                yield found
+                return
         now = await in_thread(growth, target)
         if now != last:
             last, since = now, loop.time()

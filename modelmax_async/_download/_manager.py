@@ -11,14 +11,14 @@ from typing import Any
 
 import attrs
 
-from modelmax_async._download._claim import obtain
+from modelmax_async._download._claim import obtained
 from modelmax_async._download._fetch import Fetcher
 from modelmax_async._download._names import file_name
 from modelmax_async._download._partfile import PartFile
 from modelmax_async._download._problems import PROBLEMS, explain
 from modelmax_async._download._sinks import FileSink, Report, StreamSink
 from modelmax_async._download._source import Source, SourceError
-from modelmax_async._errors import ClientStateError, DownloadError
+from modelmax_async._errors import ClientStateError, DownloadError, ModelMaxError
 from modelmax_async._events import Hooks, VideoSaved, call_safely
 from modelmax_async._models import Job, Result, Video
 from modelmax_async._settings import Settings
@@ -29,6 +29,9 @@ from modelmax_async._waits import Policies
 
 OnProgress = Callable[[int, int | None], object]
 
+#: Files open at once, or as many as ``max_in_flight`` if that is more. Many of them wait: for
+#: a slot, or between two tries.
+_OPEN = 128
 #: Seconds that a transfer told to stop gets to close its file.
 _GRACE = 5.0
 
@@ -80,7 +83,7 @@ class Downloads:
         self._tasks = tasks
         self._hooks = hooks
         self._patience = policies.retry.give_up_after
-        self._places = asyncio.Semaphore(policies.width)  # each has an open file
+        self._places = asyncio.Semaphore(max(_OPEN, policies.width))
         self._running: set[asyncio.Task[Any]] = set()
 
     async def save(
@@ -124,7 +127,8 @@ class Downloads:
 
     async def aclose(self) -> None:
         """Stop every transfer; each leaves a ``.part`` that can be gone on with, or nothing."""
-        await _stop(self._running)
+        for late in await _stop(self._running):
+            self._tasks.forget(late)
 
     def _spawn(self, coro: Any) -> asyncio.Task[Any]:
         task = self._tasks.spawn(coro)
@@ -176,8 +180,7 @@ class Downloads:
 
         if isinstance(item.source, SourceError):
             raise explain(item.source, item.what, url=item.url, job=item.job)
-        async with self._places:
-            failure = await self._save(item, item.source, report, overwrite=overwrite)
+        failure = await self._save(item, item.source, report, overwrite=overwrite)
         if failure is not None:
             raise failure
 
@@ -186,13 +189,15 @@ class Downloads:
     ) -> DownloadError | None:
         """Return why not: what raised it holds requests, and the error goes to users."""
         try:
-            part = await obtain(item.target, overwrite=overwrite, patience=self._patience)
+            async with obtained(
+                item.target, self._places, overwrite=overwrite, patience=self._patience
+            ) as part:
+                if isinstance(part, PartFile):
+                    return await self._fill(item, source, part, report)
+                report(part, part)
         except PROBLEMS as exc:
             return explain(exc, item.what, url=item.url, job=item.job)
-        if isinstance(part, int):
-            report(part, part)
-            return None
-        return await self._fill(item, source, part, report)
+        return None
 
     async def _fill(
         self, item: Item, source: Source, part: PartFile, report: Report
@@ -220,6 +225,8 @@ class Downloads:
             sink.close(None)
         except PROBLEMS as exc:
             sink.close(explain(exc, what, url=source.url))
+        except ModelMaxError as exc:
+            sink.close(exc)
         finally:  # cancelled: by the end of the context, where nobody reads on, or else
             sink.close(ClientStateError("the stream was closed before its end"))
 
@@ -236,9 +243,11 @@ def _make(directory: Path) -> Path | OSError:
         return exc
 
 
-async def _stop(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancel transfers, and see them close their files."""
+async def _stop(tasks: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """Cancel transfers, and see them close their files; return those whose disk hangs."""
     for task in tasks:
         task.cancel()
-    if tasks:
-        await asyncio.wait(set(tasks), timeout=_GRACE)
+    if not tasks:
+        return set()
+    _, late = await asyncio.wait(set(tasks), timeout=_GRACE)
+    return late

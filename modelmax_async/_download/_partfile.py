@@ -196,4 +196,5 @@ def _lock(number: int, path: Path, *, created: bool) -> bool:
 def _release(number: int) -> None:
     with suppress(OSError):
         unlock(number)
-    os.close(number)
+    with suppress(OSError):  # what counts was synced before, and the descriptor is gone anyway
+        os.close(number)

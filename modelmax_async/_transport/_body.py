@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
+import threading
 from collections.abc import AsyncIterable
+from contextlib import suppress
+from typing import BinaryIO
 
 from modelmax_async._messages import MAX_BODY
-from modelmax_async._threads import finish_in_thread, in_thread
+from modelmax_async._threads import in_thread
 
 #: Bytes of a paid answer that are kept on disk at most.
 MAX_KEPT = 4 * 1024 * 1024 * 1024
@@ -53,8 +55,11 @@ async def _keep(
         )
     except OSError:
         return b"".join(chunks), None  # no room: what is here is kept by the ledger at least
-    with contextlib.suppress(OSError):  # a full disk: as much as there is room for
+    try:
         await _write(number, chunks, size, rest)
+    except OSError:  # a full disk
+        if await in_thread(_drop_unless_larger, path, size):
+            return b"".join(chunks), None
     return chunks[0], path
 
 
@@ -71,5 +76,22 @@ async def _write(
                 break
         await in_thread(file.flush)
         await in_thread(os.fsync, number)
-    finally:
-        await finish_in_thread(file.close)
+        await in_thread(file.close)
+    except BaseException:
+        # Not waited for: the write of a disk that hangs may hold it, and a closing client.
+        threading.Thread(target=_close, args=(file,), daemon=True).start()
+        raise
+
+
+def _drop_unless_larger(path: str, size: int) -> bool:
+    """Remove a file that has no more than memory has; return whether it has not."""
+    with suppress(OSError):
+        if os.path.getsize(path) > size:  # noqa: PTH202 - it is a str all the way
+            return False
+        os.unlink(path)  # noqa: PTH108 - as above
+    return True
+
+
+def _close(file: BinaryIO) -> None:
+    with suppress(OSError):
+        file.close()

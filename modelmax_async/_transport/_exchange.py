@@ -15,6 +15,7 @@ import httpx
 from modelmax_async._errors import RequestTimeoutError, TransportError
 from modelmax_async._messages import as_text
 from modelmax_async._models import Job
+from modelmax_async._settings import ApiKey
 
 BeforeSend = Callable[[], Awaitable[None]]
 
@@ -93,14 +94,16 @@ def _is_tunnel(info: dict[str, Any]) -> bool:
     return getattr(info.get("request"), "method", b"") == b"CONNECT"
 
 
-def translate(error: Exception, exchange: Exchange, job: Job | None) -> TransportError:
+def translate(
+    error: Exception, exchange: Exchange, job: Job | None, key: ApiKey
+) -> TransportError:
     """Return our error for whatever broke the exchange: no httpx object, no frame, no key."""
     timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
     kind = RequestTimeoutError if timed_out else TransportError
     about = f" for job {job.request_id}" if job is not None else ""
     maybe = exchange.maybe_sent(error)
     sent = "may have been sent" if maybe else "was not sent"
-    text = _words_of(error)
+    text = key.hide_in(_words_of(error))
     made = kind(
         f"the request{about} {sent}, and no whole answer came: {type(error).__name__} {text}",
         maybe_sent=maybe,

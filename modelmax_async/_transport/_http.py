@@ -123,7 +123,7 @@ class Transport:
             except Exception as exc:
                 if exchange is not None and exc is exchange.refusal:
                     raise
-                came = translate(exc, exchange or Exchange(), call.job)
+                came = translate(exc, exchange or Exchange(), call.job, self._settings.key)
             finally:
                 if lane is not None:
                     await self._lanes.give_back(lane, good=isinstance(came, Reply))

@@ -11,6 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from modelmax_async._errors import ConfigurationError
+from modelmax_async._messages import as_text
 from modelmax_async._transport._absent import remember_absent
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
@@ -35,7 +37,7 @@ class Lanes:
         self._idle: list[httpx.AsyncHTTPTransport] = []
         self._busy: set[httpx.AsyncHTTPTransport] = set()
         self._tls: ssl.SSLContext | bool = httpx.create_ssl_context() if secure else False
-        self._fresh: httpx.AsyncHTTPTransport | None = None
+        self._fresh = self._open(_NONE_KEPT) if self._proxy else None  # is it one that works?
         self.out = 0
 
     def __repr__(self) -> str:
@@ -87,7 +89,25 @@ class Lanes:
             await client.aclose()
 
     def _open(self, limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
-        return httpx.AsyncHTTPTransport(verify=self._tls, limits=limits, proxy=self._proxy)
+        return open_transport(limits, self._proxy, tls=self._tls)
+
+
+def open_transport(
+    limits: httpx.Limits, proxy: str | None, *, tls: ssl.SSLContext | bool
+) -> httpx.AsyncHTTPTransport:
+    """Return a transport, which connects later.
+
+    Raises:
+        ConfigurationError: for a proxy that cannot be used.
+    """
+    try:
+        return httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy)
+    except (ImportError, ValueError, httpx.InvalidURL) as exc:
+        problem = as_text(str(exc), 300)
+    raise ConfigurationError(
+        f"the proxy that the environment names cannot be used: {problem}. Mend HTTPS_PROXY, "
+        "HTTP_PROXY or ALL_PROXY, or pass an http_client of your own"
+    )
 
 
 def proxy_for(origin: str) -> str | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import attrs
 
-from modelmax_async._messages import Reply
+from modelmax_async._messages import Reply, decoded
+from modelmax_async._models import Status
 from modelmax_async._settings import ApiKey
+from modelmax_async._wire import result_status
 
 _REFUSED = 300
 
@@ -16,13 +20,17 @@ def quiet(reply: Reply, key: ApiKey, *, paid: bool = False) -> Reply:
     Args:
         reply: the answer.
         key: what it must not hold.
-        paid: whether it may be a paid result, which stays as it came.
+        paid: whether it may be a paid result, which stays as it came. One that says
+            FAILED is not.
     """
     refused = reply.status >= _REFUSED
-    if paid and not refused:
+    if paid and not refused and result_status(reply)[0] != Status.FAILED:
         return reply
-    body = key.hide_in(reply.body.decode("latin-1")).encode("latin-1")
-    headers = reply.headers
-    if refused:
+    headers, body = reply.headers, reply.body
+    if refused or "content-encoding" in headers:
         headers = {name: key.hide_in(value) for name, value in headers.items()}
+        with suppress(ValueError):  # unreadable, for who hides in it and for who reads it
+            body = decoded(reply)
+            headers.pop("content-encoding", None)
+    body = key.hide_in(body.decode("latin-1")).encode("latin-1")
     return attrs.evolve(reply, headers=headers, body=body)

@@ -16,7 +16,7 @@ from modelmax_async._settings import Settings
 from modelmax_async._threads import in_thread
 from modelmax_async._transport._clients import HTTPClient, builder_of, open_response
 from modelmax_async._transport._exchange import Exchange, translate
-from modelmax_async._transport._lanes import Lanes, proxy_for
+from modelmax_async._transport._lanes import Lanes, open_transport, proxy_for
 from modelmax_async._transport._limits import Limits
 from modelmax_async._transport._quiet import quiet
 
@@ -83,11 +83,12 @@ class Receiver:
         async with self._lanes.long_slot(), self._courier(url) as client:
             response = await self._begin(client, url, headers, with_key=with_key)
             try:
-                fields = dict(response.headers.items())
+                fields = {k: self._key.hide_in(v) for k, v in response.headers.items()}
                 if (
                     response.is_stream_consumed
                 ):  # by a hook of the caller's client, decompressed
-                    fields.pop("content-encoding", None)
+                    for name in ("content-encoding", "content-length"):
+                        fields.pop(name, None)
                 async with aclosing(self._chunks(response)) as chunks:
                     refusal = None
                     if response.status_code >= _ERRORS:
@@ -120,7 +121,7 @@ class Receiver:
             async with asyncio.timeout(self._limits.ceiling()):
                 return await open_response(client, request)
         except Exception as exc:  # noqa: BLE001 - whatever broke it, it has one error
-            failure = translate(exc, exchange, None)
+            failure = translate(exc, exchange, None, self._key)
         # Outside the handler: the error that users see drags no frames along, and so no key.
         raise failure
 
@@ -129,13 +130,13 @@ class Receiver:
 
         Our own connections see to that themselves. A caller's transport may have no limits.
         """
-        if response.is_stream_consumed:
-            yield response.content
-            return
         failure: TransportError
         parts: AsyncIterator[bytes] = aiter(response.stream)  # type: ignore[arg-type]  # an async client's
         limit = self._limits.ceiling() if self.injected else None
         try:
+            if response.is_stream_consumed:
+                yield response.content
+                return
             if limit is None:
                 async for chunk in parts:
                     yield chunk
@@ -147,7 +148,7 @@ class Receiver:
                     return
                 yield part
         except Exception as exc:  # noqa: BLE001 - as above
-            failure = translate(exc, Exchange(sent=True), None)
+            failure = translate(exc, Exchange(sent=True), None, self._key)
         raise failure
 
     @asynccontextmanager
@@ -165,8 +166,7 @@ class Receiver:
             if self._trusted is None:
                 self._trusted = await in_thread(httpx.create_ssl_context)
             verify = self._trusted
-        proxy = proxy_for(url)
-        async with httpx.AsyncHTTPTransport(verify=verify, limits=_ONE, proxy=proxy) as made:
+        async with open_transport(_ONE, proxy_for(url), tls=verify) as made:
             yield made
 
 
