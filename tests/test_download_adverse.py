@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +24,7 @@ from support import KEY, on_socket
 from modelmax_async import (
     AsyncQueueClient,
     AuthenticationError,
+    ClientStateError,
     ConfigurationError,
     DownloadError,
     ModelMaxError,
@@ -584,6 +586,35 @@ async def test_proxy_for_other_hosts_that_cannot_be_used_is_said(
         with pytest.raises(ConfigurationError, match=problem):
             async with client.stream(Video("https://192.0.2.256.example/v", 0)):
                 pass
+
+
+async def test_closing_does_not_wait_twice_for_a_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelmax_async._download._manager._GRACE", 0.1)
+    begun, answers = threading.Event(), threading.Event()
+    real = os.write
+
+    def hang(number: int, data: bytes) -> int:
+        begun.set()
+        answers.wait(10)
+        return real(number, data)
+
+    async with stuck_server() as url:
+        client = on_socket(url)
+        task = asyncio.create_task(client.download(result_of(), tmp_path))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", hang)
+            await asyncio.to_thread(begun.wait, 5)
+            async with asyncio.timeout(3):  # less than the five seconds of other tasks
+                await client.aclose()
+        answers.set()
+        with pytest.raises(ClientStateError):
+            await task
+        part = await asyncio.to_thread(claim, tmp_path / "reef-0.mp4")
+
+    assert part is not None
+    await asyncio.to_thread(part.leave)
 
 
 @pytest.mark.parametrize("turns", range(8))

@@ -331,6 +331,25 @@ async def test_oversized_paid_answer_that_no_disk_takes_is_read_as_far_as_memory
     assert {request_id: 1} == emulator.result_calls
 
 
+async def test_oversized_paid_answer_is_kept_where_most_of_it_is(
+    emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, "not synced")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("os.fsync", refuse)
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.oversize(9 * 1024 * 1024))
+
+    async with on_socket(url) as client:
+        with pytest.raises(ResultUncertainError, match="what came of it is"):
+            await client.wait_for(request_id)
+
+    (kept,) = tmp_path.iterdir()
+    assert 9 * 1024 * 1024 == kept.stat().st_size
+
+
 async def test_answer_without_end_is_kept_as_far_as_the_bound(
     emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

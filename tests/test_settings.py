@@ -175,6 +175,12 @@ def test_key_is_shown_by_reveal_alone() -> None:
     assert not hasattr(key, "__dict__")
 
 
+def test_key_is_hidden_in_texts_of_others() -> None:
+    assert ApiKey(KEY).hide_in(f"no {KEY} here") == "no sk-... here"
+    assert ApiKey("sk-a/bc/d").hide_in(r"sk-a\/bc\/d sk-a/bc/d") == "sk-... sk-..."
+    assert ApiKey("local").hide_in("a local server") == "a local server"  # it is no secret
+
+
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
 @pytest.mark.parametrize("value", [ApiKey(KEY), read()], ids=["key", "settings"])
 def test_key_is_not_pickled_or_copied(copied: Any, value: Any) -> None:
