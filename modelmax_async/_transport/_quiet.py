@@ -12,6 +12,12 @@ from modelmax_async._settings import ApiKey
 from modelmax_async._wire import result_status
 
 _REFUSED = 300
+_SHORT = 64 * 1024
+
+
+def _says_failed(reply: Reply) -> bool:
+    short = len(reply.body) <= _SHORT  # a larger one takes long to read, and is no error
+    return short and result_status(reply)[0] == Status.FAILED
 
 
 def quiet(reply: Reply, key: ApiKey, *, paid: bool = False) -> Reply:
@@ -24,7 +30,7 @@ def quiet(reply: Reply, key: ApiKey, *, paid: bool = False) -> Reply:
             FAILED is not.
     """
     refused = reply.status >= _REFUSED
-    if paid and not refused and result_status(reply)[0] != Status.FAILED:
+    if paid and not refused and not _says_failed(reply):
         return reply
     headers, body = reply.headers, reply.body
     if refused or "content-encoding" in headers:
