@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,17 @@ from modelmax_async._download._fetch import Fetcher
 from modelmax_async._download._names import file_name
 from modelmax_async._download._partfile import PartFile
 from modelmax_async._download._problems import PROBLEMS, explain
+from modelmax_async._download._progress import OnProgress, Progress
 from modelmax_async._download._sinks import FileSink, Report, StreamSink
 from modelmax_async._download._source import Source, SourceError
 from modelmax_async._errors import ClientStateError, DownloadError, ModelMaxError
-from modelmax_async._events import Hooks, VideoSaved, call_safely
+from modelmax_async._events import Hooks, VideoSaved
 from modelmax_async._models import Job, Result, Video
 from modelmax_async._settings import Settings
 from modelmax_async._tasks import Tasks
 from modelmax_async._threads import finish_in_thread, in_thread
 from modelmax_async._transport import Transport
 from modelmax_async._waits import Policies
-
-OnProgress = Callable[[int, int | None], object]
 
 #: Files open at once, or as many as ``max_in_flight`` if that is more. Many of them wait: for
 #: a slot, or between two tries.
@@ -46,26 +45,6 @@ class Item:
     target: Path
     request_id: str
     job: Job | None
-
-
-class Progress:
-    """Sums up what the videos of a result report, and tells the user."""
-
-    def __init__(self, callback: OnProgress | None, count: int) -> None:
-        self._callback = callback
-        self._done = [0] * count
-        self._expected: list[int | None] = [None] * count
-        self._told: tuple[int, int | None] | None = None
-
-    def report(self, place: int, done: int, expected: int | None) -> None:
-        """Take what one video has now, in bytes."""
-        self._done[place], self._expected[place] = done, expected
-        known = [size for size in self._expected if size is not None]
-        whole = sum(known) if len(known) == len(self._expected) else None
-        now = (sum(self._done), whole)
-        if self._callback is not None and now != self._told:
-            self._told = now
-            call_safely(lambda pair: self._callback(*pair), now)  # type: ignore[misc]  # it is not None
 
 
 class Downloads:
