@@ -1,15 +1,17 @@
-"""What several test modules need: clients set up for tests."""
+"""What several test modules need: clients set up for tests, and looks at what they did."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from virtual_time import VIRTUAL
 
-from modelmax_async import AsyncQueueClient, PollPolicy, RetryPolicy
+from modelmax_async import AsyncQueueClient, PollPolicy, Result, RetryPolicy, Video
 from modelmax_async.emulator import Emulator
 
 KEY = "sk-emulator"
@@ -39,3 +41,20 @@ def on_socket(url: str, **options: Any) -> AsyncQueueClient:
         "retry": IMPATIENT,
     }
     return AsyncQueueClient(base_url=url, **(defaults | options))
+
+
+def result_of(*urls: str, request_id: str = "reef") -> Result:
+    """A result whose videos are at these addresses."""
+    return Result(request_id, "veo-3", tuple(Video(url, i) for i, url in enumerate(urls)))
+
+
+def names(directory: Path) -> list[str]:
+    """What is in a directory, sorted."""
+    return sorted(entry.name for entry in directory.iterdir())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what happens on another side of a socket or a thread."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)

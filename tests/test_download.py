@@ -17,7 +17,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from raw_server import RawServer, answer, raw_server
-from support import KEY, on_socket
+from support import KEY, names, on_socket, result_of
 
 from modelmax_async import (
     APIError,
@@ -42,10 +42,6 @@ SAMPLE = sample_mp4()
 PATH = "/v1/queue/veo-3/requests/abc/content/0"
 
 
-def result_of(*urls: str, request_id: str = "reef") -> Result:
-    return Result(request_id, "veo-3", tuple(Video(url, i) for i, url in enumerate(urls)))
-
-
 def content_of(content: Content, version: int = 0) -> bytes:
     return b"".join(content.window(0, content.total, version=version))
 
@@ -60,10 +56,6 @@ async def ready(
 
 def everything(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
-
-
-def names(directory: Path) -> list[str]:
-    return sorted(entry.name for entry in directory.iterdir())
 
 
 class Roads(httpx.AsyncHTTPTransport):

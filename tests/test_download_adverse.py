@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import anyio.to_thread
 import httpx
 import pytest
 from raw_server import answer, raw_server
-from support import KEY, on_socket
+from support import KEY, names, on_socket, result_of, until
 
 from modelmax_async import (
     AsyncQueueClient,
@@ -27,8 +27,8 @@ from modelmax_async import (
     ClientStateError,
     ConfigurationError,
     DownloadError,
+    InvalidResponseError,
     ModelMaxError,
-    Result,
     RetryPolicy,
     SQLiteLedger,
     Video,
@@ -44,15 +44,6 @@ MIB = 1024 * 1024
 SAMPLE = sample_mp4()
 PATH = "/v1/queue/veo-3/requests/abc/content/0"
 SOON = RetryPolicy(initial=0.001, maximum=0.002, give_up_after=0.5)
-
-
-def result_of(*urls: str, request_id: str = "reef") -> Result:
-    videos = tuple(Video(url, index) for index, url in enumerate(urls or (PATH,)))
-    return Result(request_id, "veo-3", videos)
-
-
-def names(directory: Path) -> list[str]:
-    return sorted(entry.name for entry in directory.iterdir())
 
 
 @asynccontextmanager
@@ -81,14 +72,11 @@ async def stuck_server(sent: int = 2 * MIB + MIB // 2) -> AsyncIterator[str]:
         server.close()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 def begun(directory: Path) -> bool:
-    return any(path.stat().st_size > 0 for path in directory.glob("*.part"))
+    try:
+        return any(path.stat().st_size > 0 for path in directory.glob("*.part"))
+    except FileNotFoundError:  # renamed between the look and the stat
+        return False
 
 
 @pytest.mark.parametrize("turns", range(8))
@@ -97,7 +85,7 @@ async def test_cancelled_and_closed_at_once_it_lets_go_of_its_file(
 ) -> None:
     async with stuck_server() as url:
         client = on_socket(url)
-        task = asyncio.create_task(client.download(result_of(), tmp_path))
+        task = asyncio.create_task(client.download(result_of(PATH), tmp_path))
         await until(lambda: begun(tmp_path))
         task.cancel()
         for _ in range(turns):
@@ -115,7 +103,7 @@ async def test_cancelled_and_closed_at_once_it_lets_go_of_its_file(
 async def test_claim_cancelled_and_closed_at_once_is_let_go(tmp_path: Path, turns: int) -> None:
     async with stuck_server() as url:
         client = on_socket(url)
-        task = asyncio.create_task(client.download(result_of(), tmp_path / "new"))
+        task = asyncio.create_task(client.download(result_of(PATH), tmp_path / "new"))
         await until((tmp_path / "new").exists)
         task.cancel()
         for _ in range(turns):
@@ -233,7 +221,7 @@ async def test_length_that_fits_does_not_make_a_video(tmp_path: Path, body: byte
         on_socket(f"http://127.0.0.1:{server.port}") as client,
     ):
         with pytest.raises(DownloadError, match="no complete MP4 video"):
-            await client.download(result_of(), tmp_path)
+            await client.download(result_of(PATH), tmp_path)
         with pytest.raises(DownloadError, match="no complete MP4 video"):
             await read(client)
 
@@ -250,8 +238,8 @@ async def test_bytes_that_a_program_left_behind_the_video_are_kept(
         raw_server(answer(SAMPLE + extra)) as server,
         on_socket(f"http://127.0.0.1:{server.port}") as client,
     ):
-        (path,) = await client.download(result_of(), tmp_path)
-        await client.download(result_of(), tmp_path)
+        (path,) = await client.download(result_of(PATH), tmp_path)
+        await client.download(result_of(PATH), tmp_path)
 
     assert path.read_bytes() == SAMPLE + extra
     assert len(server.asked) == 1
@@ -292,7 +280,7 @@ async def test_refusal_whose_body_breaks_off_ends_at_once(tmp_path: Path, kept: 
         on_socket(f"http://127.0.0.1:{server.port}") as client,
     ):
         with pytest.raises(DownloadError, match="check the API key") as caught:
-            await client.download(result_of(), tmp_path)
+            await client.download(result_of(PATH), tmp_path)
 
     assert isinstance(caught.value.__cause__, AuthenticationError)
     assert len(server.asked) == 1
@@ -313,7 +301,7 @@ async def test_refusal_whose_body_never_ends_ends_soon(
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with on_socket(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
         with pytest.raises(DownloadError, match="check the API key"):
-            await client.download(result_of(), tmp_path)
+            await client.download(result_of(PATH), tmp_path)
     held.set()
     server.close()
 
@@ -325,7 +313,7 @@ async def test_key_that_an_error_quotes_is_not_shown(tmp_path: Path) -> None:
         on_socket(f"http://127.0.0.1:{server.port}") as client,
     ):
         with pytest.raises(DownloadError, match=r"no key: sk-\.\.\.") as caught:
-            await client.download(result_of(), tmp_path)
+            await client.download(result_of(PATH), tmp_path)
 
     assert KEY not in f"{caught.value} {caught.value.__cause__} {caught.value.__cause__!r}"
 
@@ -381,18 +369,30 @@ async def test_key_that_an_answer_quotes_is_shown_and_stored_nowhere(
         assert secret.encode() not in stored
 
 
+async def test_paid_answer_that_quotes_the_key_stays_as_it_came() -> None:
+    paid = json.dumps({"status": "COMPLETED", "data": [], "for": SECRET}).encode()
+    async with (
+        raw_server(DONE, answer(paid)) as server,
+        on_socket(f"http://127.0.0.1:{server.port}", api_key=SECRET) as client,
+    ):
+        with pytest.raises(InvalidResponseError) as caught:
+            await client.wait_for("x")
+
+    assert caught.value.body == paid
+
+
 async def test_key_in_a_header_of_a_video_is_not_shown(tmp_path: Path) -> None:
     async with (
         raw_server(answer(SAMPLE, f"content-encoding: {KEY}")) as server,
         on_socket(f"http://127.0.0.1:{server.port}") as client,
     ):
         with pytest.raises(DownloadError, match=r"compressed \(sk-\.\.\.\)"):
-            await client.download(result_of(), tmp_path)
+            await client.download(result_of(PATH), tmp_path)
 
 
 async def test_part_that_was_removed_is_not_named(tmp_path: Path) -> None:
     async with stuck_server() as url, on_socket(url, timeout=0.3, retry=SOON) as client:
-        task = asyncio.create_task(client.download(result_of(), tmp_path))
+        task = asyncio.create_task(client.download(result_of(PATH), tmp_path))
         await until(lambda: begun(tmp_path))
         for path in tmp_path.glob("*.part"):
             path.unlink()
@@ -499,7 +499,7 @@ async def test_packed_body_that_a_hook_has_read_is_saved(tmp_path: Path) -> None
         httpx.AsyncClient(event_hooks={"response": [read]}) as inner,
         on_socket(f"http://127.0.0.1:{server.port}", http_client=inner) as client,
     ):
-        (path,) = await client.download(result_of(), tmp_path)
+        (path,) = await client.download(result_of(PATH), tmp_path)
 
     assert path.read_bytes() == SAMPLE
 
@@ -545,7 +545,7 @@ async def test_redirect_to_what_is_no_address_ends_at_once(
         on_socket(f"http://127.0.0.1:{server.port}") as client,
     ):
         with pytest.raises(DownloadError, match="is not fetched"):
-            await client.download(result_of(), tmp_path)
+            await client.download(result_of(PATH), tmp_path)
 
     assert len(server.asked) == 1
 
@@ -556,7 +556,7 @@ async def test_callback_that_would_have_to_be_awaited_is_refused(
     async def report(_: int, __: int | None) -> None: ...
 
     with pytest.raises(ValueError, match="plain function"):
-        await client_of_nothing.download(result_of(), tmp_path, on_progress=report)
+        await client_of_nothing.download(result_of(PATH), tmp_path, on_progress=report)
 
 
 PROXIES = pytest.mark.parametrize(
@@ -602,7 +602,7 @@ async def test_closing_does_not_wait_twice_for_a_disk_that_hangs(
 
     async with stuck_server() as url:
         client = on_socket(url)
-        task = asyncio.create_task(client.download(result_of(), tmp_path))
+        task = asyncio.create_task(client.download(result_of(PATH), tmp_path))
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", hang)
             await asyncio.to_thread(begun.wait, 5)
@@ -625,7 +625,7 @@ def test_loop_that_ends_in_a_cancelled_download_keeps_no_lock(
 
     async def cancelled() -> None:
         async with stuck_server() as url:
-            task = asyncio.create_task(on_socket(url).download(result_of(), tmp_path))
+            task = asyncio.create_task(on_socket(url).download(result_of(PATH), tmp_path))
             await until(lambda: begun(tmp_path))
             task.cancel()
             for _ in range(turns):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_server import answer, raw_server
-from support import on_socket
+from support import names, on_socket, until
 
 from modelmax_async import AsyncQueueClient, DownloadError, Result, RetryPolicy, Video
 from modelmax_async._download import _claim, _directory, _partfile
@@ -39,18 +39,8 @@ def content_of(content: Content, version: int = 0) -> bytes:
     return b"".join(content.window(0, content.total, version=version))
 
 
-def names(directory: Path) -> list[str]:
-    return sorted(entry.name for entry in directory.iterdir())
-
-
 async def ready(client: AsyncQueueClient, emulator: Emulator, content: Content) -> Result:
     return await client.wait_for(emulator.add_job("reef", script=JobScript(content=content)))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def obtain(target: Path, *, overwrite: bool) -> PartFile | int:

@@ -21,11 +21,12 @@ class OversizedError(Exception):
 
 
 async def read_body(stream: AsyncIterable[bytes], *, keep: bool) -> tuple[bytes, str | None]:
-    """Return the raw body, and where all of it is kept when it exceeds `MAX_BODY`.
+    """Return the raw body, or its beginning and where more of it is: above `MAX_BODY`.
 
     Args:
         stream: the body as it comes off the wire, not decompressed.
-        keep: whether it is paid for: an oversized one is then written to a file.
+        keep: whether it is paid for: an oversized one is then written to a file, and read
+            as far as memory goes where no disk takes it.
 
     Raises:
         OversizedError: for a body above the bound that is not to be kept.

@@ -84,9 +84,8 @@ class Receiver:
             response = await self._begin(client, url, headers, with_key=with_key)
             try:
                 fields = {k: self._key.hide_in(v) for k, v in response.headers.items()}
-                if (
-                    response.is_stream_consumed
-                ):  # by a hook of the caller's client, decompressed
+                if response.is_stream_consumed:
+                    # By a hook of the caller's client, which also decompressed it.
                     for name in ("content-encoding", "content-length"):
                         fields.pop(name, None)
                 async with aclosing(self._chunks(response)) as chunks:
