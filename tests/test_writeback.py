@@ -62,11 +62,14 @@ def test_what_the_disk_has_leaves_memory_but_for_the_end(tmp_path: Path) -> None
     os.fsync(number)
     for _ in range(4):
         part.append(BLOCK)
+    part.append(
+        bytes(MIB)
+    )  # no whole stretch, and so not asked for: a quick disk may have more
     size = part.size
-    found = [in_memory(number, at) for at in (0, 4 * MIB, size - 30 * MIB, size - 1)]
+    found = [in_memory(number, at) for at in (0, 4 * MIB, size - 1)]
     part.leave()
-    assert size == 48 * MIB
-    assert found == [False, False, True, True]
+    assert size == 49 * MIB
+    assert found == [False, False, True]
 
 
 @pytest.mark.parametrize("begin", [0, 3 * MIB + 5])

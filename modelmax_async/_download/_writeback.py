@@ -8,7 +8,8 @@ from contextlib import suppress
 
 #: Bytes between two requests.
 _STRIDE = 8 * 1024 * 1024
-#: Bytes at the end of the file that memory keeps: most videos are shorter than that.
+#: Bytes at the end of the file that are not given up once written: most videos are shorter.
+#: What the disk already has when it is first asked for leaves memory all the same.
 _KEPT = 32 * 1024 * 1024
 
 if sys.platform == "linux":
