@@ -6,8 +6,8 @@ What cost nothing is retried `RetryPolicy.attempts` times at most.
 from __future__ import annotations
 
 import asyncio
-import time
 
+from modelmax_async import _clock
 from modelmax_async._errors import (
     APIError,
     InvalidResponseError,
@@ -54,7 +54,7 @@ class Calls:
         while True:
             try:
                 reply = await self._transport.submit(call)
-                job = parse_submit(reply, model, now=time.time())
+                job = parse_submit(reply, model, now=_clock.wall())
                 break
             except (APIError, TransportError) as exc:
                 attempt += 1
@@ -74,7 +74,7 @@ class Calls:
         while True:
             try:
                 reply = await self._transport.poll(prepared)
-                report = parse_status(reply, job, now=time.time())
+                report = parse_status(reply, job, now=_clock.wall())
             except (TransportError, APIError, InvalidResponseError) as exc:
                 attempt += 1
                 lasting = isinstance(exc, APIError) and is_final(exc.status_code, float("inf"))

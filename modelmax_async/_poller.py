@@ -7,8 +7,8 @@ and once that is COMPLETED have the settler fetch it. The visit then says when t
 from __future__ import annotations
 
 import asyncio
-import time
 
+from modelmax_async import _clock
 from modelmax_async._entry import Again
 from modelmax_async._errors import (
     APIError,
@@ -150,7 +150,7 @@ class Poller:
         if isinstance(known, Result) or wait.last is not None:
             return known if isinstance(known, Result) else None
         first = self._patience.interval(wait)
-        age = time.time() - known.entry.since
+        age = _clock.wall() - known.entry.since
         if not known.granted and known.entry.state == "known" and 0 <= age < first:
             return first - age  # a fresh submit: it cannot have ended yet
         wait.intervals = 0
@@ -163,7 +163,7 @@ class Poller:
             if wait.prepared is None:
                 wait.prepared = self._transport.prepare(build_status(job))
             reply = await self._transport.poll(wait.prepared)
-            report = parse_status(reply, job, now=time.time())
+            report = parse_status(reply, job, now=_clock.wall())
         except (TransportError, APIError, InvalidResponseError) as exc:
             return self._patience.failed(wait, exc)
         wait.failing_since = None

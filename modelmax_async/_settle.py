@@ -18,13 +18,12 @@ dies there (a caller's cancellation never reaches it; only a closing loop's does
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from typing import Literal
 
 import attrs
 
-from modelmax_async import _heartbeat
+from modelmax_async import _clock, _heartbeat
 from modelmax_async import _lifecycle as life
 from modelmax_async import _verdicts as verdicts
 from modelmax_async._entry import Again, read_entry
@@ -188,7 +187,7 @@ class Settler:
             else:
                 await self._abandon(key, job, attempt, exchange, exc)
             raise
-        return verdicts.judge_reply(reply, job, now=time.time())
+        return verdicts.judge_reply(reply, job, now=_clock.wall())
 
     async def _abandon(
         self, key: Key, job: Job, attempt: str, exchange: Exchange, error: BaseException
@@ -228,7 +227,7 @@ class Settler:
                 phase, cause = unknown.phase, unknown.cause
                 await self._try(key, job, life.Doubt(attempt, phase, cause))
                 self._hooks.emit(ResultUncertain(job, phase, cause))
-                raise ResultUncertainError(cause, job=job, phase=phase, since=time.time())
+                raise ResultUncertainError(cause, job=job, phase=phase, since=_clock.wall())
 
     async def _release(self, key: Key, job: Job, attempt: str, cause: str) -> None:
         await self._try(key, job, life.Release(attempt))

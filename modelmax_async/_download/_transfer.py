@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NoReturn, Protocol
 
+from modelmax_async import _clock
 from modelmax_async._download._mp4 import Boxes
 from modelmax_async._download._names import Mark
 from modelmax_async._download._ranges import joins, range_end, whole_length
@@ -81,7 +81,7 @@ def check_status(incoming: Incoming) -> None:
         return
     if incoming.refusal is None:
         raise FinalError(f"HTTP {incoming.status} is no answer to a download")
-    raise parse_error(incoming.refusal, now=time.time(), job=None)
+    raise parse_error(incoming.refusal, now=_clock.wall(), job=None)
 
 
 async def check_end(headers: Mapping[str, str], sink: Sink) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Collection
 
 from attrs import evolve
 
+from modelmax_async import _clock
 from modelmax_async._errors import LedgerError
 from modelmax_async._lifecycle import Claim, Move, Step, Store, observed, step
 from modelmax_async._models import LedgerEntry, LedgerState
@@ -45,7 +45,7 @@ class MemoryLedger:
         """Take one step. No await and no thread can come between."""
         with self._lock:
             before = self._entries.get(key)
-            done = step(before, move, time.time())
+            done = step(before, move, _clock.wall())
             if done is not None and done.entry is not before:
                 if isinstance(move, Claim) and done.granted:
                     self._check_room()
@@ -57,7 +57,7 @@ class MemoryLedger:
 
     async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
         """Return the entries of an origin in these states, without bodies."""
-        now = time.time()
+        now = _clock.wall()
         with self._lock:
             mine = [entry for key, entry in self._entries.items() if key.origin == origin]
         seen = (observed(entry, now) for entry in mine)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Collection
 from pathlib import Path
 
+from modelmax_async import _clock
 from modelmax_async._lifecycle import Move, Step, observed, step
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async.ledger._protocol import Key
@@ -75,7 +75,7 @@ class SQLiteLedger:
 def _apply(db: sqlite3.Connection, key: Key, move: Move) -> Step | None:
     row = db.execute(_READ, key).fetchone()
     before = None if row is None else _entry(row)
-    done = step(before, move, time.time())
+    done = step(before, move, _clock.wall())
     if done is not None and done.entry is not before:
         db.execute(_WRITE, (key.origin, *_row(done.entry)))
     return done
@@ -84,7 +84,7 @@ def _apply(db: sqlite3.Connection, key: Key, move: Move) -> Step | None:
 def _entries(
     db: sqlite3.Connection, origin: str, states: frozenset[LedgerState]
 ) -> list[LedgerEntry]:
-    now = time.time()
+    now = _clock.wall()
     query = _LIST if states & {"stored", "failed"} else _UNFINISHED
     seen = (observed(_entry(row), now) for row in db.execute(query, (origin,)))
     return [entry for entry in seen if entry.state in states]
