@@ -1,92 +1,39 @@
 """What happens to a job's one billed call: pure decisions, no I/O, no clock.
 
-`step` is the state machine that every ledger applies inside one transaction.
+`step` is the state machine that every ledger applies inside one transaction. It decides
+nothing by the clock: ``now`` is only recorded. An owner counts as gone when another client
+has watched its lease stand still (``Claim.takeover``); only lists go by the time of day.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
 from attrs import evolve
 
-from modelmax_async._models import Job, LedgerEntry, LedgerState, Phase
+from modelmax_async._models import LedgerEntry
+from modelmax_async._moves import (
+    Arm,
+    Claim,
+    Doubt,
+    Fail,
+    Look,
+    Move,
+    Release,
+    Remember,
+    Renew,
+    Store,
+)
+from modelmax_async._wire import is_readable
 
 GONE = "the process that made the call ended, or stood still, before it recorded an answer"
+#: Seconds that no lease exceeds.
+LONGEST_LEASE = 60.0
 
-
-@attrs.frozen
-class Remember:
-    """A job was submitted, or is waited for."""
-
-    job: Job
-
-
-@attrs.frozen
-class Claim:
-    """Somebody wants to make the billed call.
-
-    ``accept`` names the attempt whose unknown or unreadable outcome the user has decided
-    to pay for again; without it, only a job that owes no answer can be claimed.
-    """
-
-    job: Job
-    owner: str
-    attempt: str
-    lease: float
-    accept: str | None = None
-
-
-@attrs.frozen
-class Arm:
-    """The next thing on the wire is the first byte of this attempt."""
-
-    attempt: str
-    lease: float
-
-
-@attrs.frozen
-class Renew:
-    """The owner of this attempt is alive."""
-
-    attempt: str
-    lease: float
-
-
-@attrs.frozen
-class Store:
-    """The paid answer is here. It is kept even by a ledger that has lost the entry."""
-
-    job: Job
-    attempt: str
-    body: bytes
-
-
-@attrs.frozen
-class Release:
-    """This attempt provably billed nothing."""
-
-    attempt: str
-
-
-@attrs.frozen
-class Fail:
-    """The server says FAILED, which is never billed; ``attempt`` when it said so to one."""
-
-    error: str
-    attempt: str | None = None
-
-
-@attrs.frozen
-class Doubt:
-    """This attempt was sent, and no usable answer came."""
-
-    attempt: str
-    phase: Phase
-    cause: str
-
-
-Move = Remember | Claim | Arm | Renew | Store | Release | Fail | Doubt
+#: The states that a user's decision can move.
+_OWING = frozenset({"uncertain", "stored", "abandoned", "delivered"})
 
 
 @attrs.frozen
@@ -102,7 +49,7 @@ def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
 
     Args:
         entry: the entry as it was read, ``None`` when the ledger has none.
-        move: what somebody wants.
+        move: what is asked for.
         now: the ledger's clock, seconds since the epoch.
 
     Returns:
@@ -112,69 +59,115 @@ def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if entry is None:
         if not isinstance(move, Remember | Claim | Store):
             return None
-        entry = LedgerEntry(job=move.job, state="known", since=now)
+        known = not isinstance(move, Claim) or move.acknowledged
+        entry = LedgerEntry(job=move.job, state="known", since=now, acknowledged=known)
         if isinstance(move, Remember):
             return Step(entry, granted=True)
-    if isinstance(move, Remember | Claim | Fail):
-        entry = observed(entry, now)
+    elif isinstance(move, Claim) and is_held(entry) and entry.lease_until == move.takeover:
+        entry = _abandoned_by_owner(entry, now)
     after = _MOVES[type(move)](entry, move, now)
     return Step(entry if after is None else after, granted=after is not None)
 
 
+def is_held(entry: LedgerEntry) -> bool:
+    """Whether an attempt is under way: claimed or armed."""
+    return entry.state in {"claimed", "armed"}
+
+
 def observed(entry: LedgerEntry, now: float) -> LedgerEntry:
-    """Return the entry as others must take it, once the lease of its owner has run out.
+    """Return the entry as a list shows it: with a lease that ran out, its owner is gone.
 
-    Armed by one who is gone is uncertain; claimed by one who is gone is as it was before.
+    A lease that ends later than any lease can was written by a clock that was ahead, and
+    counts as run out too. Lists may go by the time of day; `step` does not.
     """
-    if entry.lease_until > now:
-        return entry
+    alive = now < entry.lease_until <= now + LONGEST_LEASE
+    return _abandoned_by_owner(entry, now) if is_held(entry) and not alive else entry
+
+
+def _abandoned_by_owner(entry: LedgerEntry, now: float) -> LedgerEntry:
+    """Armed by an owner that is gone is uncertain; claimed is as it was before the claim."""
     if entry.state == "claimed":
-        return _resting(entry, now)
-    if entry.state == "armed":
-        since = entry.lease_until
-        return evolve(entry, state="uncertain", since=since, phase="sent", cause=GONE)
-    return entry
+        return _rest(entry, now)
+    return evolve(
+        entry,
+        state="uncertain",
+        since=min(entry.lease_until, now),
+        phase="sent",
+        cause=GONE,
+        owner=None,
+        lease_until=0.0,
+    )
 
 
-def _resting(entry: LedgerEntry, now: float) -> LedgerEntry:
-    """Return the entry as it was before the attempt: free, or still owing a decision."""
-    state: LedgerState
-    state = "uncertain" if entry.phase else "stored" if entry.body is not None else "known"
+def _rest(entry: LedgerEntry, now: float) -> LedgerEntry:
+    """Return the entry as it was before the attempt: free, or still owing a decision.
+
+    ``resting`` stays, so that the same proof given twice frees nothing that is not free.
+    """
+    state = entry.resting or "known"
     return evolve(entry, state=state, since=now, owner=None, lease_until=0.0)
+
+
+def _leased(entry: LedgerEntry, lease: float, now: float) -> LedgerEntry:
+    """Give a new lease, always of another value: one that stands still was not renewed."""
+    length = min(lease, LONGEST_LEASE)
+    until = now + length
+    if until == entry.lease_until:
+        until = math.nextafter(until, math.inf)
+    return evolve(entry, lease_until=until, lease=length)
+
+
+def _remember(entry: LedgerEntry, move: Remember, _now: float) -> LedgerEntry | None:
+    # Recorded under a model that the server refused, perhaps; it has acknowledged this one.
+    renamed = entry.state == "known" and entry.job.model != move.job.model
+    if entry.acknowledged and not renamed:
+        return None
+    return evolve(entry, job=move.job if renamed else entry.job, acknowledged=True)
 
 
 def _claim(entry: LedgerEntry, move: Claim, now: float) -> LedgerEntry | None:
     decided = move.accept is not None and entry.attempt == move.accept
-    accepted = decided and entry.state in {"uncertain", "stored"}
+    accepted = decided and entry.state in _OWING and not _has_result(entry)
     if entry.state != "known" and not accepted:
         return None
     return evolve(
-        entry,
+        _leased(entry, move.lease, now),
+        job=move.job if entry.state == "known" and move.acknowledged else entry.job,
         state="claimed",
         since=now,
         owner=move.owner,
         attempt=move.attempt,
-        lease_until=now + move.lease,
+        resting=entry.state,
+        acknowledged=entry.acknowledged or move.acknowledged,
     )
 
 
+def _has_result(entry: LedgerEntry) -> bool:
+    """Whether the entry holds a readable answer, which is never paid over."""
+    return entry.body is not None and is_readable(entry.body, entry.job)
+
+
 def _arm(entry: LedgerEntry, move: Arm, now: float) -> LedgerEntry | None:
-    held = entry.state == "claimed" and entry.attempt == move.attempt
-    if not held or entry.lease_until <= now:
+    if entry.state != "claimed" or entry.attempt != move.attempt:
         return None
-    return evolve(entry, state="armed", since=now, lease_until=now + move.lease)
+    return evolve(_leased(entry, move.lease, now), state="armed", since=now)
 
 
 def _renew(entry: LedgerEntry, move: Renew, now: float) -> LedgerEntry | None:
-    alive = entry.state == "armed" or (entry.state == "claimed" and entry.lease_until > now)
-    if not alive or entry.attempt != move.attempt:
+    if not is_held(entry) or entry.attempt != move.attempt:
         return None
-    return evolve(entry, lease_until=now + move.lease)
+    return _leased(entry, move.lease, now)
 
 
 def _store(entry: LedgerEntry, move: Store, now: float) -> LedgerEntry | None:
-    if entry.state == "stored" and entry.attempt != move.attempt:
-        return None  # two answers were paid for: the first is as good, and is being served
+    another = entry.attempt != move.attempt
+    if another and entry.body is not None:
+        # Two answers were paid for. A readable one beats one that is not; else the first stays.
+        if _has_result(entry) or not is_readable(move.body, entry.job):
+            return None
+    elif another and is_held(entry) and not is_readable(move.body, entry.job):
+        # A late answer that helps nobody must not displace the call that is under way.
+        return evolve(entry, body=move.body, resting="stored")
     return evolve(
         entry,
         state="stored",
@@ -183,22 +176,30 @@ def _store(entry: LedgerEntry, move: Store, now: float) -> LedgerEntry | None:
         body=move.body,
         owner=None,
         lease_until=0.0,
+        resting=None,
         phase=None,
         cause=None,
     )
 
 
 def _release(entry: LedgerEntry, move: Release, now: float) -> LedgerEntry | None:
-    if entry.state not in {"claimed", "armed"} or entry.attempt != move.attempt:
-        return None
-    return _resting(entry, now)
+    # A proof that comes after others took the owner for gone is a proof all the same.
+    open_ = is_held(entry) or entry.state == "uncertain"
+    return _rest(entry, now) if open_ and entry.attempt == move.attempt else None
 
 
 def _fail(entry: LedgerEntry, move: Fail, now: float) -> LedgerEntry | None:
-    another = entry.state == "armed" and entry.attempt != move.attempt
-    if another or entry.state in {"stored", "failed"}:
+    owes_nothing = entry.resting in {None, "known"}
+    if move.attempt is None:  # from a status answer, which says nothing about a billed call
+        if entry.state != "known" and not (entry.state == "claimed" and owes_nothing):
+            return None
+    elif entry.attempt != move.attempt or not (is_held(entry) or entry.state == "uncertain"):
         return None
-    return evolve(entry, state="failed", since=now, error=move.error, owner=None)
+    elif not owes_nothing:
+        return _rest(entry, now)  # this call was free; what an earlier one cost is still open
+    return evolve(
+        entry, state="failed", since=now, error=move.error, owner=None, lease_until=0.0
+    )
 
 
 def _doubt(entry: LedgerEntry, move: Doubt, now: float) -> LedgerEntry | None:
@@ -216,6 +217,8 @@ def _doubt(entry: LedgerEntry, move: Doubt, now: float) -> LedgerEntry | None:
 
 
 _MOVES: dict[type, Any] = {
+    Look: lambda entry, *_: entry,
+    Remember: _remember,
     Claim: _claim,
     Arm: _arm,
     Renew: _renew,
@@ -223,5 +226,4 @@ _MOVES: dict[type, Any] = {
     Release: _release,
     Fail: _fail,
     Doubt: _doubt,
-    Remember: lambda *_: None,
 }

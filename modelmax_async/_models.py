@@ -122,7 +122,9 @@ class Outcome:
     error: Exception | None = None
 
 
-LedgerState = Literal["known", "claimed", "armed", "stored", "failed", "uncertain"]
+LedgerState = Literal[
+    "known", "claimed", "armed", "stored", "failed", "uncertain", "abandoned", "delivered"
+]
 Phase = Literal["sent", "answered"]
 #: The states of jobs with neither a stored result nor a failure.
 UNFINISHED: frozenset[LedgerState] = frozenset({"known", "claimed", "armed", "uncertain"})
@@ -138,11 +140,16 @@ class LedgerEntry:
         since: when it entered this state, seconds since the epoch.
         owner: the client that claimed it, while claimed or armed.
         attempt: the id of the latest attempt at the billed call.
-        lease_until: seconds since the epoch; past it the owner counts as gone.
+        lease_until: when the owner's lease ends by the ledger's clock, in seconds since the
+            epoch. Every renewal changes it, so that one that stands still tells that the
+            owner is gone, whatever the clocks say.
+        lease: the length of that lease in seconds.
+        resting: while claimed or armed, and after: the state that the attempt began from.
         phase: for an uncertain entry: ``"sent"``, or ``"answered"`` once bytes came back.
         cause: for an uncertain entry: what happened, in words.
         error: for a failed entry: the server's text.
         body: for a stored entry: the paid answer, byte for byte.
+        acknowledged: whether the server has confirmed that it knows the job.
     """
 
     job: Job
@@ -151,10 +158,13 @@ class LedgerEntry:
     owner: str | None = None
     attempt: str | None = None
     lease_until: float = 0.0
+    lease: float = 0.0
+    resting: LedgerState | None = None
     phase: Phase | None = None
     cause: str | None = None
     error: str | None = None
     body: bytes | None = attrs.field(default=None, repr=False)
+    acknowledged: bool = True
 
 
 @attrs.frozen(kw_only=True)

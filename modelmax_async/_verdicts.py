@@ -66,7 +66,7 @@ def judge_reply(reply: Reply, job: Job, *, now: float) -> Verdict:
             f"the answer is too large for memory: what came of it is {reply.kept_at}",
         )
     if 200 <= reply.status < 300:  # noqa: PLR2004 - 2xx
-        return _judge_success(reply)
+        return _judge_success(reply, job)
     if reply.status in UNBILLED:
         error = parse_error(reply, now=now, job=job)
         if error.error_type is not None:
@@ -75,8 +75,8 @@ def judge_reply(reply: Reply, job: Job, *, now: float) -> Verdict:
     return Unknown("answered", f"HTTP {reply.status} without proof of no charge: {excerpt}")
 
 
-def _judge_success(reply: Reply) -> Verdict:
-    word, error = result_status(reply)
+def _judge_success(reply: Reply, job: Job) -> Verdict:
+    word, error = result_status(reply, job)
     if reply.status == 200:  # noqa: PLR2004 - the one documented success
         if word in {Status.IN_QUEUE, Status.IN_PROGRESS}:
             return NotYet(str(word))

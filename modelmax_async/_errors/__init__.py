@@ -18,6 +18,7 @@
     │   ├── JobTimeoutError (also TimeoutError)
     │   ├── NotReadyError
     │   ├── InconsistentStateError
+    │   ├── ResultDroppedError
     │   └── ResultUncertainError
     ├── DownloadError
     ├── LedgerError
@@ -56,6 +57,7 @@ from modelmax_async._errors._job import (
     JobFailedError,
     JobTimeoutError,
     NotReadyError,
+    ResultDroppedError,
     ResultUncertainError,
 )
 
@@ -80,6 +82,7 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "RequestTimeoutError",
+    "ResultDroppedError",
     "ResultUncertainError",
     "ServerError",
     "SubmitUncertainError",

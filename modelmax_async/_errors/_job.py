@@ -56,12 +56,28 @@ class InconsistentStateError(JobError):
     """Status says COMPLETED, the result endpoint still does not. Nothing was billed."""
 
 
+class ResultDroppedError(JobError):
+    """The result was paid for and delivered, and the ledger no longer has its body.
+
+    It is not fetched again without your explicit consent, which may charge a second time.
+    """
+
+    def __init__(self, *, job: Job, last_status: Status | str | None = None) -> None:
+        super().__init__(
+            "the result was paid for and delivered, and the ledger no longer has its body. "
+            "result(job, accept_second_charge=True) fetches it again and may charge again",
+            job=job,
+            last_status=last_status,
+        )
+
+
 class ResultUncertainError(JobError):
-    """The billed call has an unknown outcome; it is not repeated without your word.
+    """The billed call has an unknown outcome; it is not repeated without your explicit consent.
 
     Attributes:
         phase: ``"sent"``, or ``"answered"`` once bytes of an answer had come.
         since: when that became known, seconds since the epoch.
+        attempt: the id of the call whose outcome is unknown.
     """
 
     def __init__(
@@ -71,6 +87,7 @@ class ResultUncertainError(JobError):
         job: Job,
         phase: Phase,
         since: float,
+        attempt: str | None = None,
         last_status: Status | str | None = None,
     ) -> None:
         super().__init__(
@@ -82,6 +99,7 @@ class ResultUncertainError(JobError):
         )
         self.phase = phase
         self.since = since
+        self.attempt = attempt
 
 
 class GatherError(ModelMaxError, ExceptionGroup[Exception]):

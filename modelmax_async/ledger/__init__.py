@@ -6,46 +6,56 @@ atomic and durable move at a time:
 ==========  =============================================================================
 state       meaning
 ==========  =============================================================================
-known       submitted or waited for; nothing was ever sent to the billed endpoint, or
-            it proved that nothing was billed
-claimed     one client is about to make the call; free again when its lease runs out
+known       nothing was ever sent to the billed endpoint, or it proved that nothing was
+            billed
+claimed     one client is about to make the call; free again once that client is gone
 armed       its first byte may be on the wire; never claimable again
 stored      the paid answer is here, and is served for ever
 failed      the server said FAILED; never billed
-uncertain   it was sent and no usable answer came; only the user's decision moves it
+uncertain   it was sent and no usable answer arrived; only the user's decision moves it
+abandoned   an uncertain job that the user has given up; on no list
+delivered   paid for and delivered; its body was dropped to make room
 ==========  =============================================================================
+
+A client is taken for gone by another one that has watched its lease stand still, by a
+monotonic clock, for longer than the lease: see `Claim.takeover`. No move is granted or refused
+because of the time of day, which jumps and differs between machines.
 
 To write a ledger of your own (PostgreSQL, Redis, …), implement `Ledger`: three methods.
 ``apply`` is one transaction: read the entry, call `step` with your store's clock, write the
 entry back when it changed, commit durably, return what `step` returned. Two ``apply`` calls
 on one key must never interleave. Then run `modelmax_async.testing.check_ledger` on it.
+
+A ledger that cannot keep every body may have a further method, ``delivered(key)``: it is
+called, and not awaited, once a stored result has been handed to a caller of the client.
 """
 
-from modelmax_async._lifecycle import (
+from modelmax_async._lifecycle import LONGEST_LEASE, Step, is_held, observed, step
+from modelmax_async._moves import (
     Arm,
     Claim,
     Doubt,
     Fail,
+    Look,
     Move,
     Release,
     Remember,
     Renew,
-    Step,
     Store,
-    observed,
-    step,
 )
 from modelmax_async.ledger._memory import MemoryLedger
 from modelmax_async.ledger._protocol import Key, Ledger
 from modelmax_async.ledger._sqlite import SQLiteLedger
 
 __all__ = [
+    "LONGEST_LEASE",
     "Arm",
     "Claim",
     "Doubt",
     "Fail",
     "Key",
     "Ledger",
+    "Look",
     "MemoryLedger",
     "Move",
     "Release",
@@ -54,6 +64,7 @@ __all__ = [
     "SQLiteLedger",
     "Step",
     "Store",
+    "is_held",
     "observed",
     "step",
 ]

@@ -10,8 +10,9 @@ from attrs import evolve
 
 from modelmax_async import _clock
 from modelmax_async._errors import LedgerError
-from modelmax_async._lifecycle import Claim, Move, Step, Store, observed, step
+from modelmax_async._lifecycle import Step, observed, step
 from modelmax_async._models import LedgerEntry, LedgerState
+from modelmax_async._moves import Claim, Move, Store
 from modelmax_async.ledger._protocol import Key
 
 

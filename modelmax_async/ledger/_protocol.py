@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
-from modelmax_async._lifecycle import Move, Step
+from modelmax_async._lifecycle import Step
 from modelmax_async._models import LedgerEntry, LedgerState
+from modelmax_async._moves import Move
 
 
 class Key(NamedTuple):
@@ -29,7 +30,7 @@ class Ledger(Protocol):
     async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
         """Return the entries of an origin in these states, oldest first, without bodies.
 
-        An armed entry whose owner is gone is listed as uncertain: see `observed`.
+        An armed entry whose lease has run out is listed as uncertain: see `observed`.
         """
         ...
 

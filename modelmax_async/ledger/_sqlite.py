@@ -8,8 +8,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from modelmax_async import _clock
-from modelmax_async._lifecycle import Move, Step, observed, step
+from modelmax_async._lifecycle import Step, observed, step
 from modelmax_async._models import Job, LedgerEntry, LedgerState
+from modelmax_async._moves import Move
 from modelmax_async.ledger._protocol import Key
 from modelmax_async.ledger._sqlite_thread import SQLiteThread
 
