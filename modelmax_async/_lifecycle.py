@@ -102,10 +102,17 @@ def _abandoned_by_owner(entry: LedgerEntry, now: float) -> LedgerEntry:
 def _rest(entry: LedgerEntry, now: float) -> LedgerEntry:
     """Return the entry as it was before the attempt: free, or still owing a decision.
 
-    ``resting`` stays, so that the same proof given twice frees nothing that is not free.
+    It is then about the earlier attempt again, so that a decision about that one still holds.
+    ``resting`` stays: the same proof given twice frees nothing that is not free.
     """
-    state = entry.resting or "known"
-    return evolve(entry, state=state, since=now, owner=None, lease_until=0.0)
+    return evolve(
+        entry,
+        state=entry.resting or "known",
+        since=now,
+        attempt=entry.decided or entry.attempt,
+        owner=None,
+        lease_until=0.0,
+    )
 
 
 def _leased(entry: LedgerEntry, lease: float, now: float) -> LedgerEntry:
@@ -138,6 +145,7 @@ def _claim(entry: LedgerEntry, move: Claim, now: float) -> LedgerEntry | None:
         owner=move.owner,
         attempt=move.attempt,
         resting=entry.state,
+        decided=move.accept if accepted else None,
         acknowledged=entry.acknowledged or move.acknowledged,
     )
 
@@ -177,6 +185,7 @@ def _store(entry: LedgerEntry, move: Store, now: float) -> LedgerEntry | None:
         owner=None,
         lease_until=0.0,
         resting=None,
+        decided=None,
         phase=None,
         cause=None,
     )

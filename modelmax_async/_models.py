@@ -144,7 +144,8 @@ class LedgerEntry:
             epoch. Every renewal changes it, so that one that stands still tells that the
             owner is gone, whatever the clocks say.
         lease: the length of that lease in seconds.
-        resting: while claimed or armed, and after: the state that the attempt began from.
+        resting: the state that the latest attempt began from.
+        decided: the earlier attempt that the latest one was decided to pay over, if any.
         phase: for an uncertain entry: ``"sent"``, or ``"answered"`` once bytes came back.
         cause: for an uncertain entry: what happened, in words.
         error: for a failed entry: the server's text.
@@ -160,6 +161,7 @@ class LedgerEntry:
     lease_until: float = 0.0
     lease: float = 0.0
     resting: LedgerState | None = None
+    decided: str | None = None
     phase: Phase | None = None
     cause: str | None = None
     error: str | None = None
