@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from modelmax_async import _clock
+from modelmax_async._decisions import Decision, decide
 from modelmax_async._errors import (
     APIError,
     InvalidResponseError,
@@ -20,8 +21,11 @@ from modelmax_async._errors import (
 from modelmax_async._events import Hooks, JobSubmitted, StatusPolled
 from modelmax_async._messages import Call
 from modelmax_async._models import Job, Result, StatusReport
+from modelmax_async._moves import Remember
 from modelmax_async._policy import is_final
+from modelmax_async._records import Records
 from modelmax_async._settle import Settler
+from modelmax_async._tasks import Tasks
 from modelmax_async._transport import Transport
 from modelmax_async._verdicts import may_resubmit, refused_submit
 from modelmax_async._waits import Policies
@@ -32,17 +36,26 @@ _HELD = 0.25
 
 
 class Calls:
-    """The single calls of one client. They run in tasks that the client owns."""
+    """The single calls of one client.
+
+    Submits and status calls run in tasks that the client owns. `result` runs in the caller's:
+    only a billed call under way outlives it, never the wish to make one.
+    """
 
     def __init__(
         self,
+        *,
         transport: Transport,
         settler: Settler,
+        records: Records,
+        tasks: Tasks,
         hooks: Hooks,
         policies: Policies,
     ) -> None:
         self._transport = transport
         self._settler = settler
+        self._records = records
+        self._tasks = tasks
         self._hooks = hooks
         self._retry = policies.retry
         self._random = policies.random
@@ -64,7 +77,7 @@ class Calls:
             except asyncio.CancelledError:
                 raise _uncertain("the client was closed before the answer came.") from None
         self._hooks.emit(JobSubmitted(job))
-        await self._settler.remember(job)
+        await self._records.note(job, Remember(job))
         return job
 
     async def status(self, job: Job) -> StatusReport:
@@ -87,19 +100,32 @@ class Calls:
 
     async def result(self, job: Job, *, accept: bool) -> Result:
         """Make the billed call once, whatever it takes to be sure that it is once."""
+        here = True
+        decision: Decision | None = None
+        try:
+            if accept:
+                entry = await self._tasks.run(self._records.look(job))
+                decision = None if entry is None else decide(entry, lambda: here)
+            while True:
+                try:
+                    return await self._settled(job, decision)
+                except ResultUncertainError as exc:
+                    undecided = decision is None and not accept
+                    if not (self._refetch and undecided) or exc.attempt is None:
+                        raise
+                    decision = Decision(exc.attempt, None, lambda: here)  # once
+        finally:
+            here = False
+
+    async def _settled(self, job: Job, decision: Decision | None) -> Result:
+        """Have the call made, again where it cost nothing, after others where they hold it."""
         attempt = 0
         while True:
-            try:
-                outcome = await self._settler.settle(job, accept=accept)
-            except ResultUncertainError:
-                if accept or not self._refetch:
-                    raise
-                accept = True  # once
-                continue
+            outcome = await self._settler.settle(job, decision=decision)
             if isinstance(outcome, Result):
                 return outcome
             if outcome.reason == "held":
-                await asyncio.sleep(_HELD)
+                await self._tasks.sleep(_HELD)
             elif outcome.error is None:
                 raise NotReadyError(
                     f"it is {outcome.status}; nothing was billed. wait_for(job) fetches it "
@@ -124,7 +150,7 @@ class Calls:
 
     async def _back_off(self, attempt: int, error: ModelMaxError) -> None:
         retry_after = error.retry_after if isinstance(error, APIError) else None
-        await asyncio.sleep(self._retry.delay(attempt - 1, self._random(), retry_after))
+        await self._tasks.sleep(self._retry.delay(attempt - 1, self._random(), retry_after))
 
 
 def _uncertain(error: ModelMaxError | str) -> SubmitUncertainError:

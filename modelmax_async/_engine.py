@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -19,12 +19,13 @@ from modelmax_async._events import Hook, Hooks
 from modelmax_async._models import Job
 from modelmax_async._policy import DelayPolicy, PollPolicy, RetryPolicy
 from modelmax_async._poller import Poller
+from modelmax_async._records import Records
 from modelmax_async._settings import ApiKey, read_settings
 from modelmax_async._settle import Settler
-from modelmax_async._tasks import Tasks, uncancelled
+from modelmax_async._tasks import GRACE, Life, Tasks, uncancelled
 from modelmax_async._transport import HTTPClient, Timeout, Transport
 from modelmax_async._waits import Policies
-from modelmax_async._wire import make_job
+from modelmax_async._wire import check_job, make_job
 from modelmax_async.ledger import Ledger, MemoryLedger
 
 #: Seconds that closing gives billed calls when they have no ``timeout`` of their own.
@@ -72,14 +73,20 @@ class Engine:
         _check_policy(self.policies.poll)
         self.tasks = Tasks()
         self.hooks = Hooks(options.hooks)
-        self.ledger = options.ledger if options.ledger is not None else MemoryLedger()
+        ledger = options.ledger if options.ledger is not None else MemoryLedger()
         self.transport = Transport(self.settings, options.timeout, options.http_client)
-        origin = self.settings.origin
-        self.settler = Settler(self.ledger, self.transport, self.tasks, self.hooks, origin)
-        self.poller = Poller(
-            self.settler, self.transport, self.tasks, self.hooks, self.policies
-        )
-        self.calls = Calls(self.transport, self.settler, self.hooks, self.policies)
+        self.records = Records(ledger, self.hooks, self.settings.origin)
+        self.settler = Settler(self.records, self.transport, self.tasks, self.hooks)
+        parts: dict[str, Any] = {
+            "settler": self.settler,
+            "records": self.records,
+            "transport": self.transport,
+            "tasks": self.tasks,
+            "hooks": self.hooks,
+            "policies": self.policies,
+        }
+        self.poller = Poller(**parts)
+        self.calls = Calls(**parts)
         self.downloads = Downloads(
             self.transport, self.tasks, self.hooks, self.settings, self.policies
         )
@@ -95,25 +102,29 @@ class Engine:
     def job(self, job: Job | str, model: str | None) -> Job:
         """Return the job of an id, after every check that precedes I/O."""
         found = job if isinstance(job, Job) else make_job(self.model(model), job)
+        check_job(found)
         self.tasks.bind()
         return found
 
     async def aclose(self) -> None:
         """Close once, in a task that no cancellation of the closer can shorten."""
-        if self._closing is None:
-            self.tasks.bind()
+        if self._closing is None or self._closing.cancelled():
+            if self.tasks.life is Life.OPEN:
+                self.tasks.bind()
             self._closing = self.tasks.spawn(self._close())
         await uncancelled(self._closing)
 
     async def _close(self) -> None:
+        """Every step is bounded: neither a ledger nor a disk that hangs can hold it up."""
+        self.tasks.close()
         self.poller.stop()
         await self.settler.drain(self.transport.longest or DRAIN)
         self.poller.end_all()
-        self.tasks.closed = True
+        self.tasks.life = Life.CLOSED
         await self.downloads.aclose()
         await self.tasks.finish(self.tasks.others(), 0)
-        await self.transport.aclose()
-        await self.ledger.aclose()
+        await self.tasks.finish({self.tasks.spawn(self.transport.aclose())}, GRACE)
+        await self.tasks.finish({self.tasks.spawn(self.records.ledger.aclose())}, GRACE)
 
 
 def _check_policy(poll: DelayPolicy) -> None:

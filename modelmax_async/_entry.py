@@ -1,4 +1,4 @@
-"""What there is to say to somebody who wants a result that is not here yet, or is."""
+"""What a ledger's entry says to those who want the result."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from typing import Literal
 
 import attrs
 
-from modelmax_async._errors import JobFailedError, ModelMaxError, ResultUncertainError
+from modelmax_async._errors import (
+    JobFailedError,
+    ModelMaxError,
+    ResultDroppedError,
+    ResultUncertainError,
+)
 from modelmax_async._models import Job, LedgerEntry, Result
 from modelmax_async._wire import parse_result
+
+_GIVEN_UP = "you gave it up with forget()"
 
 
 @attrs.frozen
@@ -24,14 +31,22 @@ def read_entry(entry: LedgerEntry, job: Job) -> Result | None:
     """Return the stored result; ``None`` where the entry says nothing final.
 
     Raises:
-        JobFailedError, ResultUncertainError, InvalidResponseError: what it says instead.
+        JobFailedError, ResultUncertainError, ResultDroppedError, InvalidResponseError: what it
+            says instead.
     """
     if entry.state == "stored" and entry.body is not None:
         return parse_result(entry.body, job)
     if entry.state == "failed":
         raise JobFailedError(entry.error or "", job=job)
-    if entry.state == "uncertain":
+    if entry.state == "delivered":
+        raise ResultDroppedError(job=job)
+    if entry.state in {"uncertain", "abandoned"}:
+        cause = entry.cause or "unknown"
         raise ResultUncertainError(
-            entry.cause or "unknown", job=job, phase=entry.phase or "sent", since=entry.since
+            f"{cause}; {_GIVEN_UP}" if entry.state == "abandoned" else cause,
+            job=job,
+            phase=entry.phase or "sent",
+            since=entry.since,
+            attempt=entry.attempt,
         )
     return None

@@ -71,6 +71,25 @@ class ResultStored(Event):
 
 
 @attrs.frozen
+class AnswerDiscarded(Event):
+    """A paid answer arrived when the ledger had a readable one: this job was charged twice."""
+
+    job: Job
+    attempt: str
+
+
+@attrs.frozen
+class UnarmedAnswer(Event):
+    """An answer arrived to a billed call whose first byte was never announced, nor armed.
+
+    The HTTP library was patched, or replaced, after the client had seen it at work.
+    """
+
+    job: Job
+    attempt: str
+
+
+@attrs.frozen
 class ClaimReleased(Event):
     """An attempt at the billed call provably cost nothing; ``cause`` says how it ended."""
 
@@ -105,7 +124,7 @@ class VideoSaved(Event):
 
 
 Hook = Callable[[Event], object]
-_ALARMS = (ResultUncertain, LedgerFailed)
+_ALARMS = (ResultUncertain, LedgerFailed, AnswerDiscarded, UnarmedAnswer)
 
 
 def logging_hook(event: Event) -> None:

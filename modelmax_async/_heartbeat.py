@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from modelmax_async._errors import LedgerError
 from modelmax_async._events import Hooks, LedgerFailed
-from modelmax_async._lifecycle import Renew, Store
+from modelmax_async._lifecycle import Step
+from modelmax_async._moves import Renew, Store
 from modelmax_async._tasks import Tasks
 from modelmax_async.ledger import Key, Ledger
 
@@ -13,17 +15,25 @@ from modelmax_async.ledger import Key, Ledger
 LEASE = 10.0
 #: Seconds between two signs of life.
 BEAT = 2.5
+#: Seconds that a paid answer waits for the ledger before it is handed out unrecorded.
+PATIENCE = 10.0
 
 
 class Heartbeat:
-    """Renews the leases of one client's attempts, and retries stores that failed."""
+    """Renews the leases of one client's attempts, and retries stores that failed.
+
+    Each move is a task of its own: a ledger that is slow about one job, or hangs, delays the
+    renewal of no other.
+    """
 
     def __init__(self, ledger: Ledger, tasks: Tasks, hooks: Hooks) -> None:
         self._ledger = ledger
         self._tasks = tasks
         self._hooks = hooks
         self._held: dict[Key, str] = {}
+        self._renewing: dict[Key, asyncio.Task[Step | None]] = {}
         self._unsaved: dict[Key, Store] = {}
+        self._saving: dict[Key, asyncio.Task[Step | None]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def hold(self, key: Key, attempt: str) -> None:
@@ -42,26 +52,29 @@ class Heartbeat:
         kept = self._unsaved.get(key)
         return None if kept is None else kept.body
 
-    async def save(self, key: Key, store: Store) -> None:
-        """Put a paid answer into the ledger; where that fails, keep it and try again."""
-        known = key in self._unsaved
-        self._unsaved[key] = store  # first of all: what is cancelled now is tried again
-        try:
-            await self._ledger.apply(key, store)
-        except Exception as exc:  # noqa: BLE001 - nothing a ledger raises may cost a paid answer
-            if not known:
-                self._hooks.emit(
-                    LedgerFailed(store.job, f"a paid answer is not stored yet: {exc}")
-                )
-        else:
-            self._unsaved.pop(key, None)
+    async def save(self, key: Key, store: Store) -> Step | None:
+        """Put a paid answer into the ledger; where that fails, keep it and try again.
 
-    async def aclose(self) -> None:
-        """Stop, after one last try at what is not saved."""
+        Returns:
+            What became of the move; ``None`` where the ledger has not taken it so far.
+        """
+        self._unsaved[key] = store  # first of all: what is cancelled now is tried again
+        task = self._save(key)
+        await asyncio.wait([task], timeout=PATIENCE)
+        if task.done() and not task.cancelled() and task.exception() is None:
+            return task.result()
+        error = task.exception() if task.done() and not task.cancelled() else None
+        cause = error or f"it has not answered for {PATIENCE:.0f} seconds"
+        self._hooks.emit(LedgerFailed(store.job, f"a paid answer is not stored yet: {cause}"))
+        return None
+
+    async def aclose(self, seconds: float) -> None:
+        """Stop, after one last try at what is not saved: all at once, in a bounded time."""
         if self._task is not None:
             self._task.cancel()
-        for key, store in list(self._unsaved.items()):
-            await self.save(key, store)
+        # A new try for each, beside one that may hang; the same answer can be stored twice.
+        last = [self._store(key, store) for key, store in self._unsaved.items()]
+        await self._tasks.finish({self._tasks.spawn(store) for store in last}, seconds)
         for store in self._unsaved.values():
             cause = "the client closed, and a paid answer is still not stored: it is lost"
             self._hooks.emit(LedgerFailed(store.job, cause))
@@ -69,12 +82,32 @@ class Heartbeat:
     async def _run(self) -> None:
         while self._held:
             await asyncio.sleep(BEAT)
-            for key, store in list(self._unsaved.items()):
-                await self.save(key, store)
-                self.let_go(key)
-            renewals = [
-                self._ledger.apply(key, Renew(attempt, LEASE))
-                for key, attempt in self._held.items()
-            ]
-            # A renewal that fails lets the lease run out, which is safe.
-            await asyncio.gather(*renewals, return_exceptions=True)
+            for key in list(self._unsaved):
+                self._save(key)
+            for key, attempt in self._held.items():
+                self._renew(key, attempt)
+
+    def _save(self, key: Key) -> asyncio.Task[Step | None]:
+        """Start to store an answer, or return the try that is under way."""
+        task = self._saving.get(key)
+        if task is None:
+            task = self._saving[key] = self._tasks.spawn(self._store(key, self._unsaved[key]))
+            task.add_done_callback(lambda _: self._saving.pop(key))
+        return task
+
+    async def _store(self, key: Key, store: Store) -> Step:
+        done = await self._ledger.apply(key, store)
+        if done is None:
+            raise LedgerError("the ledger did not keep a paid answer")
+        if self._unsaved.get(key) is store:
+            del self._unsaved[key]
+            if self._held.get(key) == store.attempt:
+                del self._held[key]
+        return done
+
+    def _renew(self, key: Key, attempt: str) -> None:
+        """Renew a lease. A renewal that fails lets it run out, which is safe."""
+        if key not in self._renewing:
+            task = self._tasks.spawn(self._ledger.apply(key, Renew(attempt, LEASE)))
+            self._renewing[key] = task
+            task.add_done_callback(lambda _: self._renewing.pop(key))

@@ -21,7 +21,7 @@ class Patience:
 
     def failed(self, wait: Wait, error: ModelMaxError) -> float:
         """Return the backoff after a call that cost nothing, or raise when it is final."""
-        now = asyncio.get_running_loop().time()
+        now = self._schedule.awake()
         if wait.failing_since is None:
             wait.failing_since, wait.failures = now, 0
         failing_for = now - wait.failing_since
@@ -35,21 +35,36 @@ class Patience:
             self._heed(error)
         delay = self._policies.retry.delay(wait.failures, self._policies.random(), retry_after)
         wait.failures += 1
+        if retry_after and not _pauses(error):
+            wait.failing_since += (
+                retry_after  # for this job alone: waiting as told is no failing
+            )
         self._hooks.emit(PollFailed(wait.job, str(error), delay))
         return delay
+
+    def answered(self, wait: Wait) -> None:
+        """Note that the job's calls do not fail any more."""
+        wait.failing_since = None
+        self._schedule.speed_up()
 
     def _heed(self, error: APIError) -> None:
         """Do for the whole client what the server asks of it."""
         if error.status_code == 429:  # noqa: PLR2004 - too many requests
             self._schedule.slow_down()
-        if error.status_code in {429, 503} and error.retry_after:
+        if error.retry_after and _pauses(error):
             self._schedule.pause(error.retry_after)
             self._hooks.emit(PollingPaused(error.retry_after))
 
     def interval(self, wait: Wait) -> float:
+        """Return the seconds to the next poll."""
         elapsed = asyncio.get_running_loop().time() - wait.started
         delay = float(
             self._policies.poll.delay(wait.intervals, elapsed, self._policies.random())
         )
         wait.intervals += 1
         return delay
+
+
+def _pauses(error: ModelMaxError) -> bool:
+    """Whether the answer asks the whole client for quiet, where it names a time."""
+    return isinstance(error, APIError) and error.status_code in {429, 503}

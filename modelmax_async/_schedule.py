@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 from modelmax_async._tasks import Tasks
 
@@ -29,16 +30,21 @@ V = TypeVar("V", bound=Visited)
 
 
 class Schedule(Generic[V]):
-    """Calls ``visit(item)`` when the item is due; the answer is the seconds to the next."""
+    """Calls ``visit(item)`` when the item is due; the answer is the seconds to the next.
+
+    A visit that is cancelled, perhaps before its first step, ends in ``lost(item)``.
+    """
 
     def __init__(
         self,
-        visit: Callable[[V], Awaitable[float | None]],
+        visit: Callable[[V], Coroutine[Any, Any, float | None]],
+        lost: Callable[[V], None],
         tasks: Tasks,
         width: int,
         random: Callable[[], float],
     ) -> None:
         self._visit = visit
+        self._lost = lost
         self._tasks = tasks
         self._width = width
         self._window = float(width)
@@ -49,6 +55,7 @@ class Schedule(Generic[V]):
         self._out = 0
         self._stale = 0
         self._paused_until = 0.0
+        self._paused_for = 0.0
         self._spread = 0.0
         self._stopped = False
 
@@ -63,6 +70,7 @@ class Schedule(Generic[V]):
         item.ticket = self._tickets
         due = asyncio.get_running_loop().time() + max(0.0, delay)
         heapq.heappush(self._heap, (due, item.ticket, item))
+        self._sweep()  # a job may be put again and again before its turn comes
         self._set_timer()
 
     def drop(self, item: V) -> None:
@@ -70,6 +78,9 @@ class Schedule(Generic[V]):
         if item.ticket:
             item.ticket = 0
             self._stale += 1
+        self._sweep()
+
+    def _sweep(self) -> None:
         if self._stale > 64 and self._stale * 2 > len(self._heap):  # noqa: PLR2004 - rarely enough to be free
             self._heap = [entry for entry in self._heap if entry[2].ticket == entry[1]]
             heapq.heapify(self._heap)
@@ -77,11 +88,18 @@ class Schedule(Generic[V]):
 
     def pause(self, seconds: float) -> None:
         """Start no visit for ``seconds``; those that fall due meanwhile start spread out."""
-        until = asyncio.get_running_loop().time() + seconds
+        now = asyncio.get_running_loop().time()
+        until = now + seconds
         if until > self._paused_until:
+            self._paused_for += until - max(now, self._paused_until)
             self._paused_until = until
             self._spread = min(max(seconds, _SPREAD[0]), _SPREAD[1])
             self._set_timer()
+
+    def awake(self) -> float:
+        """Return the loop's time less all pauses: to pause as asked is not to fail."""
+        now = asyncio.get_running_loop().time()
+        return now - self._paused_for + max(0.0, self._paused_until - now)
 
     def slow_down(self) -> None:
         """Halve the number of visits at once."""
@@ -124,7 +142,8 @@ class Schedule(Generic[V]):
             item.ticket = 0
             self._out += 1
             item.busy = True
-            self._tasks.spawn(self._run(item))
+            task = self._tasks.spawn(self._visit(item))
+            task.add_done_callback(partial(self._returned, item))
         self._set_timer()
 
     def _restart(self, now: float) -> None:
@@ -136,14 +155,11 @@ class Schedule(Generic[V]):
         ]
         heapq.heapify(self._heap)
 
-    async def _run(self, item: V) -> None:
-        delay: float | None = None
-        try:
-            delay = await self._visit(item)
-        finally:
-            self._out -= 1
-            item.busy = False
-            if delay is not None and not self._stopped:
-                self.put(item, delay)
-            else:
-                self._set_timer()
+    def _returned(self, item: V, task: asyncio.Task[float | None]) -> None:
+        self._out -= 1
+        item.busy = False
+        if task.cancelled() or task.exception() is not None:
+            self._lost(item)
+        elif (delay := task.result()) is not None and not self._stopped:
+            self.put(item, delay)
+        self._set_timer()

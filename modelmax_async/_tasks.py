@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from enum import IntEnum
 from typing import Any, TypeVar
 
 import anyio
@@ -19,13 +20,25 @@ T = TypeVar("T")
 GRACE = 5.0
 
 
+class Life(IntEnum):
+    """How far a client is in its life."""
+
+    #: It takes work.
+    OPEN = 0
+    #: It takes no new work; billed calls under way get a bounded time to end.
+    CLOSING = 1
+    #: Everybody who waited has been told.
+    CLOSED = 2
+
+
 class Tasks:
-    """The tasks of one client, bound to one event loop."""
+    """The tasks of one client, which is bound to one event loop, and the client's life."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._running: set[asyncio.Task[Any]] = set()
-        self.closed = False
+        self._running: dict[asyncio.Task[Any], None] = {}
+        self._closing = asyncio.Event()
+        self.life = Life.OPEN
 
     def bind(self) -> asyncio.AbstractEventLoop:
         """Tie the client to the running loop at first use, and check it ever after.
@@ -34,7 +47,7 @@ class Tasks:
             ClientStateError: when the client is closed, or belongs to another loop.
         """
         loop = asyncio.get_running_loop()
-        if self.closed:
+        if self.life is not Life.OPEN:
             raise ClientStateError("this client is closed: make a new one")
         if self._loop is None:
             self._loop = loop
@@ -48,7 +61,7 @@ class Tasks:
     def spawn(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task that runs to its end whatever becomes of its callers."""
         task = asyncio.get_running_loop().create_task(coro)
-        self._running.add(task)
+        self._running[task] = None
         task.add_done_callback(self._ended)
         return task
 
@@ -70,6 +83,24 @@ class Tasks:
             raise fresh(error)
         return task.result()
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait, unless the client closes meanwhile.
+
+        Raises:
+            ClientStateError: when it does.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            return
+        raise ClientStateError("the client was closed while this call was waiting")
+
+    def close(self) -> None:
+        """Take no new work from here on, and end every `sleep`."""
+        self.life = Life.CLOSING
+        self._closing.set()
+
     async def finish(self, tasks: set[asyncio.Task[Any]], seconds: float) -> None:
         """Give tasks a bounded time to end, then cancel them and see them end."""
         _, late = await asyncio.wait(tasks, timeout=seconds) if tasks else (None, set())
@@ -80,14 +111,14 @@ class Tasks:
 
     def forget(self, task: asyncio.Task[Any]) -> None:
         """Wait for a task no more: all its time is used up."""
-        self._running.discard(task)
+        self._running.pop(task, None)
 
     def others(self) -> set[asyncio.Task[Any]]:
         """Return the tasks that run now, less the one that asks."""
-        return self._running - {asyncio.current_task()}
+        return self._running.keys() - {asyncio.current_task()}
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         if not task.cancelled():
             task.exception()  # seen: an error that nobody waits for any more is no news
 

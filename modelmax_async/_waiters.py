@@ -119,7 +119,7 @@ class Batch:
 
     def __init__(self, poller: Poller, jobs: Sequence[Job]) -> None:
         self._poller = poller
-        self._members = {job.request_id: _Member(self, job) for job in jobs}
+        self._members = {_same(job): _Member(self, job) for job in jobs}
         self.open = len(self._members)
         self.ended: deque[Outcome] = deque()
         self.news = asyncio.Event()
@@ -167,10 +167,21 @@ class _Member:
             self._batch.end(Outcome(self.job, result, own))
 
 
+def _same(job: Job) -> tuple[str, str]:
+    """Return what two jobs share that are one; under another model it is another."""
+    return job.request_id, job.model
+
+
 async def each_outcome(
-    poller: Poller, jobs: Sequence[Job], timeout: float | None
+    poller: Poller,
+    jobs: Sequence[Job],
+    timeout: float | None,
+    delivered: Callable[[Job], None] | None = None,
 ) -> AsyncGenerator[Outcome, None]:
-    """Yield the outcome of each different job as it ends; one deadline for all."""
+    """Yield the outcome of each different job as it ends; one deadline for all.
+
+    ``delivered`` is told of each result that has been handed out.
+    """
     loop = asyncio.get_running_loop()
     batch = Batch(poller, jobs)
     timer = None if timeout is None else loop.call_later(timeout, batch.expire, timeout)
@@ -179,7 +190,12 @@ async def each_outcome(
             await batch.news.wait()
             batch.news.clear()
             while batch.ended:
-                yield batch.ended.popleft()
+                outcome = batch.ended.popleft()
+                try:
+                    yield outcome
+                finally:
+                    if delivered is not None and outcome.result is not None:
+                        delivered(outcome.job)
     finally:
         if timer is not None:
             timer.cancel()
@@ -190,12 +206,12 @@ async def gather(
     outcomes: AsyncGenerator[Outcome, None], jobs: Sequence[Job], on_outcome: OnOutcome | None
 ) -> list[Outcome]:
     """Return the outcomes of all jobs in the order given, duplicates included."""
-    found: dict[str, Outcome] = {}
+    found: dict[tuple[str, str], Outcome] = {}
     async for outcome in outcomes:
-        found[outcome.job.request_id] = outcome
+        found[_same(outcome.job)] = outcome
         if on_outcome is not None:
             call_safely(on_outcome, outcome)
-    return [found[job.request_id] for job in jobs]
+    return [found[_same(job)] for job in jobs]
 
 
 def results_of(outcomes: Sequence[Outcome]) -> list[Result]:
@@ -205,7 +221,7 @@ def results_of(outcomes: Sequence[Outcome]) -> list[Result]:
         GatherError: when one is not; it has all outcomes, the good ones too.
     """
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
-    errors = {o.job.request_id: o.error for o in outcomes if o.error is not None}
+    errors = {_same(o.job): o.error for o in outcomes if o.error is not None}
     if errors:
         raise GatherError(
             f"{len(errors)} of the jobs did not end in a result; the results of the others "

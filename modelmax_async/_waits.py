@@ -7,6 +7,7 @@ from typing import Protocol
 
 import attrs
 
+from modelmax_async._decisions import Decision
 from modelmax_async._models import Job, Result, StatusReport
 from modelmax_async._policy import DelayPolicy, RetryPolicy
 from modelmax_async._transport import Prepared
@@ -44,7 +45,8 @@ class Wait:
     failures: int = 0
     completed: bool = False
     completed_since: float | None = None
-    accept: bool = False
+    acknowledged: bool = False
+    decision: Decision | None = None
     held: int = 0
 
     @property

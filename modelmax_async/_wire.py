@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 
@@ -28,21 +28,23 @@ def make_job(model: str, request_id: str) -> Job:
 
 
 def check_job(job: Job) -> Job:
-    """Return the job when both its paths name this very job, and no other (API §2, §3).
+    """Return the job when the paths that would be called name this very job (API §2, §3).
 
     The wrong path could have another job billed, or this one by what was to be a free poll.
 
     Raises:
-        ValueError: otherwise; a path that is empty is built from the id.
+        ValueError: otherwise.
     """
-    own = make_job(job.model, job.request_id)
-    for name, tail in (("status_url", "/status"), ("response_url", "")):
-        path = getattr(job, name) or getattr(own, name)
-        if not _names(path, job.request_id, tail):
+    calls = (
+        ("status_url", build_status(job), "/status"),
+        ("response_url", build_result(job), ""),
+    )
+    for name, call, tail in calls:
+        if not _names(call.path, job.request_id, tail):
             raise ValueError(
                 f"{name} of job {as_text(job.request_id, 100)} must be the path of that job, "
-                f"ending in /requests/<request id>{tail}, got {as_text(path, 100)!r}. Nothing "
-                "was sent: leave the paths out, and they are built from the request id"
+                f"ending in /requests/<request id>{tail}, got {as_text(call.path, 100)!r}. "
+                "Nothing was sent: leave the paths out, and they are built from the request id"
             )
     return job
 
@@ -64,31 +66,49 @@ def build_submit(model: str, prompt: str, parameters: VideoParameters | None) ->
 
 
 def build_status(job: Job) -> Call:
-    """Build the free status call (API §2) of a job that `check_job` has passed."""
-    return Call(
-        "GET", job.status_url or make_job(job.model, job.request_id).status_url, job=job
-    )
+    """Build the free status call (API §2), at the server's own path where it is one."""
+    path = job.status_url
+    if not _is_path(path) or not _is_free(path, job):
+        path = make_job(job.model, job.request_id).status_url
+    return Call("GET", path, job=job)
 
 
 def build_result(job: Job) -> Call:
     """Build the **billed** result call (API §3). Only the settler sends it."""
-    path = job.response_url or make_job(job.model, job.request_id).response_url
+    path = job.response_url
+    if not _is_path(path):
+        path = make_job(job.model, job.request_id).response_url
     return Call("GET", path, job=job)
 
 
+def _is_path(url: str) -> bool:
+    """Whether it stays on the base URL's origin when put behind it."""
+    clean = url.isascii() and url.isprintable() and not set(url) & set(" \\#")
+    dots = any(part in {".", ".."} for part in url.split("?", maxsplit=1)[0].split("/"))
+    return url.startswith("/") and not url.startswith("//") and clean and not dots
+
+
+def _is_free(path: str, job: Job) -> bool:
+    """Whether it can only be a status: it must never be the billed path of any job."""
+    tail = urlsplit(path).path
+    billed = path == job.response_url or tail.endswith("/requests/status")
+    return tail.endswith("/status") and not billed
+
+
 def _names(url: str, request_id: str, tail: str) -> bool:
-    """Whether a path stays on the base URL's origin, and names this job and nothing else.
+    """Whether a path names this job and nothing else, as far as its shape is documented.
 
     Nothing in it may change what it names on the way: a gateway that decodes it, drops empty
     segments or resolves dots must come to the same job.
     """
     path = url.partition("?")[0]
-    clean = url.isascii() and url.isprintable() and not set(url) & set(" \\#")
-    if not clean or not path.startswith("/") or path.startswith("//") or len(url) > MAX_PATH:
-        return False
-    before, _, rest = path.partition("/requests/")
+    before, documented, rest = path.partition("/requests/")
     plain = all(part not in {"", ".", ".."} for part in _decoded(before).split("/")[1:])
-    return plain and unquote(rest) == f"{request_id}{tail}"
+    if not plain or len(url) > MAX_PATH:
+        return False
+    if not documented:
+        return "/requests/" not in _decoded(path)
+    return unquote(rest) == f"{request_id}{tail}"
 
 
 def _decoded(path: str) -> str:
@@ -120,10 +140,12 @@ def parse_submit(reply: Reply, model: str, *, now: float) -> Job:
         job = make_job(model, body.request_id)
     except ValueError as exc:
         raise InvalidResponseError(f"not a submit answer: {exc}", body=shown(reply)) from exc
-    if isinstance(url := body.status_url, str) and _names(url, job.request_id, "/status"):
-        job = attrs.evolve(job, status_url=url)
-    if isinstance(url := body.response_url, str) and _names(url, job.request_id, ""):
-        job = attrs.evolve(job, response_url=url)
+    for name, url, tail in (
+        ("status_url", body.status_url, "/status"),
+        ("response_url", body.response_url, ""),
+    ):
+        if isinstance(url, str) and _is_path(url) and _names(url, job.request_id, tail):
+            job = attrs.evolve(job, **{name: url})
     return job
 
 

@@ -6,6 +6,7 @@
 """
 
 from modelmax_async._events import (
+    AnswerDiscarded,
     BilledCallArmed,
     ClaimReleased,
     Event,
@@ -17,11 +18,13 @@ from modelmax_async._events import (
     ResultStored,
     ResultUncertain,
     StatusPolled,
+    UnarmedAnswer,
     VideoSaved,
     logging_hook,
 )
 
 __all__ = [
+    "AnswerDiscarded",
     "BilledCallArmed",
     "ClaimReleased",
     "Event",
@@ -33,6 +36,7 @@ __all__ = [
     "ResultStored",
     "ResultUncertain",
     "StatusPolled",
+    "UnarmedAnswer",
     "VideoSaved",
     "logging_hook",
 ]

@@ -419,7 +419,7 @@ async def test_billed_call_cancelled_while_it_waits_for_a_slot_is_released(
         fetching = asyncio.create_task(client.result(wanted))
         await asyncio.sleep(0.1)
         for flight in client._engine.settler._flights.values():
-            flight.cancel()
+            flight.task.cancel()
         await asyncio.gather(fetching, return_exceptions=True)
         asking.cancel()
         states = [entry.state for entry in ledger._entries.values()]

@@ -20,12 +20,19 @@ TABLE: list[Event] = [
     events.PollingPaused(30.0),
     events.BilledCallArmed(JOB, "a1"),
     events.ResultStored(JOB, "a1"),
+    events.AnswerDiscarded(JOB, "a1"),
+    events.UnarmedAnswer(JOB, "a1"),
     events.ClaimReleased(JOB, "HTTP 429"),
     events.ResultUncertain(JOB, "sent", "it broke"),
     events.LedgerFailed(JOB, "disk full"),
     events.VideoSaved("req-1", "videos/req-1-0.mp4", 1234),
 ]
-ALARMS = [events.ResultUncertain, events.LedgerFailed]
+ALARMS = [
+    events.ResultUncertain,
+    events.LedgerFailed,
+    events.AnswerDiscarded,
+    events.UnarmedAnswer,
+]
 every = pytest.mark.parametrize("event", TABLE, ids=lambda event: type(event).__name__)
 
 

@@ -41,7 +41,18 @@ from modelmax_async._events import (
     ResultUncertain,
 )
 from modelmax_async.emulator import Emulator, Fault, JobScript
-from modelmax_async.ledger import Arm, Claim, Doubt, Key, Move, Release, Remember, Step, Store
+from modelmax_async.ledger import (
+    Arm,
+    Claim,
+    Doubt,
+    Key,
+    Look,
+    Move,
+    Release,
+    Remember,
+    Step,
+    Store,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -408,7 +419,7 @@ class Failing(MemoryLedger):
         return await super().apply(key, move)
 
 
-@pytest.mark.parametrize("kind", [Remember, Claim, Arm])
+@pytest.mark.parametrize("kind", [Look, Claim, Arm])
 async def test_ledger_not_writable_before_the_call_means_no_billed_call(
     emulator: Emulator, url: str, kind: type[Move]
 ) -> None:

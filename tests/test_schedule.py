@@ -28,7 +28,7 @@ def schedule_of(delays: list[float | None], width: int = 4) -> Schedule[Item]:
         item.visits.append(asyncio.get_running_loop().time())
         return delays.pop(0) if delays else None
 
-    return Schedule(visit, Tasks(), width, lambda: 0.5)
+    return Schedule(visit, lambda item: None, Tasks(), width, lambda: 0.5)
 
 
 async def test_visits_come_when_they_are_due() -> None:
@@ -102,7 +102,7 @@ async def test_no_more_visits_at_once_than_the_window_allows() -> None:
         await asyncio.sleep(1)
         out -= 1
 
-    schedule: Schedule[Item] = Schedule(visit, Tasks(), 8, lambda: 0.5)
+    schedule: Schedule[Item] = Schedule(visit, lambda item: None, Tasks(), 8, lambda: 0.5)
     for _ in range(50):
         schedule.put(Item(), 0.0)
     schedule.slow_down()

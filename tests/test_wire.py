@@ -267,7 +267,7 @@ def test_refused_submit_raises_the_servers_error() -> None:
 
 @pytest.mark.parametrize("word", [*Status, "PAUSED", "", "completed"])
 def test_status_is_reported_with_all_that_came(word: str) -> None:
-    body = {"request_id": "other", "status": word, "progress": 0.5}
+    body = {"request_id": "req-1", "status": word, "progress": 0.5}
     report = parse_status(reply(200, body), JOB, now=NOW)
 
     assert ("req-1", word, None, body) == attrs.astuple(report)

@@ -44,6 +44,9 @@ class BatchMethods:
         targets = [self._engine.job(job, model) for job in jobs]
         stream = _waiters.each_outcome(self._engine.poller, targets, limit)
         outcomes = await _waiters.gather(stream, targets, on_outcome)
+        for outcome in outcomes:
+            if outcome.result is not None:
+                self._engine.records.delivered(outcome.job)
         if return_exceptions:
             return [o.result or o.error for o in outcomes]  # type: ignore[misc]  # as asyncio.gather's
         return _waiters.results_of(outcomes)
@@ -61,19 +64,19 @@ class BatchMethods:
         """
         limit = check_timeout(timeout)
         targets = [self._engine.job(job, model) for job in jobs]
-        return _waiters.each_outcome(self._engine.poller, targets, limit)
+        delivered = self._engine.records.delivered
+        return _waiters.each_outcome(self._engine.poller, targets, limit, delivered)
 
     async def unresolved(self) -> list[LedgerEntry]:
         """Return the jobs whose billed call has an unknown outcome, oldest first."""
         self._engine.tasks.bind()
-        return await self._engine.tasks.run(
-            self._engine.ledger.entries(self._engine.settings.origin, {"uncertain"})
-        )
+        return await self._engine.tasks.run(self._engine.records.entries({"uncertain"}))
 
     async def pending(self) -> list[Job]:
-        """Return the jobs without a stored result that have not failed, oldest first."""
+        """Return the jobs without a stored result that have not failed, oldest first.
+
+        Those that the server has acknowledged: by the answer to a submit, or to a poll.
+        """
         self._engine.tasks.bind()
-        found = await self._engine.tasks.run(
-            self._engine.ledger.entries(self._engine.settings.origin, UNFINISHED)
-        )
-        return [entry.job for entry in found]
+        found = await self._engine.tasks.run(self._engine.records.entries(UNFINISHED))
+        return [entry.job for entry in found if entry.acknowledged]

@@ -80,7 +80,7 @@ class AsyncQueueClient(JobMethods, BatchMethods, FileMethods):
     def __repr__(self) -> str:
         if not hasattr(self, "_engine"):  # shown in the traceback of a refused setting
             return "<AsyncQueueClient not set up>"
-        state = "closed" if self._engine.tasks.closed else "open"
+        state = self._engine.tasks.life.name.lower()
         origin = self._engine.settings.origin
         return f"<AsyncQueueClient {state}, {origin}, {self._engine.poller!r}>"
 

@@ -77,9 +77,9 @@ class JobMethods:
             APIError, TransportError: it failed at no cost, also when tried again.
         """
         target = self._engine.job(job, model)
-        return await self._engine.tasks.run(
-            self._engine.calls.result(target, accept=accept_second_charge)
-        )
+        result = await self._engine.calls.result(target, accept=accept_second_charge)
+        self._engine.records.delivered(target)
+        return result
 
     async def wait_for(
         self,
@@ -106,9 +106,10 @@ class JobMethods:
             And what `result` raises, `NotReadyError` apart.
         """
         limit = check_timeout(timeout)
-        return await _waiters.wait_one(
-            self._engine.poller, self._engine.job(job, model), limit, on_status
-        )
+        target = self._engine.job(job, model)
+        result = await _waiters.wait_one(self._engine.poller, target, limit, on_status)
+        self._engine.records.delivered(target)
+        return result
 
     async def generate(
         self,
@@ -142,4 +143,4 @@ class JobMethods:
         request_id = (
             job.request_id if isinstance(job, Job) else check_segment("request id", job)
         )
-        self._engine.poller.notify(self._engine.settler.key(make_job("-", request_id)))
+        self._engine.poller.notify(self._engine.records.key(make_job("-", request_id)))

@@ -30,7 +30,7 @@ A ledger that cannot keep every body may have a further method, ``delivered(key)
 called, and not awaited, once a stored result has been handed to a caller of the client.
 """
 
-from modelmax_async._lifecycle import LONGEST_LEASE, Step, is_held, observed, step
+from modelmax_async._lifecycle import Step, observed, step
 from modelmax_async._moves import (
     Arm,
     Claim,
@@ -48,7 +48,6 @@ from modelmax_async.ledger._protocol import Key, Ledger
 from modelmax_async.ledger._sqlite import SQLiteLedger
 
 __all__ = [
-    "LONGEST_LEASE",
     "Arm",
     "Claim",
     "Doubt",
@@ -64,7 +63,6 @@ __all__ = [
     "SQLiteLedger",
     "Step",
     "Store",
-    "is_held",
     "observed",
     "step",
 ]

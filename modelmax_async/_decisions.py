@@ -1,0 +1,54 @@
+"""Consent to pay again, what it is about, and the attempts under way that rest on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import attrs
+
+from modelmax_async._entry import Again
+from modelmax_async._lifecycle import is_held
+from modelmax_async._models import Job, LedgerEntry, Result
+
+
+@attrs.frozen
+class Decision:
+    """The user's consent to pay again for what one attempt left open, and for nothing else.
+
+    Attributes:
+        attempt: the attempt that it is about.
+        lease_until: the lease that stood on that attempt when consent was given. If it is
+            ever renewed, the call was still under way, and the decision is void.
+        wanted: whether the coroutine that decided is still there.
+    """
+
+    attempt: str
+    lease_until: float | None
+    wanted: Callable[[], bool]
+
+
+def decide(entry: LedgerEntry, wanted: Callable[[], bool]) -> Decision | None:
+    """Return a decision about what the entry leaves open; ``None`` where nothing is."""
+    if entry.attempt is None or entry.state in {"known", "failed"}:
+        return None
+    lease = entry.lease_until if is_held(entry) else None
+    return Decision(entry.attempt, lease, wanted)
+
+
+@attrs.frozen
+class Flight:
+    """One attempt under way in this client, and the decisions that it rests on."""
+
+    job: Job
+    task: asyncio.Task[Result | Again]
+    decisions: list[Decision]
+
+    def serves(self, job: Job, decision: Decision | None) -> bool:
+        """Whether somebody who wants the job may join, and share what comes of it.
+
+        One consent to pay again is shared by all who gave it; a call that began without one
+        must first show what it brings.
+        """
+        same = decision is None or any(d.attempt == decision.attempt for d in self.decisions)
+        return self.job.model == job.model and same

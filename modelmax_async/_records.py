@@ -1,0 +1,68 @@
+"""What the ledger holds of each job, and what is noted there beside the billed call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from modelmax_async._errors import LedgerError
+from modelmax_async._events import Hooks, LedgerFailed
+from modelmax_async._lifecycle import Step
+from modelmax_async._models import Job, LedgerEntry, LedgerState
+from modelmax_async._moves import Look, Move
+from modelmax_async.ledger import Key, Ledger
+
+
+class Records:
+    """One client's view of its ledger: the jobs of one origin."""
+
+    def __init__(self, ledger: Ledger, hooks: Hooks, origin: str) -> None:
+        self.ledger = ledger
+        self._hooks = hooks
+        self._origin = origin
+        #: Optional in the protocol: for ledgers that cannot keep every body.
+        self._delivered: Callable[[Key], None] | None = getattr(ledger, "delivered", None)
+
+    def key(self, job: Job) -> Key:
+        """Return what the ledger files the job under."""
+        return Key(self._origin, job.request_id)
+
+    async def look(self, job: Job) -> LedgerEntry | None:
+        """Return what is recorded of a job, and change nothing.
+
+        Raises:
+            LedgerError: when the ledger fails.
+        """
+        done = await self.ledger.apply(self.key(job), Look(job))
+        return None if done is None else done.entry
+
+    async def apply(self, job: Job, move: Move) -> Step:
+        """Make a move that the billed call depends on.
+
+        Raises:
+            LedgerError: when the ledger fails, or has lost the job.
+        """
+        done = await self.ledger.apply(self.key(job), move)
+        if done is None:
+            raise LedgerError("the ledger lost an entry that it was just given")
+        return done
+
+    async def note(self, job: Job, move: Move) -> Step | None:
+        """Record what was learnt; where the ledger fails, report it and go on."""
+        try:
+            return await self.ledger.apply(self.key(job), move)
+        except Exception as exc:  # noqa: BLE001 - what was learnt is worth more than its record
+            self._hooks.emit(LedgerFailed(job, str(exc)))
+            return None
+
+    async def entries(self, states: Collection[LedgerState]) -> list[LedgerEntry]:
+        """Return the entries in these states, oldest first.
+
+        Raises:
+            LedgerError: when the ledger fails.
+        """
+        return await self.ledger.entries(self._origin, states)
+
+    def delivered(self, job: Job) -> None:
+        """Note that a caller has the result: a ledger that is full may drop its body."""
+        if self._delivered is not None:
+            self._delivered(self.key(job))
