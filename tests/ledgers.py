@@ -17,15 +17,15 @@ class Seen(MemoryLedger):
 
     def __init__(self) -> None:
         super().__init__()
-        self.moves: list[Move] = []
+        self.applied: list[tuple[Key, Move]] = []
 
     async def apply(self, key: Key, move: Move) -> Step | None:
-        self.moves.append(move)
+        self.applied.append((key, move))
         return await super().apply(key, move)
 
     @property
     def kinds(self) -> list[str]:
-        return [type(move).__name__ for move in self.moves]
+        return [type(move).__name__ for _, move in self.applied]
 
 
 class Handle:

@@ -112,7 +112,7 @@ async def test_cancelled_decision_pays_nothing_later(emulator: Emulator) -> None
             decider.cancel()
         await asyncio.gather(*deciders, return_exceptions=True)
         await asyncio.sleep(1)
-        moves = len(store.moves)
+        moves = len(store.applied)
         left = len(asyncio.all_tasks())
         await asyncio.sleep(10)
         renewals = {"Renew"}
