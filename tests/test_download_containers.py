@@ -104,7 +104,19 @@ async def test_text_that_is_called_a_video_is_not_saved(tmp_path: Path, body: by
             await client.download(result_of(PATH), tmp_path)
 
     assert len(server.asked) == 1
-    assert not list(tmp_path.glob("reef-0.webm"))
+    assert names(tmp_path) == []
+
+
+async def test_text_that_is_called_a_video_does_not_reach_the_reader_of_a_stream(
+    tmp_path: Path,
+) -> None:
+    page = answer(b"<html>try later</html>", "content-type: video/webm")
+    async with raw_server(page) as server, local(server.port) as client:
+        with pytest.raises(DownloadError, match="text or empty, not a video"):
+            async with client.stream(Video(PATH, 0)):
+                pytest.fail("the stream was opened")
+
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -182,6 +194,20 @@ async def test_saved_video_is_found_and_not_fetched_again(
     assert emulator.contents["reef"] == 2
     assert names(tmp_path) == [first[0].name]
     assert first[0].read_bytes() == WEBM
+
+
+async def test_odd_mp4_is_fetched_again_and_kept_where_that_fails(tmp_path: Path) -> None:
+    """On the disk it looks like one that was cut off."""
+    odd = SAMPLE[:-500]
+    replies = [answer(odd, "content-type: video/mp4"), answer(b"", status="410 Gone")]
+    async with raw_server(*replies) as server, local(server.port) as client:
+        (path,) = await client.download(result_of(PATH), tmp_path)
+        with pytest.raises(DownloadError, match="410"):
+            await client.download(result_of(PATH), tmp_path)
+
+    assert len(server.asked) == 2
+    assert path.read_bytes() == odd
+    assert names(tmp_path) == ["reef-0.mp4"]
 
 
 @pytest.mark.parametrize("there", [b"", b"<html>", bytes(5000), SAMPLE[:-1]])
