@@ -18,6 +18,7 @@ from support import names, on_socket, until
 
 from modelmax_async import AsyncQueueClient, DownloadError, Result, RetryPolicy, Video
 from modelmax_async._download import _claim, _directory, _partfile
+from modelmax_async._download._directory import Found
 from modelmax_async._download._lock import try_lock
 from modelmax_async._download._names import Mark, part_name, source_digest
 from modelmax_async._download._partfile import PartFile, claim
@@ -43,7 +44,7 @@ async def ready(client: AsyncQueueClient, emulator: Emulator, content: Content) 
     return await client.wait_for(emulator.add_job("reef", script=JobScript(content=content)))
 
 
-async def obtain(target: Path, *, overwrite: bool) -> PartFile | int:
+async def obtain(target: Path, *, overwrite: bool) -> PartFile | Found:
     places = asyncio.Semaphore(1)
     async with _claim.obtained(target, places, overwrite=overwrite, patience=1) as found:
         return found
@@ -646,7 +647,7 @@ async def test_video_put_there_just_before_the_claim_is_found(
     with pytest.raises(_directory.NotAFileError):
         await obtain(target, overwrite=False)
 
-    assert found == len(SAMPLE)
+    assert found == Found(target, len(SAMPLE))
     assert names(tmp_path) == ["reef-0.mp4"]
 
 

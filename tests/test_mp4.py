@@ -69,6 +69,35 @@ def test_other_things_are_no_video(body: bytes) -> None:
     assert not boxes.complete(len(body))
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", True),
+        (b"{}", True),
+        (b"\r\n <!DOCTYPE html>", True),
+        (b"\xef\xbb\xbf<?xml", True),
+        (b" " * 20 + b"x", True),
+        (b"OggS", False),
+        (b"\x1aE\xdf\xa3webm", False),
+        (b"none", False),
+        (bytes(20), False),
+        ((0x3C << 24).to_bytes(4, "big") + b"mdat", False),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 100])
+def test_text_is_told_from_a_video_by_its_beginning(
+    body: bytes, step: int, *, expected: bool
+) -> None:
+    assert expected == boxes_of(body, step).text
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"), [(b"", True), (bytes(3), True), (bytes(20), True), (b"\0\0\1", False)]
+)
+def test_zeros_are_no_beginning(body: bytes, *, expected: bool) -> None:
+    assert expected == boxes_of(body).blank
+
+
 def test_file_too_short_to_tell_is_neither() -> None:
     boxes = boxes_of(b"\0\0\0\x18ft")
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmax_async._download import _source
+from modelmax_async._download._container import SUFFIXES, is_page, media_type, suffix_of
 from modelmax_async._download._names import (
     Mark,
     file_name,
@@ -26,7 +27,14 @@ from modelmax_async._download._ranges import (
     read_length,
     whole_length,
 )
-from modelmax_async._download._source import SourceError, decode_data, follow, shown, source_of
+from modelmax_async._download._source import (
+    SourceError,
+    data_type,
+    decode_data,
+    follow,
+    shown,
+    source_of,
+)
 from modelmax_async._settings import ApiKey, Settings, read_settings
 
 CONTENT = "/v1/queue/veo-3/requests/abc%3D/content/0"
@@ -232,7 +240,8 @@ IDS = st.one_of(
 @given(IDS, st.integers(0, 999))
 def test_names_stay_in_the_directory_on_every_system(request_id: str, index: int) -> None:
     name = file_name(request_id, index)
-    longest = part_name(name, Mark("0" * 16, '"' + "x" * 54 + '"', 10**19))
+    suffix = max(SUFFIXES, key=len)
+    longest = part_name(name, Mark("0" * 16, '"' + "x" * 54 + '"', 10**19, suffix))
 
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[0-9a-f]{32})?-[0-9]+\.mp4", name)
     assert len(longest) <= 255
@@ -261,9 +270,10 @@ def test_index_that_no_video_has_is_refused(index: int) -> None:
 @given(
     st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters='"')),
     st.none() | st.integers(1, 2**63),
+    st.none() | st.sampled_from(SUFFIXES),
 )
-def test_marks_survive_in_names(tag: str, total: int | None) -> None:
-    mark = Mark(source_digest("https://h/v?a"), f'"{tag[:54]}"', total)
+def test_marks_survive_in_names(tag: str, total: int | None, suffix: str | None) -> None:
+    mark = Mark(source_digest("https://h/v?a"), f'"{tag[:54]}"', total, suffix)
     name = part_name("a-0.mp4", mark)
 
     assert mark == read_mark("a-0.mp4", name)
@@ -285,6 +295,66 @@ def test_mark_that_no_server_sent_is_not_believed() -> None:
     smuggled = b'"x"\r\nhost: evil'.hex()
 
     assert read_mark("a-0.mp4", f"a-0.mp4.{'0' * 16}-5-{smuggled}.part") is None
+
+
+def test_suffix_that_no_video_has_is_not_believed() -> None:
+    mark = Mark("0" * 16, '"a"', 5, "webm")
+    name = part_name("a-0.mp4", mark)
+
+    assert read_mark("a-0.mp4", name) == mark
+    assert read_mark("a-0.mp4", name.replace("-webm", "-exe")) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("video/mp4", "mp4"),
+        ("VIDEO/WebM; codecs=vp9", "webm"),
+        (" video/quicktime ", "mov"),
+        ("video/x-matroska", "mkv"),
+        ("video/x-foo", "video"),
+        ("video/../../evil", None),
+        ("video/", None),
+        ("video/mp4, text/html", None),
+        ("audio/mp4", None),
+        ("application/octet-stream", None),
+        ("text/plain", None),
+        ("", None),
+    ],
+)
+def test_suffix_comes_from_a_list(kind: str, expected: str | None) -> None:
+    assert expected == suffix_of(media_type(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("text/html; charset=utf-8", True),
+        ("Application/JSON", True),
+        ("application/problem+json", True),
+        ("application/xhtml+xml", True),
+        ("text/xml", True),
+        ("text/plain", False),
+        ("application/octet-stream", False),
+        ("video/mp4", False),
+        ("", False),
+    ],
+)
+def test_error_pages_are_known_by_their_type(kind: str, *, expected: bool) -> None:
+    assert expected == is_page(media_type(kind))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("data:video/webm;base64,AAAA", "video/webm"),
+        ("data:video/mp4,x", "video/mp4"),
+        ("data:;base64,AAAA", ""),
+        ("data:,x", ""),
+    ],
+)
+def test_type_of_a_data_url_is_in_front(url: str, expected: str) -> None:
+    assert expected == data_type(url)
 
 
 def test_signature_in_the_query_does_not_change_the_source() -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from modelmax_async._download._directory import existing, growth
+from modelmax_async._download._directory import Found, existing, growth
 from modelmax_async._download._partfile import PartFile, claim
 from modelmax_async._download._transfer import BrokenError
 from modelmax_async._threads import finish_in_thread, in_thread
@@ -20,11 +20,11 @@ _LOOK = (0.05, 0.5)
 @asynccontextmanager
 async def obtained(
     target: Path, places: asyncio.Semaphore, *, overwrite: bool, patience: float
-) -> AsyncIterator[PartFile | int]:
-    """Lend the ``.part``, or tell the bytes of the video that is there, perhaps by then.
+) -> AsyncIterator[PartFile | Found]:
+    """Lend the ``.part``, or tell which video is there, perhaps by then.
 
     Args:
-        target: the video's file.
+        target: the video's file, if it is an MP4.
         places: bounds the open files. Who waits for another writer has none.
         overwrite: whether a complete one is fetched again.
         patience: seconds that another writer may go without a byte.
@@ -50,7 +50,7 @@ async def obtained(
         pause = min(2 * pause, _LOOK[1])
 
 
-async def _try(target: Path, *, overwrite: bool) -> PartFile | int | None:
+async def _try(target: Path, *, overwrite: bool) -> PartFile | Found | None:
     attempt = _Attempt(target, overwrite=overwrite)
     try:
         return await in_thread(attempt.run)
@@ -69,11 +69,11 @@ class _Attempt:
         self._abandoned = False
         self._part: PartFile | None = None
 
-    def run(self) -> PartFile | int | None:
+    def run(self) -> PartFile | Found | None:
         """Return what is there, or what may be written; ``None``: somebody writes it."""
-        size = existing(self._target)
-        if size is not None and not self._overwrite:
-            return size
+        found = existing(self._target)
+        if found is not None and not self._overwrite:
+            return found
         part = claim(self._target)
         if part is None:
             return None
@@ -81,7 +81,7 @@ class _Attempt:
             self._part = part
             if self._abandoned:
                 part.leave()
-        return part if self._overwrite else self._look_again(part)
+        return self._look_again(part)
 
     def abandon(self) -> None:
         """Let go of whatever the thread gets, or has got."""
@@ -90,14 +90,17 @@ class _Attempt:
             if self._part is not None:
                 self._part.leave()
 
-    def _look_again(self, part: PartFile) -> PartFile | int:
+    def _look_again(self, part: PartFile) -> PartFile | Found:
         """Another writer may have put the video there just before it let go."""
         try:
-            size = existing(self._target)
+            found = existing(self._target)
         except BaseException:
             part.leave()
             raise
-        if size is None:
+        if found is None:
+            return part
+        if self._overwrite:
+            part.replaces = found.path
             return part
         part.leave()
-        return size
+        return found

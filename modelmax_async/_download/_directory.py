@@ -7,6 +7,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+import attrs
+
+from modelmax_async._download._container import MP4, SUFFIXES
 from modelmax_async._download._mp4 import Boxes
 from modelmax_async._download._names import is_part
 
@@ -15,23 +18,44 @@ class NotAFileError(OSError):
     """Something that is no file stands where one should be."""
 
 
-def existing(target: Path) -> int | None:
-    """Return the bytes of a video that is there and complete, ``None`` where none is.
+@attrs.frozen
+class Found:
+    """A video that is there, and its size in bytes."""
+
+    path: Path
+    size: int
+
+
+def existing(target: Path) -> Found | None:
+    """Return the video that is there and complete, whatever its suffix; ``None``: none is.
 
     Raises:
-        NotAFileError: for a directory or a device in its place.
+        NotAFileError: for a directory or a device in the place of an MP4.
     """
+    for suffix in SUFFIXES:
+        path = target.with_suffix(f".{suffix}")
+        with suppress(FileNotFoundError):  # perhaps only after the stat: one that was replaced
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                if suffix == MP4:
+                    raise NotAFileError(f"{path} is not a file")
+            elif _is_video(path, status.st_size):
+                return Found(path, status.st_size)
+    return None
+
+
+def _is_video(path: Path, size: int) -> bool:
+    """Whether a file is a complete video, as far as its bytes can tell.
+
+    Only an MP4 shows that it was cut off, by a copy that broke off for instance. A file of
+    another container is taken for complete: here it got its name when it was.
+    """
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        found = target.stat()
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        raise NotAFileError(f"{target} is not a file")
-    number = os.open(target, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        return found.st_size if scan(number, found.st_size).complete(found.st_size) else None
+        boxes = scan(number, size)
     finally:
         os.close(number)
+    return boxes.complete(size) or not (boxes.begun or boxes.text or boxes.blank)
 
 
 def growth(target: Path) -> tuple[str, int] | None:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 import attrs
 
 from modelmax_async._download import _source, _transfer
+from modelmax_async._download._container import media_type, suffix_of
 from modelmax_async._download._names import source_digest
 from modelmax_async._download._ranges import (
     mark_of,
@@ -98,12 +99,22 @@ class Fetcher:
         return self._retry.delay(failures - 1, self._random(), retry_after)
 
     async def _copy(self, source: Source, sink: Sink) -> None:
+        """Decode a ``data:`` URL.
+
+        It announces no length, so that an MP4 has to be complete; other containers cannot
+        show it. It is whole at least as far as its base64 and the JSON around it are.
+        """
+        kind = _source.data_type(source.url)
+        _transfer.check_type(kind)
         pieces = await in_thread(_source.decode_data, source.url)
-        await sink.begin(None, None)
+        await sink.begin(None, None, suffix_of(media_type(kind)))
         for piece in pieces:
             await _transfer.put(sink, piece)
-        if not sink.boxes.complete(sink.offset):
-            raise FinalError("its data: URL holds no complete MP4 video")
+        if sink.suffix is None or sink.boxes.begun:
+            if not sink.boxes.complete(sink.offset):
+                raise FinalError("its data: URL holds no complete MP4 video")
+        else:
+            await _transfer.check_whole(sink)
 
     async def _attempt(self, source: Source, sink: Sink) -> None:
         """Make one request and take what comes."""
@@ -120,8 +131,11 @@ class Fetcher:
                 end = await _transfer.join(incoming.headers, sink)
             else:
                 end = read_length(incoming.headers)
-                found = mark_of(incoming.headers, source_digest(source.url), end)
-                await sink.begin(found, end)
+                kind = media_type(incoming.headers.get("content-type", ""))
+                suffix = suffix_of(kind) if end is not None else None
+                digest = source_digest(source.url)
+                found = mark_of(incoming.headers, digest, end, suffix)
+                await sink.begin(found, end, suffix)
             async for chunk in incoming.chunks:
                 await _transfer.put(sink, chunk, end)
         await _transfer.check_end(incoming.headers, sink)

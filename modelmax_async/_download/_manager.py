@@ -82,11 +82,11 @@ class Downloads:
         progress = Progress(on_progress, len(items))
         task = self._spawn(self._save_all(items, progress, overwrite=overwrite))
         try:
-            await self._tasks.outcome(task)
+            saved = await self._tasks.outcome(task)
         except asyncio.CancelledError:
             await _stop({task})
             raise
-        return [item.target for item in items]
+        return [directory / path.name for path in saved]
 
     @asynccontextmanager
     async def stream(self, video: Video) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -131,7 +131,7 @@ class Downloads:
 
     async def _save_all(
         self, items: Sequence[Item], progress: Progress, *, overwrite: bool
-    ) -> None:
+    ) -> list[Path]:
         """Save all; one that fails ends no other, and the others need not come again."""
         if any(isinstance(item.source, Source) for item in items):
             made = await in_thread(_make, items[0].target.parent)
@@ -148,52 +148,54 @@ class Downloads:
             for other in errors[1:]:
                 errors[0].add_note(f"and: {other}")
             raise errors[0]
+        return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
     async def _save_one(
         self, item: Item, progress: Progress, place: int, *, overwrite: bool
-    ) -> None:
-        """Save one video, or find it there."""
+    ) -> Path:
+        """Save one video, or find it there; return where it is."""
 
         def report(done: int, expected: int | None) -> None:
             progress.report(place, done, expected)
 
         if isinstance(item.source, SourceError):
             raise explain(item.source, item.what, url=item.url, job=item.job)
-        failure = await self._save(item, item.source, report, overwrite=overwrite)
-        if failure is not None:
-            raise failure
+        saved = await self._save(item, item.source, report, overwrite=overwrite)
+        if isinstance(saved, DownloadError):
+            raise saved
+        return saved
 
     async def _save(
         self, item: Item, source: Source, report: Report, *, overwrite: bool
-    ) -> DownloadError | None:
-        """Return why not: what raised it holds requests, and the error goes to users."""
+    ) -> Path | DownloadError:
+        """Return where it is, or why not: what raised it holds requests, and users get it."""
         try:
             async with obtained(
                 item.target, self._places, overwrite=overwrite, patience=self._patience
-            ) as part:
-                if isinstance(part, PartFile):
-                    return await self._fill(item, source, part, report)
-                report(part, part)
+            ) as found:
+                if isinstance(found, PartFile):
+                    return await self._fill(item, source, found, report)
+                report(found.size, found.size)
+                return found.path
         except PROBLEMS as exc:
             return explain(exc, item.what, url=item.url, job=item.job)
-        return None
 
     async def _fill(
         self, item: Item, source: Source, part: PartFile, report: Report
-    ) -> DownloadError | None:
+    ) -> Path | DownloadError:
         """Bring a video into its ``.part`` and that into its place, or return why not."""
         problem: Exception | None = None
         try:
             sink = await FileSink.open(part, source.url, report)
             await self._fetcher.fill(source, sink)
-            await sink.finish()
+            saved = await sink.finish()
         except PROBLEMS as exc:
             problem = exc
         finally:
             kept = await finish_in_thread(part.leave)
         if problem is None:
-            self._hooks.emit(VideoSaved(item.request_id, str(item.target), sink.offset))
-            return None
+            self._hooks.emit(VideoSaved(item.request_id, str(saved), sink.offset))
+            return saved
         where = part.path if kept else None
         return explain(problem, item.what, url=item.url, part=where, job=item.job)
 

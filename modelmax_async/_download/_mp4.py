@@ -11,6 +11,7 @@ from __future__ import annotations
 _FIRST = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
 _MEDIA = frozenset({b"mdat", b"moof"})
 _SHORT, _LONG = 8, 16
+_BLANK = b" \t\r\n\xef\xbb\xbf"  # with the byte order mark
 _TO_THE_END, _LONG_SIZE = 0, 1
 #: Boxes that a file has at most: a fragment takes two, and each of them takes time to read.
 _MOST = 10_000
@@ -30,6 +31,7 @@ class Boxes:
         self._seen: set[bytes] = set()
         self._count = 0
         self._first: bytes | None = None
+        self._opening = b""
         self._open_ended = False
         self._broken = False
 
@@ -46,6 +48,20 @@ class Boxes:
     def alien(self) -> bool:
         """Whether the first bytes have shown that this is no video."""
         return self._first is not None and self._first not in _FIRST
+
+    @property
+    def blank(self) -> bool:
+        """Whether there are no bytes yet, or zeros for a beginning."""
+        return not any(self._opening or self._head)
+
+    @property
+    def text(self) -> bool:
+        """Whether there are no bytes, or those of an HTML page, XML or JSON.
+
+        No container begins like that, except for an MP4 file with a very large first box.
+        """
+        opening = bytes(self._opening or self._head).lstrip(_BLANK)
+        return not self.begun and (not opening or opening[:1] in {b"<", b"{"})
 
     def feed(self, data: bytes, at: int) -> None:
         """Look at bytes of the file; portions come in order, and may leave out all but headers.
@@ -97,6 +113,7 @@ class Boxes:
         if size == _LONG_SIZE:
             size = int.from_bytes(self._head[8:16], "big")
         self._first = self._first or name
+        self._opening = self._opening or bytes(self._head)
         self._seen.add(name)
         if size == _TO_THE_END and len(self._head) == _SHORT:
             self._open_ended = True

@@ -1,14 +1,17 @@
-"""File names: made of the request id and the index only, never of what a server says.
+"""File names: made of the request id, the index and a known suffix, not of a server's words.
 
-The video is ``<id>-<index>.mp4``. An id of lower-case letters, digits, ``-`` and ``_`` stands
-there as it is; any other is cleaned, cut, and followed by a dot and 128 bits of its SHA-256,
-so that no two ids share a name, also where ``A`` and ``a`` are the same file. No name leaves
-the directory, is reserved anywhere, or exceeds 255 bytes.
+The video is ``<id>-<index>.mp4``, or ends in the suffix of another container. An id of
+lower-case letters, digits, ``-`` and ``_`` stands there as it is; any other is cleaned, cut,
+and followed by a dot and 128 bits of its SHA-256, so that no two ids share a name, also where
+``A`` and ``a`` are the same file. No name leaves the directory, is reserved anywhere, or
+exceeds 255 bytes.
 
 What is not complete is ``<name>.part``, or ``<name>.<mark>.part`` where the mark holds what a
-later download needs to go on with these very bytes: a digest of the URL, the whole length,
-and the validator for ``If-Range``. Without a mark it starts over; a file that lost its mark is
-``<name>.0.part``, since only a new one may be ``<name>.part``.
+later download needs to go on with these very bytes: a digest of the URL, the whole length, the
+validator for ``If-Range``, and the suffix of a declared video. ``<name>`` ends in ``.mp4`` for
+every container, so that two writers meet before either of them knows the container. Without a
+mark it starts over; a file that lost its mark is ``<name>.0.part``, since only a new one may be
+``<name>.part``.
 """
 
 from __future__ import annotations
@@ -18,12 +21,16 @@ import re
 
 import attrs
 
+from modelmax_async._download._container import MP4, SUFFIXES
+
 #: Bytes of a validator that still fits into a file name, in hexadecimal.
 LONGEST_VALIDATOR = 56
 _LONGEST_ID = 40
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
-_MARK = re.compile(r"([0-9a-f]{16})-([0-9]{1,20})-((?:[0-9a-f]{2})+)", re.ASCII)
+_MARK = re.compile(
+    r"([0-9a-f]{16})-([0-9]{1,20})-((?:[0-9a-f]{2})+)(?:-([0-9a-z]+))?", re.ASCII
+)
 _MOST_VIDEOS = 1_000_000
 
 
@@ -35,11 +42,13 @@ class Mark:
         source: digest of the URL, less its query.
         validator: a strong entity tag, quotes included, or else a Last-Modified date.
         total: bytes of the whole video, ``None`` where the server did not say.
+        suffix: that of a declared video of known length, ``None`` where it must be an MP4.
     """
 
     source: str
     validator: str
     total: int | None
+    suffix: str | None = None
 
 
 def file_name(request_id: str, index: int) -> str:
@@ -50,7 +59,7 @@ def file_name(request_id: str, index: int) -> str:
     """
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < _MOST_VIDEOS:
         raise ValueError(f"the index of a video is a whole number from 0; not {index!r}")
-    return f"{_stem(request_id)}-{index}.mp4"
+    return f"{_stem(request_id)}-{index}.{MP4}"
 
 
 def source_digest(url: str) -> str:
@@ -62,7 +71,9 @@ def part_name(name: str, mark: Mark | None) -> str:
     """Return the name of the ``.part`` of ``name``."""
     if mark is None:
         return f"{name}.part"
-    return f"{name}.{mark.source}-{mark.total or 0}-{mark.validator.encode().hex()}.part"
+    suffix = "" if mark.suffix is None else f"-{mark.suffix}"
+    validator = mark.validator.encode().hex()
+    return f"{name}.{mark.source}-{mark.total or 0}-{validator}{suffix}.part"
 
 
 def void_name(name: str) -> str:
@@ -85,7 +96,9 @@ def read_mark(name: str, entry: str) -> Mark | None:
     validator = bytes.fromhex(found[3]).decode("latin-1")
     if not (validator.isascii() and validator.isprintable()):
         return None  # nobody here wrote that, and it would go into a header
-    return Mark(found[1], validator, int(found[2]) or None)
+    if found[4] is not None and found[4] not in SUFFIXES:
+        return None  # as above, and it would go into the video's name
+    return Mark(found[1], validator, int(found[2]) or None, found[4])
 
 
 def _stem(request_id: str) -> str:

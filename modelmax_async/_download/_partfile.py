@@ -21,6 +21,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from modelmax_async._download._container import MP4
 from modelmax_async._download._directory import (
     NotAFileError,
     find_part,
@@ -48,6 +49,7 @@ class PartFile:
     Attributes:
         size: bytes that were there when it was opened.
         mark: what its bytes are the beginning of, ``None`` where nobody knows.
+        replaces: the video that must be gone when this one is in place, if there is one.
     """
 
     def __init__(self, target: Path, path: Path, number: int) -> None:
@@ -56,6 +58,7 @@ class PartFile:
         self._number: int | None = number
         self._guard = threading.Lock()  # a cancelled task leaves its thread running
         self.mark = read_mark(target.name, path.name)
+        self.replaces: Path | None = None
         self.size = os.fstat(number).st_size
 
     @property
@@ -92,8 +95,16 @@ class PartFile:
                 rest = rest[done:]
             write_behind(number, before, self.size)
 
-    def finish(self) -> None:
-        """Put it in the video's place, for good: after this, no crash takes it back."""
+    def finish(self, suffix: str = MP4) -> Path:
+        """Put it in the video's place, for good: after this, no crash takes it back.
+
+        Args:
+            suffix: that of its container.
+
+        Returns:
+            The video's place.
+        """
+        place = self._target.with_suffix(f".{suffix}")
         with self._guard:
             number = self._open()
             try:
@@ -107,10 +118,13 @@ class PartFile:
                 )
             if not RENAMES_OPEN:  # pragma: no cover - Windows
                 self._close(number)
-            self._path.replace(self._target)
-            sync_directory(self._target.parent)
+            self._path.replace(place)
+            sync_directory(place.parent)
+            if self.replaces not in {None, place}:  # or a later call might find that instead
+                self.replaces.unlink(missing_ok=True)
             if RENAMES_OPEN:  # pragma: no branch - Windows
                 self._close(number)
+        return place
 
     def leave(self) -> bool:
         """Close it; only what can be gone on with stays. Return whether it stayed."""

@@ -24,14 +24,16 @@ def read_length(headers: Mapping[str, str]) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,20}", text, re.ASCII) else None
 
 
-def mark_of(headers: Mapping[str, str], source: str, total: int | None) -> Mark | None:
+def mark_of(
+    headers: Mapping[str, str], source: str, total: int | None, suffix: str | None = None
+) -> Mark | None:
     """Return the mark of a 200's body, ``None`` where it cannot be gone on with later."""
     tag = headers.get("etag", "")
     if _TAG.fullmatch(tag) and len(tag) <= LONGEST_VALIDATOR:
-        return Mark(source, tag, total)
+        return Mark(source, tag, total, suffix)
     date = headers.get("last-modified", "")
     if date.isascii() and len(date) <= LONGEST_VALIDATOR and _settled(date, headers):
-        return Mark(source, date, total)
+        return Mark(source, date, total, suffix)
     return None
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
+from modelmax_async._download._container import MP4
 from modelmax_async._download._mp4 import Boxes
 from modelmax_async._download._names import Mark, source_digest
 from modelmax_async._download._partfile import PartFile
@@ -40,6 +42,7 @@ class FileSink:
         self.offset = part.size
         self.mark: Mark | None = part.mark
         self.total = part.mark.total if part.mark is not None else None
+        self.suffix = part.mark.suffix if part.mark is not None else None
         self.boxes = Boxes()
 
     @classmethod
@@ -48,18 +51,21 @@ class FileSink:
         sink = cls(part, report)
         if part.mark is not None and part.mark.source == source_digest(url):
             sink.boxes = await in_thread(part.scan)
-            if sink.boxes.begun:
+            if sink.boxes.begun or not (sink.suffix is None or sink.boxes.text):
                 sink._tell()
                 return sink
         await sink.begin(None, None)
         return sink
 
-    async def begin(self, mark: Mark | None, total: int | None) -> None:
+    async def begin(
+        self, mark: Mark | None, total: int | None, suffix: str | None = None
+    ) -> None:
         """Empty the file."""
         self._collected = 0
         await _ended(self._writing)
         await in_thread(self._part.begin, mark)
-        self.mark, self.total, self.offset, self.boxes = mark, total, 0, Boxes()
+        self.mark, self.total, self.suffix = mark, total, suffix
+        self.offset, self.boxes = 0, Boxes()
         self._tell()
 
     async def write(self, chunk: bytes) -> None:
@@ -87,11 +93,12 @@ class FileSink:
         await _ended(self._writing)
         self._buffers = []
 
-    async def finish(self) -> None:
-        """Put the whole video in its place."""
+    async def finish(self) -> Path:
+        """Put the whole video in its place, and return that."""
         await self.pause()
-        await in_thread(self._part.finish)
+        place = await in_thread(self._part.finish, self.suffix or MP4)
         self._report(self.offset, self.offset)
+        return place
 
     async def _write_batch(self) -> None:
         """Have the full buffer written, once the other one is, and go on with that."""
@@ -132,15 +139,18 @@ class StreamSink:
         self.offset = 0
         self.mark: Mark | None = None
         self.total: int | None = None
+        self.suffix: str | None = None
         self.boxes = Boxes()
 
-    async def begin(self, mark: Mark | None, total: int | None) -> None:
+    async def begin(
+        self, mark: Mark | None, total: int | None, suffix: str | None = None
+    ) -> None:
         """Begin, but not once more: bytes that were read cannot be taken back."""
         if self.offset:
             raise FinalError(
                 f"it broke off after {self.offset} bytes, and cannot be gone on with"
             )
-        self.mark, self.total = mark, total
+        self.mark, self.total, self.suffix = mark, total, suffix
 
     async def write(self, chunk: bytes) -> None:
         """Wait for room, and put the chunk there."""

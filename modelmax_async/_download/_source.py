@@ -75,6 +75,11 @@ def is_data(url: str) -> bool:
     return url[:5].lower() == "data:"
 
 
+def data_type(url: str) -> str:
+    """Return the Content-Type of a ``data:`` URL, less its parameters."""
+    return re.split("[;,]", url[5:200], maxsplit=1)[0]
+
+
 def shown(url: str) -> str:
     """Return the URL as it may stand in an error: no credentials, no query, no data."""
     if is_data(url):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import NoReturn, Protocol
 
 from modelmax_async import _clock
+from modelmax_async._download._container import is_page, media_type
 from modelmax_async._download._mp4 import Boxes
 from modelmax_async._download._names import Mark
 from modelmax_async._download._ranges import joins, range_end, whole_length
@@ -35,16 +36,20 @@ class Sink(Protocol):
     Attributes:
         offset: bytes taken so far.
         total: bytes of the whole video, ``None`` while nobody knows.
+        suffix: that of a declared video of known length, ``None`` where it must be an MP4.
         mark: what the bytes are the beginning of, ``None`` where that is unknown.
         boxes: the structure of the bytes taken so far.
     """
 
     offset: int
     total: int | None
+    suffix: str | None
     mark: Mark | None
     boxes: Boxes
 
-    async def begin(self, mark: Mark | None, total: int | None) -> None:
+    async def begin(
+        self, mark: Mark | None, total: int | None, suffix: str | None = None
+    ) -> None:
         """Drop what there is: what comes next begins at byte 0."""
 
     async def write(self, chunk: bytes) -> None:
@@ -59,8 +64,8 @@ async def put(sink: Sink, chunk: bytes, end: int | None = None) -> None:
     if end is not None and sink.offset + len(chunk) > end:
         await start_over(sink, f"more than the {end} bytes announced came")
     sink.boxes.feed(chunk, sink.offset)
-    if sink.boxes.alien:
-        raise FinalError("what came is not an MP4 video")
+    if sink.boxes.alien and (sink.suffix is None or sink.boxes.text):
+        raise FinalError(_no_video(sink))
     await sink.write(chunk)
 
 
@@ -73,15 +78,26 @@ async def join(headers: Mapping[str, str], sink: Sink) -> int | None:
 
 
 def check_status(incoming: Incoming) -> None:
-    """Let a 200 and a 206 pass, raise the error of all others (API §4, §5)."""
+    """Let a 200 and a 206 pass, raise the error of all others (API §4, §5).
+
+    An error page is refused before it reaches the sink, which may hold much of the video.
+    """
     encoding = incoming.headers.get("content-encoding", "").lower()
     if incoming.status in {200, 206}:
         if encoding not in {"", "identity"}:
             raise FinalError(f"it came compressed ({as_text(encoding, 40)}), unasked")
+        check_type(incoming.headers.get("content-type", ""))
         return
     if incoming.refusal is None:
         raise FinalError(f"HTTP {incoming.status} is no answer to a download")
     raise parse_error(incoming.refusal, now=_clock.wall(), job=None)
+
+
+def check_type(content_type: str) -> None:
+    """Let anything pass that may be a video."""
+    kind = media_type(content_type)
+    if is_page(kind):
+        raise FinalError(f"the response is not a video (Content-Type: {as_text(kind, 80)})")
 
 
 async def check_end(headers: Mapping[str, str], sink: Sink) -> None:
@@ -99,13 +115,20 @@ async def check_end(headers: Mapping[str, str], sink: Sink) -> None:
 async def check_whole(sink: Sink) -> None:
     """Check what has the length that was announced: the server may have a piece, or a page."""
     boxes = sink.boxes
-    if boxes.complete(sink.offset):
+    if boxes.complete(sink.offset) or not (sink.suffix is None or boxes.text):
         return
+    reason = _no_video(sink)
     with suppress(FinalError):  # a stream's reader has them; a file must not keep them
         await sink.begin(None, None)
-    if not boxes.begun:
-        raise FinalError("what came is not an MP4 video")
-    raise FinalError("what came has the length announced, but is no complete MP4 video")
+    raise FinalError(reason)
+
+
+def _no_video(sink: Sink) -> str:
+    if sink.suffix is not None:
+        return "the response is text or empty, not a video"
+    if not sink.boxes.begun:
+        return "the response is not an MP4 video"
+    return "the response has the announced length, but is no complete MP4 video"
 
 
 async def start_over(sink: Sink, text: str) -> NoReturn:
