@@ -15,8 +15,6 @@ from modelmax_async._errors import (
 from modelmax_async._models import Job, LedgerEntry, Result
 from modelmax_async._wire import parse_result
 
-_GIVEN_UP = "you gave it up with forget()"
-
 
 @attrs.frozen
 class Again:
@@ -41,12 +39,13 @@ def read_entry(entry: LedgerEntry, job: Job) -> Result | None:
     if entry.state == "delivered":
         raise ResultDroppedError(job=job)
     if entry.state in {"uncertain", "abandoned"}:
+        given_up = entry.state == "abandoned"
         cause = entry.cause or "unknown"
         raise ResultUncertainError(
-            f"{cause}; {_GIVEN_UP}" if entry.state == "abandoned" else cause,
+            f"{cause}; you gave the job up with forget()" if given_up else cause,
             job=job,
             phase=entry.phase or "sent",
             since=entry.since,
-            attempt=entry.attempt,
+            attempt=None if given_up else entry.attempt,  # no client decides about it by itself
         )
     return None

@@ -56,9 +56,14 @@ class Handle:
         """Leave the ledger open: others use it."""
 
 
-async def hang(_: Move) -> None:
-    """Never end."""
+async def forever() -> None:
+    """Never end, unless cancelled."""
     await asyncio.get_running_loop().create_future()
+
+
+async def hang(_: Move) -> None:
+    """Hang at a move."""
+    await forever()
 
 
 def on(kind: type[Move], act: OnMove) -> OnMove:

@@ -199,18 +199,15 @@ class TestClients:
             if type(move).__name__ == "Renew":
                 raise OSError("the ledger is out of reach")
 
-        emulator.fault("result", Fault.hang(20, processed=False), request_id=request_id)
-        emulator.fault("result", Fault.error(402, type="insufficient_balance"))
+        refused = Fault.error(402, type="insufficient_balance")
+        emulator.fault(
+            "result",
+            attrs.evolve(refused, change=lambda a: attrs.evolve(refused.change(a), hang=20.0)),
+        )
         async with (
             in_process(emulator, ledger=Handle(store, before=lose)) as one,
             in_process(emulator, ledger=store) as other,
         ):
-            emulator.clear_faults()
-            slow = Fault.error(402, type="insufficient_balance")
-            emulator.fault(
-                "result",
-                Fault(slow.name, False, lambda a: attrs.evolve(slow.change(a), hang=20)),
-            )
             first = asyncio.create_task(one.wait_for(request_id))
             await asyncio.sleep(1)
             with pytest.raises(ResultUncertainError):

@@ -18,17 +18,23 @@ pytestmark = [pytest.mark.anyio, in_virtual_time]
 class Item:
     ticket: int = 0
     busy: bool = False
+    lost: bool = False
     visits: list[float] = attrs.field(factory=list)
 
 
-def schedule_of(delays: list[float | None], width: int = 4) -> Schedule[Item]:
+def schedule_of(
+    delays: list[float | None], width: int = 4, tasks: Tasks | None = None
+) -> Schedule[Item]:
     """A schedule whose visits answer these delays in turn, then ``None``."""
 
     async def visit(item: Item) -> float | None:
         item.visits.append(asyncio.get_running_loop().time())
         return delays.pop(0) if delays else None
 
-    return Schedule(visit, lambda item: None, Tasks(), width, lambda: 0.5)
+    def lost(item: Item) -> None:
+        item.lost = True
+
+    return Schedule(visit, lost, tasks or Tasks(), width, lambda: 0.5)
 
 
 async def test_visits_come_when_they_are_due() -> None:
@@ -122,3 +128,71 @@ async def test_nothing_is_visited_after_a_stop() -> None:
     await asyncio.sleep(10)
 
     assert [1.0] == item.visits
+
+
+async def test_visit_cancelled_before_its_first_step_gives_its_slot_back() -> None:
+    tasks = Tasks()
+    schedule = schedule_of([], width=1, tasks=tasks)
+    unlucky, item = Item(), Item()
+
+    schedule.put(unlucky, 0.0)
+    schedule._pump()
+    for task in tasks.others():
+        task.cancel()
+    schedule.put(item, 5.0)
+    await asyncio.sleep(10)
+
+    assert (True, False, []) == (unlucky.lost, unlucky.busy, unlucky.visits)
+    assert [5.0] == item.visits
+    assert "0 due, 0 of 1 visits out" in repr(schedule)
+
+
+async def test_visit_cancelled_on_its_way_gives_its_slot_back() -> None:
+    tasks = Tasks()
+
+    async def visit(_: Item) -> None:
+        await asyncio.sleep(100)
+
+    def lost(item: Item) -> None:
+        item.lost = True
+
+    schedule: Schedule[Item] = Schedule(visit, lost, tasks, 1, lambda: 0.5)
+    item = Item()
+    schedule.put(item, 0.0)
+    await asyncio.sleep(1)
+    for task in tasks.others():
+        task.cancel()
+    await asyncio.sleep(1)
+
+    assert item.lost
+    assert "0 due, 0 of 1 visits out" in repr(schedule)
+
+
+async def test_job_put_again_and_again_in_a_pause_does_not_fill_the_heap() -> None:
+    schedule = schedule_of([])
+    item = Item()
+
+    schedule.pause(50)
+    for _ in range(200_000):
+        schedule.put(item, 0.0)
+    size = len(schedule._heap)
+    await asyncio.sleep(100)
+
+    assert size < 200
+    assert 1 == len(item.visits)
+
+
+async def test_time_in_pauses_does_not_count() -> None:
+    schedule = schedule_of([])
+
+    await asyncio.sleep(5)
+    schedule.pause(50)
+    schedule.pause(30)
+    times = [schedule.awake()]
+    await asyncio.sleep(20)
+    schedule.pause(40)
+    times.append(schedule.awake())
+    await asyncio.sleep(45)
+    times.append(schedule.awake())
+
+    assert [5.0, 5.0, 10.0] == times

@@ -555,3 +555,63 @@ async def test_result_of_a_failed_job_is_its_failure(emulator: Emulator) -> None
 
     assert {request_id: 1} == emulator.result_calls
     assert {} == emulator.billed
+
+
+@pytest.mark.parametrize("status", [429, 503, 500])
+async def test_waiting_as_long_as_the_server_asks_is_no_failing(
+    emulator: Emulator, status: int
+) -> None:
+    """Retry-After is longer than give_up_after."""
+    request_id = emulator.add_job()
+    emulator.fault("status", Fault.error(status, retry_after="600"))
+    emulator.fault("status", Fault.error(502))
+
+    async with in_process(emulator) as client:
+        result = await client.wait_for(request_id)
+
+    assert request_id == result.request_id
+
+
+async def test_pause_that_another_job_caused_is_no_failing(emulator: Emulator) -> None:
+    failing, pausing = emulator.add_job(), emulator.add_job()
+    emulator.fault("status", Fault.error(502), times=3, request_id=failing)
+    emulator.fault("status", Fault.error(503, retry_after="600"), request_id=pausing)
+
+    async with in_process(emulator) as client:
+        results = await client.gather_results([failing, pausing])
+
+    assert [failing, pausing] == [result.request_id for result in results]
+
+
+async def test_waiter_whose_poll_is_cancelled_before_it_begins_is_told(
+    emulator: Emulator,
+) -> None:
+    async with in_process(emulator) as client:
+        waiting = asyncio.create_task(client.wait_for(emulator.add_job()))
+        while not (polls := client._engine.tasks.others() - {waiting}):
+            await asyncio.sleep(0)
+        for poll in polls:
+            poll.cancel()
+        async with asyncio.timeout(60):
+            with pytest.raises(ClientStateError, match="from outside"):
+                await waiting
+        assert "0 jobs" in repr(client)
+
+
+async def test_new_waiter_joins_the_visit_that_the_last_one_left(emulator: Emulator) -> None:
+    request_id = emulator.add_job(script=JobScript(run_seconds=5))
+    emulator.fault("status", Fault.hang(3))
+
+    async with in_process(emulator) as client:
+        leaving = asyncio.create_task(client.wait_for(request_id))
+        await asyncio.sleep(1)
+        leaving.cancel()
+        await asyncio.sleep(0.1)
+        joining = asyncio.create_task(client.wait_for(request_id))
+        await asyncio.sleep(0.1)
+        jobs = repr(client)
+        result = await joining
+
+    assert "1 jobs" in jobs
+    assert {request_id: 1} == emulator.billed
+    assert request_id == result.request_id

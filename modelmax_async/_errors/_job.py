@@ -77,7 +77,8 @@ class ResultUncertainError(JobError):
     Attributes:
         phase: ``"sent"``, or ``"answered"`` once bytes of an answer had come.
         since: when that became known, seconds since the epoch.
-        attempt: the id of the call whose outcome is unknown.
+        attempt: the id of the call whose outcome is unknown; ``None`` where the job was given
+            up.
     """
 
     def __init__(
