@@ -175,7 +175,7 @@ class Settler:
                 raise NotArmed
             self._hooks.emit(BilledCallArmed(job, attempt))
 
-        exchange = Exchange(once=True, waiting=True, before_send=arm)
+        exchange = Exchange(once=True, before_send=arm)
         try:
             reply = await self._transport.send_once(build_result(job), exchange)
         except TransportError as exc:
