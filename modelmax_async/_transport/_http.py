@@ -15,7 +15,7 @@ from modelmax_async._errors import InvalidResponseError
 from modelmax_async._messages import Call, Reply
 from modelmax_async._settings import Settings
 from modelmax_async._transport._body import read_body
-from modelmax_async._transport._clients import HTTPClient, builder_of, open_response
+from modelmax_async._transport._clients import HTTPClient, builder_of, hang_up, open_response
 from modelmax_async._transport._exchange import Exchange, Progress, translate
 from modelmax_async._transport._kinds import TRACING, Kind
 from modelmax_async._transport._lanes import Lanes
@@ -207,7 +207,7 @@ class Transport:
             exchange.reply = reply = quiet(reply, self._settings.key, paid=keep)
             came = _judge(read, reply)
             if isinstance(came, _Failed) and came.spoils:
-                await _hang_up(response)
+                await hang_up(response)
         finally:
             with suppress(Exception):  # the body is here, and worth more than a clean end
                 async with asyncio.timeout(_CLOSING if keep else None):
@@ -247,11 +247,3 @@ async def _read_whole(response: httpx.Response, *, keep: bool) -> Reply:
         return Reply(response.status_code, headers, response.content)
     body, kept_at = await read_body(response.stream, keep=keep)  # type: ignore[arg-type]  # an async client's
     return Reply(response.status_code, response.headers, body, kept_at)
-
-
-async def _hang_up(response: httpx.Response) -> None:
-    """End the connection before its pool gets it back; over HTTP/2 others are using it."""
-    stream = response.extensions.get("network_stream")
-    if stream is not None and response.http_version != "HTTP/2":
-        with suppress(Exception):
-            await stream.aclose()
