@@ -86,8 +86,9 @@ class Calls:
         prepared = self._transport.prepare(build_status(job))
         while True:
             try:
-                reply = await self._transport.poll(prepared)
-                report = parse_status(reply, job, now=_clock.wall())
+                report = await self._transport.poll(
+                    prepared, lambda reply: parse_status(reply, job, now=_clock.wall())
+                )
             except (TransportError, APIError, InvalidResponseError) as exc:
                 attempt += 1
                 lasting = isinstance(exc, APIError) and is_final(exc.status_code, float("inf"))

@@ -212,7 +212,9 @@ def _fail(entry: LedgerEntry, move: Fail, now: float) -> LedgerEntry | None:
 
 
 def _doubt(entry: LedgerEntry, move: Doubt, now: float) -> LedgerEntry | None:
-    if entry.state not in {"armed", "uncertain"} or entry.attempt != move.attempt:
+    # Claimed too: where no event announced byte 0, it may have left without having been armed.
+    open_ = is_held(entry) or entry.state == "uncertain"
+    if not open_ or entry.attempt != move.attempt:
         return None
     return evolve(
         entry,

@@ -23,6 +23,7 @@ see README, "Where the promise ends".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 
 from modelmax_async import _clock, _heartbeat
@@ -33,6 +34,7 @@ from modelmax_async._entry import Again, read_entry
 from modelmax_async._errors import (
     ClientStateError,
     JobFailedError,
+    ModelMaxError,
     ResultUncertainError,
     TransportError,
 )
@@ -43,6 +45,7 @@ from modelmax_async._events import (
     Hooks,
     ResultStored,
     ResultUncertain,
+    UnarmedAnswer,
 )
 from modelmax_async._heartbeat import Heartbeat
 from modelmax_async._leases import LeaseWatch
@@ -159,7 +162,7 @@ class Settler:
                 raise NotArmed  # a decision ends with the coroutine that made it
             await self._arm(job, attempt)
 
-        exchange = Exchange(once=True, waiting=True, before_send=arm)
+        exchange = Exchange(once=True, before_send=arm)
         try:
             reply = await self._transport.send_once(build_result(job), exchange)
         except TransportError as exc:
@@ -171,6 +174,9 @@ class Settler:
             else:
                 await self._abandon(job, attempt, exchange, exc)
             raise
+        if exchange.unarmed:
+            await self._records.note(job, moves.Arm(attempt, _heartbeat.LEASE))
+            self._hooks.emit(UnarmedAnswer(job, attempt))
         return verdicts.judge_reply(reply, job, now=_clock.wall())
 
     async def _arm(self, job: Job, attempt: str) -> None:
@@ -186,6 +192,11 @@ class Settler:
         self, job: Job, attempt: str, exchange: Exchange, error: BaseException
     ) -> None:
         """The loop is closing, the drain's time is up, or worse: leave the truth behind."""
+        if exchange.reply is not None:
+            verdict = verdicts.judge_reply(exchange.reply, job, now=_clock.wall())
+            with contextlib.suppress(ModelMaxError):  # what it says is recorded all the same
+                await self._record(job, attempt, verdict)
+            return
         if not exchange.maybe_sent(error):
             await self._records.note(job, moves.Release(attempt))
             return

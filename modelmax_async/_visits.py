@@ -111,8 +111,9 @@ class Visits:
         try:
             if wait.prepared is None:
                 wait.prepared = self._transport.prepare(build_status(job))
-            reply = await self._transport.poll(wait.prepared)
-            report = parse_status(reply, job, now=_clock.wall())
+            report = await self._transport.poll(
+                wait.prepared, lambda reply: parse_status(reply, job, now=_clock.wall())
+            )
         except (TransportError, APIError, InvalidResponseError) as exc:
             return self._patience.failed(wait, exc)
         self._patience.answered(wait)

@@ -24,6 +24,7 @@ from modelmax_async import (
 )
 from modelmax_async._events import Event, ResultUncertain
 from modelmax_async._transport import Exchange
+from modelmax_async._transport._kinds import Kind
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.ledger import Arm, Claim, Key, Move, Remember, Step, Store
 
@@ -384,10 +385,8 @@ async def test_billed_call_cancelled_while_it_connects_is_released(emulator: Emu
         transport = client._engine.transport
 
         async def never_connect(call: Any, exchange: Exchange) -> Any:
-            exchange.waiting, exchange.traced = (
-                False,
-                True,
-            )  # a connection is on its way, and nothing was sent
+            await exchange.begin(Kind.OWN, by_trace=True)
+            await exchange.trace("connection.connect_tcp.started", {})
             await asyncio.sleep(1000)
 
         with pytest.MonkeyPatch.context() as patch:

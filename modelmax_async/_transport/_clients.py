@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx
 
@@ -19,3 +20,11 @@ async def open_response(client: HTTPClient, request: httpx.Request) -> httpx.Res
 def builder_of(client: HTTPClient | None) -> Callable[..., httpx.Request]:
     """Return what builds requests: a caller's client has headers of its own to add."""
     return client.build_request if isinstance(client, httpx.AsyncClient) else httpx.Request
+
+
+async def hang_up(response: httpx.Response) -> None:
+    """End the connection before its pool gets it back; over HTTP/2 others are using it."""
+    stream = response.extensions.get("network_stream")
+    if stream is not None and response.http_version != "HTTP/2":
+        with suppress(Exception):
+            await stream.aclose()

@@ -6,6 +6,7 @@ class of an exception.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,80 +14,108 @@ import attrs
 import httpx
 
 from modelmax_async._errors import RequestTimeoutError, TransportError
-from modelmax_async._messages import as_text
+from modelmax_async._messages import Reply, as_text
 from modelmax_async._models import Job
 from modelmax_async._settings import ApiKey
+from modelmax_async._transport._kinds import TRACING, Kind, is_believed
 
 BeforeSend = Callable[[], Awaitable[None]]
 
-#: Raised before a connection exists, so that nothing can have been sent without one.
-_NEVER_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.UnsupportedProtocol,
-    httpx.InvalidURL,
-)
+
+class Progress(enum.IntEnum):
+    """How far an exchange came."""
+
+    QUEUED = 0
+    """It waits for a slot, or for its arming: nothing has it, and nothing was sent."""
+    CONNECTING = 1
+    """A transport has it. Trace events, or else the error, say whether byte 0 left."""
+    SENT = 2
+    """Its byte 0 was seen to leave."""
+    ANSWERED = 3
+    """The head of an answer came."""
 
 
 @attrs.define(eq=False)
 class Exchange:
     """How far one request came, as the trace events tell it.
 
-    With ``once``, a transport that would send the request a second time is stopped before
-    byte 0 of it: a caller's own transport may retry, and does not know what a call costs.
-    ``waiting`` holds until the request has a slot: so long, nothing of it can have left.
+    Attributes:
+        once: whether it must not be sent twice: it costs something. A transport that would send
+            it again is stopped before byte 0, where it traces that.
+        before_send: what must be done before byte 0; ``None`` once it has been.
+        kind: what carries it.
+        progress: how far it came.
+        traced: whether a trace event of any kind was seen.
+        started: whether the event before byte 0 was seen.
+        refusal: what ``before_send`` raised: then nothing was sent.
+        reply: the answer, as soon as it is whole, whatever then becomes of its connection.
     """
 
     once: bool = False
-    waiting: bool = False
-    foreign: bool = False
     before_send: BeforeSend | None = None
+    kind: Kind = Kind.UNKNOWN
+    progress: Progress = Progress.QUEUED
     traced: bool = False
-    sent: bool = False
-    answered: bool = False
+    started: bool = False
     refusal: BaseException | None = None
+    reply: Reply | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the head of an answer came."""
+        return self.progress is Progress.ANSWERED
+
+    @property
+    def unarmed(self) -> bool:
+        """Whether an answer came before ``before_send`` ran: no event announced byte 0."""
+        return self.answered and self.before_send is not None
+
+    async def begin(self, kind: Kind, *, by_trace: bool) -> None:
+        """Hand the request to a transport.
+
+        Args:
+            kind: what the transport is.
+            by_trace: whether it is known to emit trace events, so that what must precede
+                byte 0 can wait for the one that announces it. Otherwise it is done now.
+        """
+        self.kind = kind
+        if not by_trace:
+            await self._arm()
+        self.progress = Progress.CONNECTING
 
     async def trace(self, name: str, info: dict[str, Any]) -> None:
         """Receive a trace event; what this raises before byte 0 keeps byte 0 back."""
         self.traced = True
         if name.endswith(".send_request_headers.started") and not _is_tunnel(info):
-            await self.start()
-        elif name.endswith(".receive_response_headers.complete") and self.sent:
-            self.answered = True
+            await self._start()
+        elif name.endswith(".receive_response_headers.complete") and self.started:
+            self.progress = Progress.ANSWERED
 
-    async def start(self) -> None:
-        """Run what must be done before byte 0, once. If it raises, nothing is sent."""
-        if self.sent and self.once:
+    async def _start(self) -> None:
+        if self.started and self.once:
             raise RuntimeError("the transport tried to send a request twice")
-        if self.sent or self.before_send is None:
-            self.sent = True
+        await self._arm()
+        self.started = True
+        self.progress = max(self.progress, Progress.SENT)
+
+    async def _arm(self) -> None:
+        """Do what must be done before byte 0, once. If it raises, nothing is sent."""
+        if self.before_send is None:
             return
         try:
             await self.before_send()
         except BaseException as exc:
             self.refusal = exc
             raise
-        self.sent = True
-
-    async def begin_unseen(self) -> None:
-        """Do what must precede byte 0 now: this transport may emit no trace events.
-
-        Whether a byte was then sent is still for the events, or else the error, to say.
-        """
-        self.foreign = True
-        if self.before_send is not None:
-            await self.start()
-            self.sent = False
-            self.before_send = None
+        self.before_send = None
 
     def maybe_sent(self, error: BaseException) -> bool:
         """Whether a byte of the request may have left, given how the exchange broke."""
-        if self.waiting:
-            return False
-        if self.traced and not self.foreign:  # a foreign transport may trace one try of two
-            return self.sent
-        return self.sent or not isinstance(error, _NEVER_SENT)
+        if self.progress is not Progress.CONNECTING:
+            return self.progress is not Progress.QUEUED
+        if self.traced and self.kind in TRACING:
+            return False  # its events would have told
+        return not is_believed(self.kind, error, watched=self.once)
 
 
 def _is_tunnel(info: dict[str, Any]) -> bool:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
 import httpx
 
-from modelmax_async._errors import TransportError
+from modelmax_async._errors import InvalidResponseError
 from modelmax_async._messages import Call, Reply
 from modelmax_async._settings import Settings
 from modelmax_async._transport._body import read_body
-from modelmax_async._transport._clients import HTTPClient, builder_of, open_response
-from modelmax_async._transport._exchange import Exchange, translate
+from modelmax_async._transport._clients import HTTPClient, builder_of, hang_up, open_response
+from modelmax_async._transport._exchange import Exchange, Progress, translate
+from modelmax_async._transport._kinds import TRACING, Kind
 from modelmax_async._transport._lanes import Lanes
 from modelmax_async._transport._limits import Timeout, read_limits
 from modelmax_async._transport._quiet import quiet
 from modelmax_async._transport._receive import Receiver
+from modelmax_async._transport._routes import Routes
 from modelmax_async._version import VERSION
+
+T = TypeVar("T")
+
+#: Seconds that the end of a paid answer's connection gets, before the answer goes on without.
+_CLOSING = 5.0
 
 
 @attrs.frozen
@@ -30,6 +37,18 @@ class Prepared:
 
     call: Call
     url: httpx.URL
+
+
+@attrs.frozen
+class _Failed:
+    """What a call ends in, where it is an error: raised where no handler is left behind it."""
+
+    error: Exception
+
+    @property
+    def spoils(self) -> bool:
+        """Whether the answer belongs elsewhere, or nowhere: so may the connection's next."""
+        return isinstance(self.error, InvalidResponseError)
 
 
 class Transport:
@@ -41,8 +60,11 @@ class Transport:
         self._settings = settings
         self._limits = read_limits(timeout)
         self.longest = self._limits.longest
-        self._lanes = Lanes(settings.max_in_flight, settings.origin)
+        self._routes = Routes(settings, http_client)
+        self._lanes = Lanes(settings.max_in_flight, self._routes.opener)
         self._injected = http_client
+        # Whether the last answer that told was announced by trace events; None: none told yet.
+        self._traces: bool | None = None
         self._headers = httpx.Headers(
             {
                 "authorization": f"Bearer {settings.key.reveal()}",
@@ -52,7 +74,12 @@ class Transport:
             }
         )
         self.receiver = Receiver(
-            settings, self._lanes, http_client, self._headers, self._limits
+            settings,
+            self._lanes,
+            http_client,
+            self._headers,
+            self._limits,
+            kind=self._routes.kind,
         )
 
     def __repr__(self) -> str:
@@ -64,16 +91,31 @@ class Transport:
         prefix = urlsplit(base).path
         if prefix and call.path.startswith(prefix + "/"):
             base = base.removesuffix(prefix)  # as a server behind a prefix spells its paths
-        return Prepared(call, httpx.URL(base + call.path))
+        try:
+            return Prepared(call, httpx.URL(base + call.path))
+        except httpx.InvalidURL as exc:
+            problem = str(exc)
+        about = f" of job {call.job.request_id[:200]}" if call.job is not None else ""
+        raise ValueError(f"the URL{about} cannot be requested: {problem}. Nothing was sent")
 
-    async def poll(self, prepared: Prepared) -> Reply:
+    async def poll(self, prepared: Prepared, read: Callable[[Reply], T]) -> T:
         """Make a free call, on a connection that is kept for the next.
 
+        Args:
+            prepared: the call.
+            read: makes a value of the answer. It runs while the connection is still lent: if
+                it raises `InvalidResponseError`, no other call gets that connection, whose
+                answers may be out of step with its requests.
+
         Raises:
-            TransportError: when no whole answer came.
+            TransportError: when no whole answer came; and whatever ``read`` raises.
         """
-        request = self._request(prepared, self._limits.extensions)
-        return await self._send(request, prepared.call, None, keep=False)
+        exchange = Exchange()
+        extensions = self._limits.extensions
+        if self._traces is None and self._routes.kind in TRACING:
+            extensions = {**extensions, "trace": exchange.trace}  # only until that is known
+        request = self._request(prepared, extensions)
+        return await self._send(request, prepared.call, exchange, read, keep=False)
 
     async def submit(self, call: Call) -> Reply:
         """Send a submit, once, on a fresh connection.
@@ -88,9 +130,10 @@ class Transport:
     async def send_once(self, call: Call, exchange: Exchange) -> Reply:
         """Send on a fresh HTTP/1.1 connection, at most once, keeping an answer of any size.
 
-        ``exchange.before_send`` runs just before byte 0; what it raises is raised here, and
-        then nothing was sent. A client of the caller's own may emit no trace events, so
-        there it runs before the exchange begins.
+        ``exchange.before_send`` runs just before byte 0, where the transport is known to emit
+        trace events, and otherwise before the exchange begins; what it raises is raised here,
+        and then nothing was sent. ``exchange.reply`` has the answer as soon as it is whole,
+        even if this is then cancelled.
         """
         return await self._send_traced(call, exchange, keep=True)
 
@@ -101,57 +144,81 @@ class Transport:
     async def _send_traced(self, call: Call, exchange: Exchange, *, keep: bool) -> Reply:
         traced = {**self._limits.extensions, "trace": exchange.trace}
         request = self._request(self.prepare(call), traced)
-        return await self._send(request, call, exchange, keep=keep)
+        return await self._send(request, call, exchange, lambda reply: reply, keep=keep)
 
     async def _send(
-        self, request: httpx.Request, call: Call, exchange: Exchange | None, *, keep: bool
-    ) -> Reply:
-        """Send in a slot; with an exchange, on a fresh connection and traced."""
+        self,
+        request: httpx.Request,
+        call: Call,
+        exchange: Exchange,
+        read: Callable[[Reply], T],
+        *,
+        keep: bool,
+    ) -> T:
+        """Send in a slot; what must be sent once, on a fresh connection."""
         async with self._lanes.slot():
-            lane = None
-            if (client := self._injected) is None:
-                client = lane = self._lanes.take(fresh=exchange is not None)
-            came: Reply | TransportError | None = None
+            lane: httpx.AsyncHTTPTransport | None = None
+            good = False
             try:
-                _check_open(client)
-                if exchange is not None:
-                    exchange.waiting = False
-                    if self._injected is not None:
-                        await exchange.begin_unseen()
                 async with asyncio.timeout(self._limits.ceiling(10 if keep else 1)):
-                    came = await self._exchange(client, request, exchange, keep=keep)
+                    kind, client = self._route(request.url, once=exchange.once)
+                    if client is None:
+                        client = lane = self._lanes.take(fresh=exchange.once)
+                    by_trace = kind in TRACING and self._traces is True
+                    await exchange.begin(kind, by_trace=by_trace)
+                    came = await self._exchange(client, request, exchange, read, keep=keep)
+                good = not (isinstance(came, _Failed) and came.spoils)
             except Exception as exc:
-                if exchange is not None and exc is exchange.refusal:
+                if exc is exchange.refusal:
                     raise
-                came = translate(exc, exchange or Exchange(), call.job, self._settings.key)
+                if exchange.reply is not None:  # whole before whatever this was
+                    came = _judge(read, exchange.reply)
+                else:
+                    came = _Failed(translate(exc, exchange, call.job, self._settings.key))
             finally:
                 if lane is not None:
-                    await self._lanes.give_back(lane, good=isinstance(came, Reply))
-        if isinstance(came, TransportError):
+                    await self._lanes.give_back(lane, good=good)
+        if isinstance(came, _Failed):
             # Outside the handler: what users see drags no frames along, and so no key.
-            raise came
-        return quiet(came, self._settings.key, paid=keep)
+            raise came.error
+        return came
+
+    def _route(self, url: httpx.URL, *, once: bool) -> tuple[Kind, HTTPClient | None]:
+        """Return what carries a request, and the caller's client if it is that."""
+        if isinstance(self._injected, httpx.AsyncClient) and self._injected.is_closed:
+            raise httpx.ConnectError("the http_client given to this client is closed")
+        kind = self._routes.kind_once(url) if once else self._routes.kind
+        return kind, None if kind is Kind.OWN else self._injected
 
     async def _exchange(
         self,
         client: HTTPClient,
         request: httpx.Request,
-        exchange: Exchange | None,
+        exchange: Exchange,
+        read: Callable[[Reply], T],
         *,
         keep: bool,
-    ) -> Reply:
+    ) -> T | _Failed:
         response = await open_response(client, request)
-        if exchange is not None:
-            exchange.sent = exchange.answered = True
-        if response.is_stream_consumed:  # by a hook of the caller's client, and decompressed
-            headers = {k: v for k, v in response.headers.items() if k != "content-encoding"}
-            return Reply(response.status_code, headers, response.content)
+        exchange.progress = Progress.ANSWERED
+        self._learn(exchange)
         try:
-            body, kept_at = await read_body(response.stream, keep=keep)  # type: ignore[arg-type]  # an async client's
+            reply = await _read_whole(response, keep=keep)
+            exchange.reply = reply = quiet(reply, self._settings.key, paid=keep)
+            came = _judge(read, reply)
+            if isinstance(came, _Failed) and came.spoils:
+                await hang_up(response)
         finally:
             with suppress(Exception):  # the body is here, and worth more than a clean end
-                await response.aclose()
-        return Reply(response.status_code, response.headers, body, kept_at)
+                async with asyncio.timeout(_CLOSING if keep else None):
+                    await response.aclose()
+        return came
+
+    def _learn(self, exchange: Exchange) -> None:
+        """Keep whether trace events announce what is sent: a mock below may emit none."""
+        watched = exchange.once or self._traces is None
+        if watched and exchange.kind in TRACING:
+            self._traces = exchange.started
 
     def _request(self, prepared: Prepared, extensions: Mapping[str, Any]) -> httpx.Request:
         call = prepared.call
@@ -167,6 +234,16 @@ class Transport:
         return request
 
 
-def _check_open(client: HTTPClient) -> None:
-    if isinstance(client, httpx.AsyncClient) and client.is_closed:
-        raise httpx.ConnectError("the http_client given to this client is closed")
+def _judge(read: Callable[[Reply], T], reply: Reply) -> T | _Failed:
+    try:
+        return read(reply)
+    except Exception as exc:  # noqa: BLE001 - it is raised where the connection is settled
+        return _Failed(exc)
+
+
+async def _read_whole(response: httpx.Response, *, keep: bool) -> Reply:
+    if response.is_stream_consumed:  # by a hook of the caller's client, and decompressed
+        headers = {k: v for k, v in response.headers.items() if k != "content-encoding"}
+        return Reply(response.status_code, headers, response.content)
+    body, kept_at = await read_body(response.stream, keep=keep)  # type: ignore[arg-type]  # an async client's
+    return Reply(response.status_code, response.headers, body, kept_at)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from contextlib import asynccontextmanager, nullcontext, suppress
 
 import httpx
 
-from modelmax_async._errors import ConfigurationError
-from modelmax_async._messages import as_text
 from modelmax_async._transport._absent import remember_absent
+from modelmax_async._transport._openers import Opener
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 _NONE_KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -27,17 +23,15 @@ class Lanes:
     connection, and no slot of the HTTP library's pool, outlives it.
     """
 
-    def __init__(self, size: int, origin: str) -> None:
+    def __init__(self, size: int, opener: Opener) -> None:
         remember_absent("sniffio")
-        secure = origin.startswith("https:")
-        self._proxy = proxy_for(origin)
+        self._opener = opener
         self._size = size
         self._free = asyncio.Semaphore(size)
         self._long = asyncio.Semaphore(max(1, size // 2))
         self._idle: list[httpx.AsyncHTTPTransport] = []
         self._busy: set[httpx.AsyncHTTPTransport] = set()
-        self._tls: ssl.SSLContext | bool = httpx.create_ssl_context() if secure else False
-        self._fresh = self._open(_NONE_KEPT) if self._proxy else None  # is it one that works?
+        self._fresh: httpx.AsyncHTTPTransport | None = None
         self.out = 0
 
     def __repr__(self) -> str:
@@ -79,7 +73,8 @@ class Lanes:
         if good:
             self._idle.append(client)
         else:
-            await client.aclose()
+            with suppress(Exception):  # a connection that ends badly takes no answer with it
+                await client.aclose()
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -89,32 +84,4 @@ class Lanes:
             await client.aclose()
 
     def _open(self, limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
-        return open_transport(limits, self._proxy, tls=self._tls)
-
-
-def open_transport(
-    limits: httpx.Limits, proxy: str | None, *, tls: ssl.SSLContext | bool
-) -> httpx.AsyncHTTPTransport:
-    """Return a transport, which connects later.
-
-    Raises:
-        ConfigurationError: for a proxy that cannot be used.
-    """
-    try:
-        return httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy)
-    except (ImportError, ValueError, httpx.InvalidURL) as exc:
-        problem = as_text(str(exc), 300)
-    raise ConfigurationError(
-        f"the proxy that the environment names cannot be used: {problem}. Mend HTTPS_PROXY, "
-        "HTTP_PROXY or ALL_PROXY, or pass an http_client of your own"
-    )
-
-
-def proxy_for(origin: str) -> str | None:
-    """Return the proxy that the environment names for an origin, as curl and pip read it."""
-    parts = urlsplit(origin)
-    if proxy_bypass(parts.netloc):
-        return None
-    proxies = getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    return f"http://{found}" if found and "://" not in found else found
+        return self._opener(limits)

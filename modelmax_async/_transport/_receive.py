@@ -15,9 +15,11 @@ from modelmax_async._messages import Reply
 from modelmax_async._settings import Settings
 from modelmax_async._threads import in_thread
 from modelmax_async._transport._clients import HTTPClient, builder_of, open_response
-from modelmax_async._transport._exchange import Exchange, translate
-from modelmax_async._transport._lanes import Lanes, open_transport, proxy_for
+from modelmax_async._transport._exchange import Exchange, Progress, translate
+from modelmax_async._transport._kinds import Kind
+from modelmax_async._transport._lanes import Lanes
 from modelmax_async._transport._limits import Limits
+from modelmax_async._transport._openers import open_transport, proxy_for
 from modelmax_async._transport._quiet import quiet
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
@@ -49,7 +51,10 @@ class Receiver:
         injected: HTTPClient | None,
         headers: httpx.Headers,
         limits: Limits,
+        *,
+        kind: Kind,
     ) -> None:
+        self._kind = kind
         self._key = settings.key
         self._lanes = lanes
         self._injected = injected
@@ -118,6 +123,7 @@ class Receiver:
             extensions = {**self._limits.extensions, "trace": exchange.trace}
             request = make("GET", url, headers=own, extensions=extensions)
             async with asyncio.timeout(self._limits.ceiling()):
+                await exchange.begin(self._kind, by_trace=True)
                 return await open_response(client, request)
         except Exception as exc:  # noqa: BLE001 - whatever broke it, it has one error
             failure = translate(exc, exchange, None, self._key)
@@ -147,7 +153,7 @@ class Receiver:
                     return
                 yield part
         except Exception as exc:  # noqa: BLE001 - as above
-            failure = translate(exc, Exchange(sent=True), None, self._key)
+            failure = translate(exc, Exchange(progress=Progress.ANSWERED), None, self._key)
         raise failure
 
     @asynccontextmanager

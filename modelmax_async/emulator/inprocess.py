@@ -134,7 +134,13 @@ class InProcessTransport(httpx.AsyncBaseTransport):
 
     Args:
         app: The application.
+
+    Attributes:
+        emits_httpcore_trace_events: Tells a client that a request goes out once, right after
+            the ``trace`` callback of its extensions was told so, as with httpcore.
     """
+
+    emits_httpcore_trace_events = True
 
     def __init__(self, app: App) -> None:
         self._app = app
