@@ -92,8 +92,11 @@ def _abandoned_by_owner(entry: LedgerEntry, now: float) -> LedgerEntry:
 
 
 def _ended(entry: LedgerEntry, now: float, state: LedgerState, **changes: Any) -> LedgerEntry:
-    """Return the entry in a state that no client holds it in."""
-    free: dict[str, Any] = {"owner": None, "lease_until": 0.0, "phase": None, "cause": None}
+    """Return the entry in a state that no client holds it in.
+
+    ``lease_until`` stays, so that the next attempt's lease is not taken for this one.
+    """
+    free: dict[str, Any] = {"owner": None, "phase": None, "cause": None}
     return evolve(entry, state=state, since=now, **(free | changes))
 
 
@@ -117,8 +120,9 @@ def _before(entry: LedgerEntry) -> LedgerState:
 def _leased(entry: LedgerEntry, lease: float, now: float) -> LedgerEntry:
     """Give a lease that ends later than the last: one that stands still was not renewed.
 
-    It ends later even where the clock stood still or jumped back. A value that came twice
-    would look to another client like one that never changed.
+    It ends later even where the clock stood still or jumped back, and than the leases of
+    earlier attempts: a value that came twice would look to another client as if the owner
+    had given no sign of life in between.
     """
     length = min(lease, LONGEST_LEASE)
     until = max(now + length, math.nextafter(entry.lease_until, math.inf))

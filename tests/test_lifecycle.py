@@ -194,7 +194,7 @@ def test_every_move_on_every_state_is_as_in_the_table_at_any_time_of_day(
     assert done.entry.job == JOB
     assert is_held(done.entry) is (word.lower() in {"claimed", "armed"})
     if not is_held(done.entry):
-        assert (None, 0.0) == (done.entry.owner, done.entry.lease_until)
+        assert done.entry.owner is None
     if done.entry.state not in {"uncertain", "abandoned", "claimed", "armed"}:
         assert (None, None) == (done.entry.phase, done.entry.cause)
     if not done.granted and word == getattr(entry, "state", None):
@@ -336,7 +336,7 @@ def test_renewing_changes_the_lease_only(entry: LedgerEntry) -> None:
 
 
 @pytest.mark.parametrize("clock", [[NOW], [NOW, NOW - 3600], [NOW, NOW - 20, NOW, NOW - 40]])
-def test_no_lease_of_an_attempt_ends_twice_at_the_same_time(clock: list[float]) -> None:
+def test_no_two_leases_end_at_the_same_time(clock: list[float]) -> None:
     """A clock that stands still, was set back, or jumps: each sign of life can be seen."""
     entry = take(KNOWN, claim("a1"), clock[0]).entry
     seen = [entry.lease_until]
@@ -345,8 +345,11 @@ def test_no_lease_of_an_attempt_ends_twice_at_the_same_time(clock: list[float]) 
     for number in range(20):
         entry = take(entry, Renew("a1", LEASE), clock[number % len(clock)]).entry
         seen.append(entry.lease_until)
+    for end in (Release("a1"), Doubt("b", "sent", "?"), Store(JOB, "b", BAD)):
+        entry = armed(take(entry, end).entry, "b", accept=entry.attempt)
+        seen.append(entry.lease_until)
 
-    assert 22 == len(set(seen))
+    assert 25 == len(set(seen))
     assert sorted(seen) == seen
 
 
@@ -415,7 +418,7 @@ def test_job_armed_by_a_client_that_is_gone_is_uncertain_with_a_cause(
     now: float, since: float
 ) -> None:
     entry = observed(ARMED, now)
-    expected = attrs.evolve(UNCERTAIN, since=since, cause=GONE)
+    expected = attrs.evolve(UNCERTAIN, since=since, cause=GONE, lease_until=ENDS)
 
     assert expected == entry
 
@@ -428,7 +431,8 @@ def test_late_answer_of_a_paused_owner_is_stored() -> None:
     done = take(seen.entry, Store(JOB, "a1", GOOD))
 
     assert ("uncertain", False) == (seen.entry.state, seen.granted)
-    assert Step(attrs.evolve(READABLE, since=NOW, lease=LEASE), granted=True) == done
+    expected = attrs.evolve(READABLE, since=NOW, lease_until=ENDS, lease=LEASE)
+    assert Step(expected, granted=True) == done
 
 
 @pytest.mark.parametrize("proof", [Release("a1"), Fail("nsfw", "a1")])
@@ -502,7 +506,12 @@ def test_decided_call_that_cost_nothing_leaves_the_earlier_outcome(
     held = take(held, Arm("a2", LEASE)).entry if arm else held
     done = take(held, proof)
     expected = attrs.evolve(
-        entry, since=NOW, lease=LEASE, resting=entry.state, decided="a1", error=None
+        entry,
+        since=NOW,
+        lease_until=held.lease_until,
+        lease=LEASE,
+        resting=entry.state,
+        decided="a1",
     )
     if entry.state != "uncertain":
         expected = attrs.evolve(expected, phase=None, cause=None)
@@ -567,9 +576,16 @@ def test_entry_of_a_ledger_that_lost_what_it_rested_in_is_not_freed_if_it_may_ow
 
 
 def test_storing_clears_what_was_open() -> None:
-    done = take(armed(UNCERTAIN, "a2", accept="a1"), Store(JOB, "a2", GOOD))
+    sent = armed(UNCERTAIN, "a2", accept="a1")
+    done = take(sent, Store(JOB, "a2", GOOD))
     expected = LedgerEntry(
-        job=JOB, state="stored", since=NOW, attempt="a2", lease=LEASE, body=GOOD
+        job=JOB,
+        state="stored",
+        since=NOW,
+        attempt="a2",
+        lease_until=sent.lease_until,
+        lease=LEASE,
+        body=GOOD,
     )
 
     assert Step(expected, granted=True) == done
@@ -669,7 +685,13 @@ def test_failed_is_final_but_for_an_answer_that_was_paid() -> None:
 @pytest.mark.parametrize("entry", [CLAIMED, ARMED, UNCERTAIN])
 def test_failure_is_recorded_with_the_servers_words(entry: LedgerEntry) -> None:
     expected = attrs.evolve(
-        FAILED, since=NOW, attempt="a1", lease=LEASE, resting="known", error="nsfw"
+        entry,
+        state="failed",
+        since=NOW,
+        owner=None,
+        phase=None,
+        cause=None,
+        error="nsfw",
     )
 
     assert Step(expected, granted=True) == take(entry, Fail("nsfw", "a1"))
@@ -678,6 +700,13 @@ def test_failure_is_recorded_with_the_servers_words(entry: LedgerEntry) -> None:
 @pytest.mark.parametrize("entry", [ARMED, UNCERTAIN])
 def test_doubt_records_how_far_it_came(entry: LedgerEntry) -> None:
     done = take(entry, Doubt("a1", "answered", "HTTP 504"))
-    expected = attrs.evolve(UNCERTAIN, since=NOW, phase="answered", cause="HTTP 504")
+    expected = attrs.evolve(
+        entry,
+        state="uncertain",
+        since=NOW,
+        owner=None,
+        phase="answered",
+        cause="HTTP 504",
+    )
 
     assert Step(expected, granted=True) == done
