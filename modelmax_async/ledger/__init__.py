@@ -26,8 +26,9 @@ To write a ledger of your own (PostgreSQL, Redis, …), implement `Ledger`: thre
 entry back when it changed, commit durably, return what `step` returned. Two ``apply`` calls
 on one key must never interleave. Then run `modelmax_async.testing.check_ledger` on it.
 
-A ledger that cannot keep every body may have a further method, ``delivered(key)``: it is
-called, and not awaited, once a stored result has been handed to a caller of the client.
+A ledger that cannot keep every body may have a further method, ``delivered(key: Key) -> None``:
+it is called, and not awaited, once a stored result has been handed to a caller of the client.
+It may turn the entry into state ``delivered`` then, and must not forget that it was paid for.
 """
 
 from modelmax_async._lifecycle import LONGEST_LEASE, Step, is_held, observed, step
@@ -47,13 +48,13 @@ from modelmax_async.ledger._memory import MemoryLedger
 from modelmax_async.ledger._protocol import Key, Ledger
 from modelmax_async.ledger._sqlite import SQLiteLedger
 
-__all__ = [
-    "LONGEST_LEASE",
+__all__ = [  # noqa: RUF022 - in plain order
     "Arm",
     "Claim",
     "Doubt",
     "Fail",
     "Key",
+    "LONGEST_LEASE",
     "Ledger",
     "Look",
     "MemoryLedger",
