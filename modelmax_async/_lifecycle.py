@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 from attrs import evolve
 
-from modelmax_async._models import LedgerEntry
+from modelmax_async._models import LedgerEntry, LedgerState
 from modelmax_async._moves import (
     Arm,
     Claim,
@@ -88,15 +88,16 @@ def _abandoned_by_owner(entry: LedgerEntry, now: float) -> LedgerEntry:
     """Armed by an owner that is gone is uncertain; claimed is as it was before the claim."""
     if entry.state == "claimed":
         return _rest(entry, now)
-    return evolve(
-        entry,
-        state="uncertain",
-        since=min(entry.lease_until, now),
-        phase="sent",
-        cause=GONE,
-        owner=None,
-        lease_until=0.0,
-    )
+    return _ended(entry, min(entry.lease_until, now), "uncertain", phase="sent", cause=GONE)
+
+
+def _ended(entry: LedgerEntry, now: float, state: LedgerState, **changes: Any) -> LedgerEntry:
+    """Return the entry in a state that no client holds it in.
+
+    ``lease_until`` stays, so that the next attempt's lease is not taken for this one.
+    """
+    free: dict[str, Any] = {"owner": None, "phase": None, "cause": None}
+    return evolve(entry, state=state, since=now, **(free | changes))
 
 
 def _rest(entry: LedgerEntry, now: float) -> LedgerEntry:
@@ -105,22 +106,26 @@ def _rest(entry: LedgerEntry, now: float) -> LedgerEntry:
     It is then about the earlier attempt again, so that a decision about that one still holds.
     ``resting`` stays: the same proof given twice frees nothing that is not free.
     """
-    return evolve(
-        entry,
-        state=entry.resting or "known",
-        since=now,
-        attempt=entry.decided or entry.attempt,
-        owner=None,
-        lease_until=0.0,
-    )
+    state = _before(entry)
+    why = {"phase": entry.phase, "cause": entry.cause} if state == "uncertain" else {}
+    return _ended(entry, now, state, attempt=entry.decided or entry.attempt, **why)
+
+
+def _before(entry: LedgerEntry) -> LedgerState:
+    """Return what the attempt began from; where that is lost, what cannot cost a charge."""
+    presumed: LedgerState = "known" if entry.body is None else "stored"
+    return entry.resting or ("uncertain" if entry.phase else presumed)
 
 
 def _leased(entry: LedgerEntry, lease: float, now: float) -> LedgerEntry:
-    """Give a new lease, always of another value: one that stands still was not renewed."""
+    """Give a lease that ends later than the last: one that stands still was not renewed.
+
+    It ends later even where the clock stood still or jumped back, and than the leases of
+    earlier attempts: a value that came twice would look to another client as if the owner
+    had given no sign of life in between.
+    """
     length = min(lease, LONGEST_LEASE)
-    until = now + length
-    if until == entry.lease_until:
-        until = math.nextafter(until, math.inf)
+    until = max(now + length, math.nextafter(entry.lease_until, math.inf))
     return evolve(entry, lease_until=until, lease=length)
 
 
@@ -169,26 +174,19 @@ def _renew(entry: LedgerEntry, move: Renew, now: float) -> LedgerEntry | None:
 
 def _store(entry: LedgerEntry, move: Store, now: float) -> LedgerEntry | None:
     another = entry.attempt != move.attempt
-    if another and entry.body is not None:
-        # Two answers were paid for. A readable one beats one that is not; else the first stays.
-        if _has_result(entry) or not is_readable(move.body, entry.job):
+    if entry.body is not None and (another or entry.body != move.body):
+        # Two answers were paid for. A readable one beats one that is not; else the first stays,
+        # unless the call that is under way brought the second.
+        readable = is_readable(move.body, entry.job)
+        if _has_result(entry) and (another or not readable):
+            return None
+        if another and not readable:
             return None
     elif another and is_held(entry) and not is_readable(move.body, entry.job):
         # A late answer that helps nobody must not displace the call that is under way.
         return evolve(entry, body=move.body, resting="stored")
-    return evolve(
-        entry,
-        state="stored",
-        since=now,
-        attempt=move.attempt,
-        body=move.body,
-        owner=None,
-        lease_until=0.0,
-        resting=None,
-        decided=None,
-        phase=None,
-        cause=None,
-    )
+    paid: dict[str, Any] = {"attempt": move.attempt, "body": move.body}
+    return _ended(entry, now, "stored", resting=None, decided=None, **paid)
 
 
 def _release(entry: LedgerEntry, move: Release, now: float) -> LedgerEntry | None:
@@ -198,7 +196,7 @@ def _release(entry: LedgerEntry, move: Release, now: float) -> LedgerEntry | Non
 
 
 def _fail(entry: LedgerEntry, move: Fail, now: float) -> LedgerEntry | None:
-    owes_nothing = entry.resting in {None, "known"}
+    owes_nothing = _before(entry) == "known"
     if move.attempt is None:  # from a status answer, which says nothing about a billed call
         if entry.state != "known" and not (entry.state == "claimed" and owes_nothing):
             return None
@@ -206,9 +204,7 @@ def _fail(entry: LedgerEntry, move: Fail, now: float) -> LedgerEntry | None:
         return None
     elif not owes_nothing:
         return _rest(entry, now)  # this call was free; what an earlier one cost is still open
-    return evolve(
-        entry, state="failed", since=now, error=move.error, owner=None, lease_until=0.0
-    )
+    return _ended(entry, now, "failed", error=move.error)
 
 
 def _doubt(entry: LedgerEntry, move: Doubt, now: float) -> LedgerEntry | None:
@@ -216,15 +212,7 @@ def _doubt(entry: LedgerEntry, move: Doubt, now: float) -> LedgerEntry | None:
     open_ = is_held(entry) or entry.state == "uncertain"
     if not open_ or entry.attempt != move.attempt:
         return None
-    return evolve(
-        entry,
-        state="uncertain",
-        since=now,
-        phase=move.phase,
-        cause=move.cause,
-        owner=None,
-        lease_until=0.0,
-    )
+    return _ended(entry, now, "uncertain", phase=move.phase, cause=move.cause)
 
 
 _MOVES: dict[type, Any] = {

@@ -140,9 +140,9 @@ class LedgerEntry:
         since: when it entered this state, seconds since the epoch.
         owner: the client that claimed it, while claimed or armed.
         attempt: the id of the latest attempt at the billed call.
-        lease_until: when the owner's lease ends by the ledger's clock, in seconds since the
-            epoch. Every renewal changes it, so that one that stands still tells that the
-            owner is gone, whatever the clocks say.
+        lease_until: when the latest lease ends by the ledger's clock, in seconds since the
+            epoch. Every claim and renewal makes it later, so that one that stands still
+            tells that the owner is gone, whatever the clocks say.
         lease: the length of that lease in seconds.
         resting: the state that the latest attempt began from.
         decided: the earlier attempt that the latest one was decided to pay over, if any.

@@ -2,69 +2,108 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, get_args
 
 import attrs
 import pytest
-from strategies import JOB, NOW
+from strategies import JOB, NOW, completed
 
 from modelmax_async import LedgerEntry
-from modelmax_async._lifecycle import (
-    GONE,
+from modelmax_async._lifecycle import GONE, LONGEST_LEASE, Step, is_held, observed, step
+from modelmax_async._models import LedgerState
+from modelmax_async._moves import (
     Arm,
     Claim,
     Doubt,
     Fail,
+    Look,
     Move,
     Release,
     Remember,
     Renew,
-    Step,
     Store,
-    observed,
-    step,
 )
-from modelmax_async._models import LedgerState
 
 LEASE = 12.0
 BEFORE = NOW - 5.0
+ENDS = NOW + 7.0
+GOOD = json.dumps(completed()).encode()
+BAD = b"\x80 not json"
 
 KNOWN = LedgerEntry(job=JOB, state="known", since=BEFORE)
 CLAIMED = LedgerEntry(
-    job=JOB, state="claimed", since=BEFORE, owner="me", attempt="a1", lease_until=NOW + 7
+    job=JOB,
+    state="claimed",
+    since=BEFORE,
+    owner="me",
+    attempt="a1",
+    lease_until=ENDS,
+    lease=LEASE,
+    resting="known",
 )
 ARMED = attrs.evolve(CLAIMED, state="armed")
-LATE_CLAIMED = attrs.evolve(CLAIMED, lease_until=NOW)
-LATE_ARMED = attrs.evolve(ARMED, lease_until=NOW)
-STORED = LedgerEntry(job=JOB, state="stored", since=BEFORE, attempt="a1", body=b"{}")
+STORED = LedgerEntry(job=JOB, state="stored", since=BEFORE, attempt="a1", body=BAD)
+READABLE = attrs.evolve(STORED, body=GOOD)
 FAILED = LedgerEntry(job=JOB, state="failed", since=BEFORE, error="nsfw")
 UNCERTAIN = LedgerEntry(
-    job=JOB, state="uncertain", since=BEFORE, attempt="a1", phase="sent", cause="reset"
+    job=JOB,
+    state="uncertain",
+    since=BEFORE,
+    attempt="a1",
+    lease=LEASE,
+    resting="known",
+    phase="sent",
+    cause="reset",
 )
+#: Of a call that was decided on, over the unknown outcome of an earlier one.
+REDONE: dict[str, Any] = {
+    "resting": "uncertain",
+    "decided": "a0",
+    "phase": "sent",
+    "cause": "reset",
+}
+RECLAIMED = attrs.evolve(CLAIMED, **REDONE)
+REARMED = attrs.evolve(ARMED, **REDONE)
+DOUBLE = attrs.evolve(UNCERTAIN, **REDONE)
+ABANDONED = attrs.evolve(UNCERTAIN, state="abandoned")
+DELIVERED = LedgerEntry(job=JOB, state="delivered", since=BEFORE, attempt="a1")
 ENTRIES: dict[str, LedgerEntry | None] = {
     "none": None,
     "known": KNOWN,
     "claimed": CLAIMED,
-    "lapsed": LATE_CLAIMED,
     "armed": ARMED,
-    "orphaned": LATE_ARMED,
+    "reclaimed": RECLAIMED,
+    "rearmed": REARMED,
     "stored": STORED,
+    "readable": READABLE,
     "failed": FAILED,
     "uncertain": UNCERTAIN,
+    "double": DOUBLE,
+    "abandoned": ABANDONED,
+    "delivered": DELIVERED,
 }
 
 _CLAIM = Claim(JOB, "me", "a2", LEASE)
+_TAKE = attrs.evolve(_CLAIM, takeover=ENDS)
 MOVES: dict[str, Move] = {
+    "look": Look(JOB),
     "remember": Remember(JOB),
     "claim": _CLAIM,
     "claim a1": attrs.evolve(_CLAIM, accept="a1"),
     "claim a0": attrs.evolve(_CLAIM, accept="a0"),
+    "take": _TAKE,
+    "take a1": attrs.evolve(_TAKE, accept="a1"),
+    "take a0": attrs.evolve(_TAKE, accept="a0"),
+    "stale a1": attrs.evolve(_TAKE, accept="a1", takeover=ENDS - 1),
     "arm": Arm("a1", LEASE),
     "arm a0": Arm("a0", LEASE),
     "renew": Renew("a1", LEASE),
     "renew a0": Renew("a0", LEASE),
-    "store": Store(JOB, "a1", b"{}"),
-    "store a0": Store(JOB, "a0", b"{}"),
+    "good": Store(JOB, "a1", GOOD),
+    "good a0": Store(JOB, "a0", GOOD),
+    "bad": Store(JOB, "a1", BAD),
+    "bad a0": Store(JOB, "a0", BAD),
     "release": Release("a1"),
     "release a0": Release("a0"),
     "fail": Fail("nsfw"),
@@ -76,26 +115,35 @@ MOVES: dict[str, Move] = {
 
 #: What each move makes of each entry: the state it then has, in capitals where it was granted.
 #: A move of ``a1`` is by the attempt that the entry is about, one of ``a0`` by an older one.
+#: ``claim+a1`` decides to pay over ``a1``; ``take`` takes over the lease that the entry has,
+#: ``stale`` one that it had. A ``good`` answer is readable, a ``bad`` one is not.
 TABLE = """
-            none     known    claimed  lapsed   armed      orphaned   stored   failed  uncertain
-remember    KNOWN    known    claimed  known    armed      uncertain  stored   failed  uncertain
-claim       CLAIMED  CLAIMED  claimed  CLAIMED  armed      uncertain  stored   failed  uncertain
-claim+a1    CLAIMED  CLAIMED  claimed  CLAIMED  armed      CLAIMED    CLAIMED  failed  CLAIMED
-claim+a0    CLAIMED  CLAIMED  claimed  CLAIMED  armed      uncertain  stored   failed  uncertain
-arm         -        known    ARMED    claimed  armed      armed      stored   failed  uncertain
-arm+a0      -        known    claimed  claimed  armed      armed      stored   failed  uncertain
-renew       -        known    CLAIMED  claimed  ARMED      ARMED      stored   failed  uncertain
-renew+a0    -        known    claimed  claimed  armed      armed      stored   failed  uncertain
-store       STORED   STORED   STORED   STORED   STORED     STORED     STORED   STORED  STORED
-store+a0    STORED   STORED   STORED   STORED   STORED     STORED     stored   STORED  STORED
-release     -        known    KNOWN    KNOWN    KNOWN      KNOWN      stored   failed  uncertain
-release+a0  -        known    claimed  claimed  armed      armed      stored   failed  uncertain
-fail        -        FAILED   FAILED   FAILED   armed      FAILED     stored   failed  FAILED
-fail+a1     -        FAILED   FAILED   FAILED   FAILED     FAILED     stored   failed  FAILED
-fail+a0     -        FAILED   FAILED   FAILED   armed      FAILED     stored   failed  FAILED
-doubt       -        known    claimed  claimed  UNCERTAIN  UNCERTAIN  stored   failed  UNCERTAIN
-doubt+a0    -        known    claimed  claimed  armed      armed      stored   failed  uncertain
-"""
+           none    known   claimed armed     reclaimed rearmed   stored  readable failed uncertain double    abandoned delivered
+look       -       KNOWN   CLAIMED ARMED     CLAIMED   ARMED     STORED  STORED   FAILED UNCERTAIN UNCERTAIN ABANDONED DELIVERED
+remember   KNOWN   known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+claim      CLAIMED CLAIMED claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+claim+a1   CLAIMED CLAIMED claimed armed     claimed   armed     CLAIMED stored   failed CLAIMED   CLAIMED   CLAIMED   CLAIMED
+claim+a0   CLAIMED CLAIMED claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+take       CLAIMED CLAIMED CLAIMED uncertain uncertain uncertain stored  stored   failed uncertain uncertain abandoned delivered
+take+a1    CLAIMED CLAIMED CLAIMED CLAIMED   uncertain CLAIMED   CLAIMED stored   failed CLAIMED   CLAIMED   CLAIMED   CLAIMED
+take+a0    CLAIMED CLAIMED CLAIMED uncertain CLAIMED   uncertain stored  stored   failed uncertain uncertain abandoned delivered
+stale+a1   CLAIMED CLAIMED claimed armed     claimed   armed     CLAIMED stored   failed CLAIMED   CLAIMED   CLAIMED   CLAIMED
+arm        -       known   ARMED   armed     ARMED     armed     stored  stored   failed uncertain uncertain abandoned delivered
+arm+a0     -       known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+renew      -       known   CLAIMED ARMED     CLAIMED   ARMED     stored  stored   failed uncertain uncertain abandoned delivered
+renew+a0   -       known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+good       STORED  STORED  STORED  STORED    STORED    STORED    STORED  STORED   STORED STORED    STORED    STORED    STORED
+good+a0    STORED  STORED  STORED  STORED    STORED    STORED    STORED  stored   STORED STORED    STORED    STORED    STORED
+bad        STORED  STORED  STORED  STORED    STORED    STORED    STORED  stored   STORED STORED    STORED    STORED    STORED
+bad+a0     STORED  STORED  CLAIMED ARMED     CLAIMED   ARMED     stored  stored   STORED STORED    STORED    STORED    STORED
+release    -       known   KNOWN   KNOWN     UNCERTAIN UNCERTAIN stored  stored   failed KNOWN     UNCERTAIN abandoned delivered
+release+a0 -       known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+fail       -       FAILED  FAILED  armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+fail+a1    -       known   FAILED  FAILED    UNCERTAIN UNCERTAIN stored  stored   failed FAILED    UNCERTAIN abandoned delivered
+fail+a0    -       known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+doubt      -       known   UNCERTAIN UNCERTAIN UNCERTAIN UNCERTAIN stored stored failed UNCERTAIN UNCERTAIN abandoned delivered
+doubt+a0   -       known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+"""  # noqa: E501 - one line a move reads best
 
 
 def _rows() -> list[Any]:
@@ -117,12 +165,26 @@ def take(entry: LedgerEntry | None, move: Move, now: float = NOW) -> Step:
     return done
 
 
+def claim(attempt: str, **more: Any) -> Claim:
+    return Claim(JOB, f"owner of {attempt}", attempt, LEASE, **more)
+
+
+def armed(entry: LedgerEntry | None, attempt: str, **more: Any) -> LedgerEntry:
+    """What the entry becomes when an attempt is claimed and armed."""
+    held = take(entry, claim(attempt, **more))
+    assert held.granted
+    sent = take(held.entry, Arm(attempt, LEASE))
+    assert sent.granted
+    return sent.entry
+
+
 @pytest.mark.parametrize(("column", "move", "word"), _rows())
-def test_every_move_on_every_state_is_as_in_the_table(
-    column: str, move: str, word: str
+@pytest.mark.parametrize("now", [NOW, NOW + 1e9, NOW - 1e9])
+def test_every_move_on_every_state_is_as_in_the_table_at_any_time_of_day(
+    column: str, move: str, word: str, now: float
 ) -> None:
     entry = ENTRIES[column]
-    done = step(entry, MOVES[move], NOW)
+    done = step(entry, MOVES[move], now)
     if word == "-":
         assert done is None
         return
@@ -130,8 +192,13 @@ def test_every_move_on_every_state_is_as_in_the_table(
     assert done is not None
     assert (word.lower(), word.isupper()) == (done.entry.state, done.granted)
     assert done.entry.job == JOB
+    assert is_held(done.entry) is (word.lower() in {"claimed", "armed"})
+    if not is_held(done.entry):
+        assert done.entry.owner is None
+    if done.entry.state not in {"uncertain", "abandoned", "claimed", "armed"}:
+        assert (None, None) == (done.entry.phase, done.entry.cause)
     if not done.granted and word == getattr(entry, "state", None):
-        assert entry is done.entry  # so that a ledger need not write
+        assert entry is done.entry or "take" in move  # so that a ledger need not write
 
 
 def test_table_has_every_move_and_state() -> None:
@@ -140,101 +207,273 @@ def test_table_has_every_move_and_state() -> None:
     assert len(ENTRIES) * len(MOVES) == len(_rows())
 
 
+def test_look_returns_the_very_entry() -> None:
+    for entry in filter(None, ENTRIES.values()):
+        done = take(entry, Look(JOB))
+
+        assert entry is done.entry
+
+
 def test_claim_records_who_and_until_when() -> None:
     expected = attrs.evolve(
-        KNOWN, state="claimed", since=NOW, owner="me", attempt="a2", lease_until=NOW + LEASE
+        KNOWN,
+        state="claimed",
+        since=NOW,
+        owner="me",
+        attempt="a2",
+        lease_until=NOW + LEASE,
+        lease=LEASE,
+        resting="known",
     )
 
     assert Step(expected, granted=True) == step(KNOWN, _CLAIM, NOW)
 
 
+@pytest.mark.parametrize("entry", [UNCERTAIN, STORED, ABANDONED, DELIVERED])
+def test_decided_claim_records_what_it_was_decided_over(entry: LedgerEntry) -> None:
+    expected = attrs.evolve(
+        entry,
+        state="claimed",
+        since=NOW,
+        owner="me",
+        attempt="a2",
+        lease_until=NOW + LEASE,
+        lease=LEASE,
+        resting=entry.state,
+        decided="a1",
+    )
+
+    assert expected == take(entry, attrs.evolve(_CLAIM, accept="a1")).entry
+
+
+def test_decision_about_a_job_that_owes_nothing_is_not_recorded_as_one() -> None:
+    free = attrs.evolve(KNOWN, attempt="a1")
+
+    assert take(free, attrs.evolve(_CLAIM, accept="a1")).entry.decided is None
+
+
 def test_claim_of_an_unknown_job_brings_the_job() -> None:
     done = take(None, _CLAIM)
 
-    assert (done.entry.job, done.entry.state, done.entry.attempt) == (JOB, "claimed", "a2")
+    assert (JOB, "claimed", "a2") == (done.entry.job, done.entry.state, done.entry.attempt)
 
 
 def test_answer_for_a_lost_entry_is_stored() -> None:
     done = take(None, Store(JOB, "a1", b"paid"))
 
-    assert (done.entry.state, done.entry.body, done.entry.job) == ("stored", b"paid", JOB)
+    assert ("stored", b"paid", JOB) == (done.entry.state, done.entry.body, done.entry.job)
+
+
+# --- acknowledged by the server ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_claim_says_whether_the_server_knows_the_job(*, acknowledged: bool) -> None:
+    held = take(None, claim("a1", acknowledged=acknowledged)).entry
+    freed = take(held, Release("a1")).entry
+    again = take(freed, claim("a2", acknowledged=True)).entry
+
+    assert acknowledged is held.acknowledged
+    assert acknowledged is freed.acknowledged
+    assert again.acknowledged
+
+
+def test_acknowledged_once_is_acknowledged_for_good() -> None:
+    held = take(KNOWN, claim("a2")).entry
+
+    assert held.acknowledged
+    assert take(None, Remember(JOB)).entry.acknowledged
+
+
+@pytest.mark.parametrize("entry", [KNOWN, CLAIMED, ARMED, UNCERTAIN])
+def test_remembering_acknowledges_and_changes_nothing_else(entry: LedgerEntry) -> None:
+    unheard = attrs.evolve(entry, acknowledged=False)
+
+    assert Step(entry, granted=True) == take(unheard, Remember(JOB))
+
+
+def test_free_job_takes_the_model_that_the_server_has_acknowledged() -> None:
+    other = attrs.evolve(JOB, model="veo-4")
+    remembered = take(KNOWN, Remember(other))
+    claimed = take(KNOWN, attrs.evolve(_CLAIM, job=other, acknowledged=True))
+
+    assert Step(attrs.evolve(KNOWN, job=other), granted=True) == remembered
+    assert other == claimed.entry.job
+
+
+def test_job_keeps_its_model_where_the_new_one_is_not_acknowledged() -> None:
+    other = attrs.evolve(JOB, model="veo-4")
+
+    assert JOB == take(KNOWN, attrs.evolve(_CLAIM, job=other)).entry.job
+
+
+@pytest.mark.parametrize("entry", [CLAIMED, ARMED, UNCERTAIN, STORED])
+def test_job_that_was_claimed_keeps_its_model(entry: LedgerEntry) -> None:
+    other = attrs.evolve(JOB, model="veo-4")
+    unheard = attrs.evolve(entry, acknowledged=False)
+    decided = attrs.evolve(_CLAIM, job=other, accept="a1", takeover=ENDS, acknowledged=True)
+
+    assert Step(entry, granted=False) == take(entry, Remember(other))
+    assert Step(entry, granted=True) == take(unheard, Remember(other))
+    if entry.state in {"uncertain", "stored"}:
+        assert JOB == take(entry, decided).entry.job
+
+
+# --- leases -----------------------------------------------------------------------------------
 
 
 def test_arming_extends_the_lease() -> None:
-    assert (
-        attrs.evolve(ARMED, since=NOW, lease_until=NOW + 30)
-        == take(CLAIMED, Arm("a1", 30)).entry
-    )
+    expected = attrs.evolve(ARMED, since=NOW, lease_until=NOW + 30, lease=30)
+
+    assert expected == take(CLAIMED, Arm("a1", 30)).entry
 
 
-@pytest.mark.parametrize("entry", [CLAIMED, ARMED, LATE_ARMED])
+@pytest.mark.parametrize("entry", [CLAIMED, ARMED])
 def test_renewing_changes_the_lease_only(entry: LedgerEntry) -> None:
     done = take(entry, Renew("a1", 30))
 
-    assert attrs.evolve(entry, lease_until=NOW + 30) == done.entry
+    assert attrs.evolve(entry, lease_until=NOW + 30, lease=30) == done.entry
 
 
-@pytest.mark.parametrize(("late", "free"), [(-0.001, False), (0.0, True), (1.0, True)])
-def test_claim_is_free_the_moment_its_lease_has_run_out(late: float, *, free: bool) -> None:
-    now = CLAIMED.lease_until + late
+@pytest.mark.parametrize("clock", [[NOW], [NOW, NOW - 3600], [NOW, NOW - 20, NOW, NOW - 40]])
+def test_no_two_leases_end_at_the_same_time(clock: list[float]) -> None:
+    """A clock that stands still, was set back, or jumps: each sign of life can be seen."""
+    entry = take(KNOWN, claim("a1"), clock[0]).entry
+    seen = [entry.lease_until]
+    entry = take(entry, Arm("a1", LEASE), clock[-1]).entry
+    seen.append(entry.lease_until)
+    for number in range(20):
+        entry = take(entry, Renew("a1", LEASE), clock[number % len(clock)]).entry
+        seen.append(entry.lease_until)
+    for end in (Release("a1"), Doubt("b", "sent", "?"), Store(JOB, "b", BAD)):
+        entry = armed(take(entry, end).entry, "b", accept=entry.attempt)
+        seen.append(entry.lease_until)
 
-    assert free is take(CLAIMED, _CLAIM, now).granted
-    assert free is not take(CLAIMED, Arm("a1", LEASE), now).granted
-    assert free is not take(CLAIMED, Renew("a1", LEASE), now).granted
+    assert 25 == len(set(seen))
+    assert sorted(seen) == seen
+
+
+@pytest.mark.parametrize("asked", [1e9, LONGEST_LEASE, 5.0])
+def test_no_lease_is_longer_than_the_longest(asked: float) -> None:
+    given = min(asked, LONGEST_LEASE)
+    for done in (
+        take(KNOWN, attrs.evolve(_CLAIM, lease=asked)),
+        take(CLAIMED, Arm("a1", asked)),
+        take(attrs.evolve(ARMED, lease_until=NOW), Renew("a1", asked)),
+    ):
+        assert (given, max(NOW + given, done.entry.lease_until)) == (
+            done.entry.lease,
+            done.entry.lease_until,
+        )
+        assert done.entry.lease_until <= max(NOW + given, ENDS + 1e-6)
+
+
+@pytest.mark.parametrize("now", [ENDS, ENDS + 1e9, NOW - 1e9])
+def test_no_owner_is_gone_because_of_the_time_of_day(now: float) -> None:
+    assert not take(CLAIMED, _CLAIM, now).granted
+    assert not take(ARMED, attrs.evolve(_CLAIM, accept="a1"), now).granted
+    assert take(CLAIMED, Arm("a1", LEASE), now).granted
+    assert take(CLAIMED, Renew("a1", LEASE), now).granted
+
+
+@pytest.mark.parametrize("held", [CLAIMED, ARMED, RECLAIMED, REARMED])
+def test_lease_that_was_renewed_is_not_taken_over(held: LedgerEntry) -> None:
+    renewed = take(held, Renew("a1", LEASE), NOW).entry
+    late = attrs.evolve(_CLAIM, takeover=held.lease_until, accept="a1")
+
+    assert Step(renewed, granted=False) == take(renewed, late)
+
+
+def test_lease_in_the_far_future_can_be_taken_over() -> None:
+    ahead = attrs.evolve(CLAIMED, lease_until=NOW + 1e9)
+
+    assert take(ahead, attrs.evolve(_CLAIM, takeover=NOW + 1e9)).granted
+
+
+# --- lists ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("entry", "state"), [(CLAIMED, "known"), (ARMED, "uncertain")])
+def test_list_shows_the_truth_once_the_owner_is_gone(entry: LedgerEntry, state: str) -> None:
+    assert entry is observed(entry, ENDS - 0.001)
+    assert state == observed(entry, ENDS).state
+
+
+def test_list_shows_a_lease_that_no_client_can_have_as_run_out() -> None:
+    """Its clock was ahead when it was given."""
+    assert ARMED is observed(ARMED, ENDS - LONGEST_LEASE)
+    assert "uncertain" == observed(ARMED, ENDS - LONGEST_LEASE - 0.001).state
 
 
 @pytest.mark.parametrize(
-    ("entry", "state"), [(CLAIMED, "known"), (ARMED, "uncertain"), (KNOWN, "known")]
+    "entry", [KNOWN, STORED, READABLE, FAILED, UNCERTAIN, ABANDONED, DELIVERED]
 )
-def test_others_see_the_truth_once_the_owner_is_gone(entry: LedgerEntry, state: str) -> None:
-    assert entry is observed(entry, entry.lease_until - 0.001)
-    assert state == observed(entry, entry.lease_until).state
-
-
-@pytest.mark.parametrize("entry", [STORED, FAILED, UNCERTAIN, KNOWN])
-def test_what_nobody_holds_is_seen_as_it_is(entry: LedgerEntry) -> None:
+def test_what_no_client_holds_is_listed_as_it_is(entry: LedgerEntry) -> None:
     assert entry is observed(entry, NOW + 1e9)
+    assert entry is observed(entry, NOW - 1e9)
 
 
-def test_job_armed_by_one_who_is_gone_is_uncertain_with_a_cause() -> None:
-    entry = observed(LATE_ARMED, NOW)
+@pytest.mark.parametrize(("now", "since"), [(ENDS + 5, ENDS), (ENDS - 100, ENDS - 100)])
+def test_job_armed_by_a_client_that_is_gone_is_uncertain_with_a_cause(
+    now: float, since: float
+) -> None:
+    entry = observed(ARMED, now)
+    expected = attrs.evolve(UNCERTAIN, since=since, cause=GONE, lease_until=ENDS)
 
-    assert (
-        entry.state,
-        entry.since,
-        entry.phase,
-        entry.cause,
-        entry.attempt,
-    ) == ("uncertain", NOW, "sent", GONE, "a1")
+    assert expected == entry
+
+
+# --- owners that come back --------------------------------------------------------------------
 
 
 def test_late_answer_of_a_paused_owner_is_stored() -> None:
-    seen = take(LATE_ARMED, Remember(JOB)).entry
-    done = take(seen, Store(JOB, "a1", b"paid"))
+    seen = take(ARMED, _TAKE)
+    done = take(seen.entry, Store(JOB, "a1", GOOD))
 
-    assert seen.state == "uncertain"
+    assert ("uncertain", False) == (seen.entry.state, seen.granted)
+    expected = attrs.evolve(READABLE, since=NOW, lease_until=ENDS, lease=LEASE)
+    assert Step(expected, granted=True) == done
+
+
+@pytest.mark.parametrize("proof", [Release("a1"), Fail("nsfw", "a1")])
+def test_proof_that_comes_after_the_owner_was_taken_for_gone_counts(proof: Move) -> None:
+    seen = take(ARMED, _TAKE).entry
+    done = take(seen, proof)
+
     assert done.granted
-    assert attrs.evolve(STORED, since=NOW, body=b"paid") == done.entry
+    assert {"Release": "known", "Fail": "failed"}[type(proof).__name__] == done.entry.state
 
 
-def test_paused_claimant_cannot_arm_what_another_has_claimed() -> None:
-    taken = take(LATE_CLAIMED, _CLAIM).entry
+def test_paused_claimant_can_do_nothing_to_what_another_has_claimed() -> None:
+    taken = take(CLAIMED, _TAKE).entry
 
-    assert (taken.state, taken.attempt) == ("claimed", "a2")
-    assert not take(taken, Arm("a1", LEASE)).granted
-    assert not take(taken, Renew("a1", LEASE)).granted
-    assert not take(taken, Release("a1")).granted
+    assert ("claimed", "a2", "known") == (taken.state, taken.attempt, taken.resting)
+    for move in (
+        Arm("a1", LEASE),
+        Renew("a1", LEASE),
+        Release("a1"),
+        Fail("nsfw", "a1"),
+        Doubt("a1", "sent", "?"),
+    ):
+        assert Step(taken, granted=False) == take(taken, move)
     assert take(taken, Arm("a2", LEASE)).granted
 
 
-def test_paused_claimant_cannot_arm_what_others_have_seen_free() -> None:
-    rested = take(LATE_CLAIMED, Remember(JOB)).entry
+def test_paused_claimant_cannot_arm_what_was_found_to_owe_a_decision() -> None:
+    rested = take(RECLAIMED, _TAKE)
 
-    assert rested.state == "known"
-    assert not take(rested, Arm("a1", LEASE), NOW - 60).granted
+    assert ("uncertain", "a0", False) == (
+        rested.entry.state,
+        rested.entry.attempt,
+        rested.granted,
+    )
+    assert not take(rested.entry, Arm("a1", LEASE)).granted
 
 
-@pytest.mark.parametrize("entry", [LATE_ARMED, UNCERTAIN, STORED])
+# --- decisions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", [UNCERTAIN, STORED, ABANDONED, DELIVERED])
 def test_decision_is_about_one_outcome_only(entry: LedgerEntry) -> None:
     """An outcome that came after the user has decided is not given up unseen."""
     assert take(entry, attrs.evolve(_CLAIM, accept="a1")).granted
@@ -247,111 +486,227 @@ def test_entry_without_an_attempt_is_not_taken_for_a_decision_about_none() -> No
     assert not take(dropped, _CLAIM).granted
 
 
-def test_storing_clears_what_was_open() -> None:
-    asked = take(UNCERTAIN, attrs.evolve(_CLAIM, accept="a1")).entry
-    armed = take(asked, Arm("a2", LEASE)).entry
-    done = take(armed, Store(JOB, "a2", b"paid"))
+def test_decision_is_void_once_it_has_been_acted_on() -> None:
+    again = claim("a3", accept="a1")
+    sent = armed(UNCERTAIN, "a2", accept="a1")
+    open_ = take(sent, Doubt("a2", "sent", "reset")).entry
+    unreadable = take(sent, Store(JOB, "a2", BAD)).entry
 
-    assert (armed.phase, armed.cause) == ("sent", "reset")
-    assert (
-        LedgerEntry(job=JOB, state="stored", since=NOW, attempt="a2", body=b"paid")
-        == done.entry
-    )
+    for entry in (sent, open_, unreadable):
+        assert Step(entry, granted=False) == take(entry, again)
 
 
-def test_second_paid_answer_does_not_replace_the_one_that_is_served() -> None:
-    done = take(STORED, Store(JOB, "a2", b"other"))
-
-    assert Step(STORED, granted=False) == done
-
-
-def test_answer_to_a_decided_call_replaces_the_unreadable_one() -> None:
-    second = take(STORED, attrs.evolve(_CLAIM, accept="a1")).entry
-    second = take(second, Arm("a2", LEASE)).entry
-    done = take(second, Store(JOB, "a2", b"readable"))
-
-    assert attrs.evolve(STORED, since=NOW, attempt="a2", body=b"readable") == done.entry
-
-
-def test_same_answer_can_be_stored_again() -> None:
-    assert take(STORED, Store(JOB, "a1", b"{}")).granted
-
-
-@pytest.mark.parametrize(
-    ("entry", "state"), [(KNOWN, "known"), (UNCERTAIN, "uncertain"), (STORED, "stored")]
-)
+@pytest.mark.parametrize("entry", [UNCERTAIN, STORED, ABANDONED, DELIVERED])
+@pytest.mark.parametrize("proof", [Release("a2"), Fail("nsfw", "a2")])
 @pytest.mark.parametrize("arm", [True, False])
-def test_attempt_that_cost_nothing_leaves_things_as_they_were(
-    entry: LedgerEntry, state: str, *, arm: bool
+def test_decided_call_that_cost_nothing_leaves_the_earlier_outcome(
+    entry: LedgerEntry, proof: Move, *, arm: bool
 ) -> None:
-    held = take(entry, attrs.evolve(_CLAIM, accept="a1")).entry
+    held = take(entry, claim("a2", accept="a1")).entry
     held = take(held, Arm("a2", LEASE)).entry if arm else held
-    done = take(held, Release("a2"))
-
-    assert done.granted
-    assert (state, None, 0.0) == (done.entry.state, done.entry.owner, done.entry.lease_until)
-    assert (entry.body, entry.phase, entry.cause) == (
-        done.entry.body,
-        done.entry.phase,
-        done.entry.cause,
+    done = take(held, proof)
+    expected = attrs.evolve(
+        entry,
+        since=NOW,
+        lease_until=held.lease_until,
+        lease=LEASE,
+        resting=entry.state,
+        decided="a1",
     )
+    if entry.state != "uncertain":
+        expected = attrs.evolve(expected, phase=None, cause=None)
+
+    assert Step(expected, granted=True) == done
 
 
-@pytest.mark.parametrize(
-    ("entry", "state"), [(KNOWN, "known"), (UNCERTAIN, "uncertain"), (STORED, "stored")]
-)
-def test_claimant_who_dies_leaves_things_as_they_were(entry: LedgerEntry, state: str) -> None:
-    """Whoever comes next must learn what is open: a dead claim tells them nothing."""
-    held = take(entry, attrs.evolve(_CLAIM, accept="a1")).entry
-    late = NOW + LEASE
-    claim = attrs.evolve(_CLAIM, attempt="a3")
+@pytest.mark.parametrize("entry", [UNCERTAIN, STORED, ABANDONED, DELIVERED])
+@pytest.mark.parametrize("late", ["a1", "a2"])
+@pytest.mark.parametrize("gone", [True, False])
+def test_proof_given_twice_after_a_decision_frees_nothing(
+    entry: LedgerEntry, late: str, *, gone: bool
+) -> None:
+    sent = armed(entry, "a2", accept="a1")
+    if gone:
+        sent = take(sent, claim("x", takeover=sent.lease_until)).entry
+    once = take(sent, Release("a2")).entry
+    twice = take(once, Release(late)).entry
+    thrice = take(twice, Fail("nsfw", late)).entry
 
-    assert state == observed(held, late).state
-    assert state == take(held, Remember(JOB), late).entry.state
-    assert (state == "known") is take(held, claim, late).granted
-    if state != "known":
-        assert state == take(held, claim, late).entry.state
+    assert entry.state == once.state
+    assert entry.state == twice.state
+    assert entry.state == thrice.state
+    assert not take(thrice, claim("a3")).granted
 
 
 def test_doubt_about_a_second_call_is_not_hidden_by_an_old_answer() -> None:
     """Paid, unreadable, fetched again, no answer: a third call that is free settles nothing."""
-    second = take(STORED, attrs.evolve(_CLAIM, accept="a1")).entry
-    second = take(second, Arm("a2", LEASE)).entry
+    second = armed(STORED, "a2", accept="a1")
     second = take(second, Doubt("a2", "sent", "reset")).entry
-    third = take(second, Claim(JOB, "me", "a3", LEASE, accept="a2")).entry
+    third = take(second, claim("a3", accept="a2")).entry
     rested = take(third, Release("a3")).entry
 
-    assert (rested.state, rested.body, rested.cause) == ("uncertain", b"{}", "reset")
+    assert ("uncertain", "a2", BAD, "reset") == (
+        rested.state,
+        rested.attempt,
+        rested.body,
+        rested.cause,
+    )
 
 
-def test_armed_never_becomes_free_by_waiting() -> None:
-    entry = ARMED
-    for now in (NOW, NOW + 7, NOW + 1e3, NOW + 1e9):
-        done = take(entry, _CLAIM, now)
-        entry = done.entry
+@pytest.mark.parametrize(
+    ("lost", "state"),
+    [
+        (attrs.evolve(RECLAIMED, resting=None), "uncertain"),
+        (attrs.evolve(CLAIMED, resting=None, body=BAD), "stored"),
+        (attrs.evolve(CLAIMED, resting=None), "known"),
+        (attrs.evolve(ARMED, resting=None), "known"),
+        (attrs.evolve(UNCERTAIN, resting=None), "uncertain"),
+    ],
+)
+def test_entry_of_a_ledger_that_lost_what_it_rested_in_is_not_freed_if_it_may_owe(
+    lost: LedgerEntry, state: str
+) -> None:
+    free = "failed" if state == "known" else state
 
-        assert not done.granted
+    assert state == take(lost, Release("a1")).entry.state
+    assert free == take(lost, Fail("nsfw", "a1")).entry.state
+
+
+# --- answers ----------------------------------------------------------------------------------
+
+
+def test_storing_clears_what_was_open() -> None:
+    sent = armed(UNCERTAIN, "a2", accept="a1")
+    done = take(sent, Store(JOB, "a2", GOOD))
+    expected = LedgerEntry(
+        job=JOB,
+        state="stored",
+        since=NOW,
+        attempt="a2",
+        lease_until=sent.lease_until,
+        lease=LEASE,
+        body=GOOD,
+    )
+
+    assert Step(expected, granted=True) == done
+
+
+@pytest.mark.parametrize("move", ["good a0", "bad a0", "bad"])
+def test_readable_answer_that_is_served_is_not_replaced(move: str) -> None:
+    assert Step(READABLE, granted=False) == take(READABLE, MOVES[move])
+
+
+def test_readable_answer_is_never_paid_over() -> None:
+    for attempt in ("a0", "a1", None):
+        paying = attrs.evolve(_CLAIM, accept=attempt, takeover=0.0)
+
+        assert Step(READABLE, granted=False) == take(READABLE, paying)
+
+
+@pytest.mark.parametrize("first", [GOOD, BAD])
+@pytest.mark.parametrize("base", [STORED, UNCERTAIN])
+def test_readable_answer_beats_an_unreadable_one_whatever_the_order(
+    base: LedgerEntry, first: bytes
+) -> None:
+    """The answer to the call that was decided on, and a late one of the earlier call."""
+    second = {GOOD: BAD, BAD: GOOD}[first]
+    sent = armed(base, "a2", accept="a1")
+    entry = take(sent, Store(JOB, "a1", first)).entry
+    entry = take(entry, Store(JOB, "a2", second)).entry
+
+    assert ("stored", GOOD) == (entry.state, entry.body)
+    assert ("a1" if first == GOOD else "a2") == entry.attempt
+    assert not take(entry, claim("a3", accept=entry.attempt)).granted
+
+
+@pytest.mark.parametrize("second", [GOOD, BAD])
+def test_of_two_answers_of_a_kind_the_first_stays(second: bytes) -> None:
+    entry = attrs.evolve(STORED, body=second)
+
+    assert Step(entry, granted=False) == take(entry, Store(JOB, "a0", second + b" "))
+
+
+@pytest.mark.parametrize("held", [RECLAIMED, REARMED])
+def test_unreadable_late_answer_does_not_displace_the_call_under_way(held: LedgerEntry) -> None:
+    kept = take(held, Store(JOB, "a0", BAD))
+    rested = take(kept.entry, Release("a1")).entry
+    paid = take(kept.entry, Store(JOB, "a1", GOOD)).entry
+
+    assert Step(attrs.evolve(held, body=BAD, resting="stored"), granted=True) == kept
+    assert ("stored", "a0", BAD) == (rested.state, rested.attempt, rested.body)
+    assert not take(rested, _CLAIM).granted
+    assert ("stored", "a1", GOOD) == (paid.state, paid.attempt, paid.body)
+
+
+def test_readable_late_answer_ends_the_claim_that_was_decided_on() -> None:
+    done = take(RECLAIMED, Store(JOB, "a0", GOOD)).entry
+
+    assert ("stored", "a0", GOOD) == (done.state, done.attempt, done.body)
+    assert not take(done, Arm("a1", LEASE)).granted
+
+
+def test_same_answer_can_be_stored_again() -> None:
+    assert take(STORED, Store(JOB, "a1", BAD)).granted
+    assert take(READABLE, Store(JOB, "a1", GOOD)).granted
+
+
+def test_answer_about_another_job_is_not_readable() -> None:
+    foreign = json.dumps(completed(request_id="req-2")).encode()
+    stored = take(ARMED, Store(JOB, "a1", foreign)).entry
+
+    assert take(stored, attrs.evolve(_CLAIM, accept="a1")).granted
+
+
+def test_body_is_in_no_repr_of_the_move() -> None:
+    assert "secret" not in repr(Store(JOB, "a1", b"secret"))
+
+
+# --- ends -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", [KNOWN, UNCERTAIN, STORED, ABANDONED, DELIVERED])
+def test_claimant_who_dies_leaves_things_as_they_were(entry: LedgerEntry) -> None:
+    """Whoever comes next must learn what is open: a dead claim tells them nothing."""
+    held = take(entry, claim("a2", accept="a1")).entry
+    next_ = take(held, claim("a3", takeover=held.lease_until))
+
+    assert entry.state == observed(held, held.lease_until).state
+    assert (entry.state == "known") is next_.granted
+    assert ("claimed" if next_.granted else entry.state) == next_.entry.state
 
 
 def test_failed_is_final_but_for_an_answer_that_was_paid() -> None:
     for name, move in MOVES.items():
-        expected = "stored" if name.startswith("store") else "failed"
+        expected = "stored" if isinstance(move, Store) else "failed"
 
-        assert expected == take(FAILED, move).entry.state
-
-
-def test_failure_is_recorded_with_the_servers_words() -> None:
-    done = take(CLAIMED, Fail("nsfw", "a1"))
-
-    assert (
-        done.entry.state,
-        done.entry.error,
-        done.entry.owner,
-        done.entry.since,
-    ) == ("failed", "nsfw", None, NOW)
+        assert expected == take(FAILED, move).entry.state, name
 
 
-def test_doubt_records_how_far_it_came() -> None:
-    done = take(ARMED, Doubt("a1", "answered", "HTTP 504"))
+@pytest.mark.parametrize("entry", [CLAIMED, ARMED, UNCERTAIN])
+def test_failure_is_recorded_with_the_servers_words(entry: LedgerEntry) -> None:
+    expected = attrs.evolve(
+        entry,
+        state="failed",
+        since=NOW,
+        owner=None,
+        phase=None,
+        cause=None,
+        error="nsfw",
+    )
 
-    assert attrs.evolve(UNCERTAIN, since=NOW, phase="answered", cause="HTTP 504") == done.entry
+    assert Step(expected, granted=True) == take(entry, Fail("nsfw", "a1"))
+
+
+@pytest.mark.parametrize("entry", [ARMED, UNCERTAIN])
+def test_doubt_records_how_far_it_came(entry: LedgerEntry) -> None:
+    done = take(entry, Doubt("a1", "answered", "HTTP 504"))
+    expected = attrs.evolve(
+        entry,
+        state="uncertain",
+        since=NOW,
+        owner=None,
+        phase="answered",
+        cause="HTTP 504",
+    )
+
+    assert Step(expected, granted=True) == done

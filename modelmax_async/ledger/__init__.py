@@ -26,8 +26,9 @@ To write a ledger of your own (PostgreSQL, Redis, …), implement `Ledger`: thre
 entry back when it changed, commit durably, return what `step` returned. Two ``apply`` calls
 on one key must never interleave. Then run `modelmax_async.testing.check_ledger` on it.
 
-A ledger that cannot keep every body may have a further method, ``delivered(key)``: it is
-called, and not awaited, once a stored result has been handed to a caller of the client.
+A ledger that cannot keep every body may have a further method, ``delivered(key: Key) -> None``:
+it is called, and not awaited, once a stored result has been handed to a caller of the client.
+It may turn the entry into state ``delivered`` then, and must not forget that it was paid for.
 """
 
 from modelmax_async._lifecycle import Step, observed, step

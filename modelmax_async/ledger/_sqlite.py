@@ -6,35 +6,40 @@ import os
 import sqlite3
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from modelmax_async import _clock
+from modelmax_async import _models as models
 from modelmax_async._lifecycle import Step, observed, step
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async._moves import Move
 from modelmax_async.ledger._protocol import Key
+from modelmax_async.ledger._sqlite_schema import UNFINISHED
 from modelmax_async.ledger._sqlite_thread import SQLiteThread
 
+_JOB = ("model", "request_id", "status_url", "response_url")
 _ENTRY = (
     "state",
     "since",
     "owner",
     "attempt",
     "lease_until",
+    "lease",
+    "resting",
+    "decided",
     "phase",
     "cause",
     "error",
-    "body",
+    "acknowledged",
 )
-_COLUMNS = ", ".join(("model", "request_id", "status_url", "response_url", *_ENTRY[:-1]))
-_READ = f"SELECT {_COLUMNS}, body FROM jobs WHERE origin = ? AND request_id = ?"  # noqa: S608 - constants
-_LIST = f"SELECT {_COLUMNS}, NULL FROM jobs WHERE origin = ? ORDER BY rowid"  # noqa: S608 - constants
-_UNFINISHED = _LIST.replace("ORDER", "AND state NOT IN ('stored', 'failed') ORDER")
+_COLUMNS = ", ".join((*_JOB, *_ENTRY))
+_READ = f"SELECT {_COLUMNS}, body FROM entries WHERE origin = ? AND request_id = ?"  # noqa: S608 - constants
+_LIST = f"SELECT {_COLUMNS}, NULL FROM entries WHERE origin = ? ORDER BY rowid"  # noqa: S608 - constants
+_LIST_UNFINISHED = _LIST.replace("ORDER", f"AND {UNFINISHED} ORDER")
+_CHANGED = ", ".join(f"{name} = excluded.{name}" for name in (*_JOB, *_ENTRY, "body"))
 _WRITE = f"""
-INSERT INTO jobs (origin, {_COLUMNS}, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)
-ON CONFLICT (origin, request_id) DO UPDATE SET
-  state = excluded.state, since = excluded.since, owner = excluded.owner,
-  attempt = excluded.attempt, lease_until = excluded.lease_until, phase = excluded.phase,
-  cause = excluded.cause, error = excluded.error, body = excluded.body
+INSERT INTO entries (origin, {_COLUMNS}, body) VALUES ({", ".join("?" * 18)})
+ON CONFLICT (origin, request_id) DO UPDATE SET {_CHANGED}
 """  # noqa: S608 - constants
 
 
@@ -86,30 +91,18 @@ def _entries(
     db: sqlite3.Connection, origin: str, states: frozenset[LedgerState]
 ) -> list[LedgerEntry]:
     now = _clock.wall()
-    query = _LIST if states & {"stored", "failed"} else _UNFINISHED
+    query = _LIST_UNFINISHED if states <= models.UNFINISHED else _LIST
     seen = (observed(_entry(row), now) for row in db.execute(query, (origin,)))
     return [entry for entry in seen if entry.state in states]
 
 
-def _entry(row: tuple[object, ...]) -> LedgerEntry:
-    rest = dict(zip(_ENTRY, row[4:], strict=True))
-    return LedgerEntry(job=Job(*row[:4]), **rest)  # type: ignore[arg-type]  # the schema's CHECKs type the columns
+def _entry(row: tuple[Any, ...]) -> LedgerEntry:
+    rest = dict(zip(_ENTRY, row[4:-1], strict=True))
+    rest["acknowledged"] = bool(rest["acknowledged"])
+    return LedgerEntry(job=Job(*row[:4]), body=row[-1], **rest)
 
 
 def _row(entry: LedgerEntry) -> tuple[object, ...]:
     job = entry.job
-    return (
-        job.model,
-        job.request_id,
-        job.status_url,
-        job.response_url,
-        entry.state,
-        entry.since,
-        entry.owner,
-        entry.attempt,
-        entry.lease_until,
-        entry.phase,
-        entry.cause,
-        entry.error,
-        entry.body,
-    )
+    columns = (job.model, job.request_id, job.status_url, job.response_url)
+    return (*columns, *(getattr(entry, name) for name in _ENTRY), entry.body)

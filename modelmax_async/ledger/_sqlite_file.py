@@ -6,38 +6,100 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
+import attrs
+
+from modelmax_async import _clock
 from modelmax_async._errors import LedgerError
+from modelmax_async.ledger._sqlite_schema import prepare, replaced
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-  origin TEXT NOT NULL,
-  request_id TEXT NOT NULL,
-  model TEXT NOT NULL,
-  status_url TEXT NOT NULL,
-  response_url TEXT NOT NULL,
-  state TEXT NOT NULL
-    CHECK (state IN ('known', 'claimed', 'armed', 'stored', 'failed', 'uncertain')),
-  since REAL NOT NULL,
-  owner TEXT,
-  attempt TEXT,
-  lease_until REAL NOT NULL,
-  phase TEXT CHECK (phase IN ('sent', 'answered')),
-  cause TEXT,
-  error TEXT,
-  body BLOB,
-  UNIQUE (origin, request_id)
-);
-CREATE INDEX IF NOT EXISTS unfinished ON jobs (origin)
-  WHERE state NOT IN ('stored', 'failed');
-"""
-
+#: Seconds between two tries at a lock that SQLite itself does not wait for.
+_PAUSE = 0.01
 
 #: Closing a descriptor of a file drops the locks that the process has on it, so that no
 #: connection may be made between the making of the file and the closing.
 _OPENING = threading.Lock()
+
+
+@attrs.frozen
+class _Identity:
+    """Which file it is. An inode number is given again to a later file: hence the id."""
+
+    device: int
+    inode: int
+    ledger_id: str = ""
+
+
+class SQLiteFile:
+    """One file at one path, which is noticed when it is another one at a later opening.
+
+    What it remembers outlives connections, threads and forks: a ledger that silently began
+    again with an empty file would pay for every job once more.
+    """
+
+    def __init__(self, path: Path, busy_timeout: float) -> None:
+        self.path = path
+        self._busy_timeout = busy_timeout
+        self._known: _Identity | None = None
+
+    def check(self) -> None:
+        """Check that the path still leads to the file that was opened.
+
+        Raises:
+            LedgerError: when it does not.
+            OSError: as it comes.
+        """
+        found = _look(self.path)
+        if self._known is not None and found != attrs.evolve(self._known, ledger_id=""):
+            raise replaced(self.path)
+
+    def open(self) -> sqlite3.Connection:
+        """Open the file: mode 0600, WAL, every commit synced. Only the first use makes it.
+
+        Raises:
+            LedgerError: for a file of a newer schema, or another file than the first time.
+            sqlite3.Error, OSError: as they come; see `explain`.
+        """
+        self.check()
+        with _OPENING:
+            if self._known is None:
+                _make(self.path)
+            before = _look(self.path)
+            uri = f"{self.path.as_uri()}?mode=rw"  # never makes a file by itself
+            timeout = self._busy_timeout
+            db = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
+        try:
+            ledger_id = self._prepare(db)
+            if before is None or before != _look(self.path):
+                raise replaced(self.path)
+        except BaseException:
+            db.close()
+            raise
+        self._known = attrs.evolve(before, ledger_id=ledger_id)
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> str:
+        """Set the file up; where SQLite reports a lock without waiting for it, wait here.
+
+        It does so where several processes change the journal mode at once, or one of them
+        closes the file.
+        """
+        expected = None if self._known is None else self._known.ledger_id
+        until = _clock.boottime() + self._busy_timeout
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = FULL")
+                db.execute("PRAGMA fullfsync = ON")
+                return prepare(db, self.path, expected)
+            except sqlite3.OperationalError as exc:
+                if not _is_lock(exc) or _clock.boottime() >= until:
+                    raise
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+            time.sleep(_PAUSE)
 
 
 def _make(path: Path) -> None:
@@ -45,46 +107,17 @@ def _make(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
-def identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells this file from another at its path; ``None`` when there is none."""
+def _look(path: Path) -> _Identity | None:
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return _Identity(found.st_dev, found.st_ino)
 
 
-def open_file(path: Path, busy_timeout: float) -> sqlite3.Connection:
-    """Open the file, making it where there is none: mode 0600, WAL, every commit synced.
-
-    Raises:
-        LedgerError: for a file of a newer schema.
-        sqlite3.Error, OSError: as they come; see `explain`.
-    """
-    with _OPENING:
-        _make(path)
-        db = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA fullfsync = ON")
-        db.execute("BEGIN IMMEDIATE")
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise LedgerError(
-                f"the ledger {path} has schema {version}, this version of modelmax_async "
-                f"knows {SCHEMA_VERSION}. Nothing was changed and no billed call was made: "
-                "upgrade modelmax_async, or use another file"
-            )
-        if version < SCHEMA_VERSION:
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        db.execute("COMMIT")
-    except BaseException:
-        db.close()
-        raise
-    return db
+def _is_lock(error: sqlite3.OperationalError) -> bool:
+    code = error.sqlite_errorcode & 0xFF  # without what the extended code adds
+    return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
 
 
 def explain(error: Exception, path: Path) -> LedgerError:

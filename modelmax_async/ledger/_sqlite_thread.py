@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from modelmax_async._errors import LedgerError
-from modelmax_async.ledger._sqlite_file import explain, identity, open_file
+from modelmax_async.ledger._sqlite_file import SQLiteFile, explain
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], Any]
+#: What is to be done in a transaction; ``None``: close the file.
+Work = Callable[[sqlite3.Connection], Any] | None
+Piece = tuple[Work, Future[Any]]
 
 #: Pieces of work that share one transaction and one sync at most.
 BATCH = 512
@@ -34,15 +36,16 @@ class SQLiteThread:
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
         self.path = path
-        self._busy_timeout = busy_timeout
+        self._file = SQLiteFile(path, busy_timeout)
         self._reset()
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._queue: deque[tuple[Work, Future[Any]]] = deque()
+        self._queue: deque[Piece] = deque()
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._closing = False
+        self._ended = _promise()
+        self._ended.set_result(None)
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return what the work returned, once it is durable.
@@ -51,72 +54,85 @@ class SQLiteThread:
             LedgerError: when it could not be done or not be made durable; nothing of it
                 was written then.
         """
-        done: Future[T] = Future()
-        done.set_running_or_notify_cancel()  # work asked for is done, whoever is cancelled
+        done: Future[T] = _promise()
         if self._pid != os.getpid():
             self._reset()  # a fork: the thread and the connection stayed with the parent
         with self._wake:
             self._queue.append((work, done))
-            self._closing = False
             if self._thread is None:
-                # No daemon: a program that ends waits for what it asked to be written.
-                thread = threading.Thread(
-                    target=self._main, name=f"ledger {self.path.name}", daemon=False
-                )
                 try:
-                    thread.start()
+                    self._start()
                 except RuntimeError as exc:  # no more threads, or the interpreter is ending
                     self._queue.pop()
                     raise explain(exc, self.path) from None
-                self._thread = thread
             self._wake.notify()
         return await asyncio.wrap_future(done)
 
+    def _start(self) -> None:
+        ended = _promise()
+        name = f"ledger {self.path.name}"
+        # No daemon: a program that ends waits for what it asked to be written.
+        thread = threading.Thread(target=self._main, args=(ended,), name=name, daemon=False)
+        thread.start()
+        self._thread, self._ended = thread, ended
+
     async def aclose(self) -> None:
-        """Let the thread finish its queue, close the file and end."""
-        thread = self._thread
-        if thread is None or self._pid != os.getpid():
+        """Wait until what was asked for is done and the file is closed.
+
+        No thread of the application is needed for that. Cancelled, it leaves the ledger's own
+        thread to finish.
+        """
+        if self._pid != os.getpid():
             return
         with self._wake:
-            self._closing = True
-            self._wake.notify()
-        await asyncio.to_thread(thread.join)
+            done = self._ended
+            if self._thread is not None:
+                done = _promise()
+                self._queue.append((None, done))
+                self._wake.notify()
+        await asyncio.wrap_future(done)
 
-    def _main(self) -> None:
+    def _main(self, ended: Future[None]) -> None:
         db: sqlite3.Connection | None = None
-        opened = None
-        while batch := self._next_batch():
+        while batch := self._next_batch(0.0 if db is None else IDLE):
+            if batch[0][0] is None:
+                _close(db)
+                db = None
+                batch[0][1].set_result(None)
+                continue
             try:
                 if db is None:
-                    db = open_file(self.path, self._busy_timeout)
-                    opened = identity(self.path)
-                elif identity(self.path) != opened:
-                    raise LedgerError(
-                        f"the ledger {self.path} was removed or replaced while in use. Nothing "
-                        "was recorded: put it back, or make a new client"
-                    )
+                    db = self._file.open()
+                else:
+                    self._file.check()
                 self._commit(db, batch)
             except Exception as exc:  # noqa: BLE001 - the thread lives on, and those who wait hear
                 _fail(batch, explain(exc, self.path))
                 _close(db)
                 db = None
         _close(db)
+        ended.set_result(None)
 
-    def _next_batch(self) -> list[tuple[Work, Future[Any]]]:
+    def _next_batch(self, patience: float) -> list[Piece]:
+        """Return pieces for one transaction, or the one that closes the file, or none."""
         with self._wake:
-            if not self._queue and not self._closing:
-                self._wake.wait_for(lambda: self._queue or self._closing, timeout=IDLE)
-            size = min(BATCH, len(self._queue))
-            batch = [self._queue.popleft() for _ in range(size)]
+            self._wake.wait_for(lambda: self._queue, timeout=patience)
+            batch: list[Piece] = []
+            while self._queue and len(batch) < BATCH:
+                if self._queue[0][0] is None and batch:
+                    break
+                batch.append(self._queue.popleft())
+                if batch[0][0] is None:
+                    break
             if not batch:
                 self._thread = None
             return batch
 
-    def _commit(self, db: sqlite3.Connection, batch: list[tuple[Work, Future[Any]]]) -> None:
+    def _commit(self, db: sqlite3.Connection, batch: list[Piece]) -> None:
         """Do a batch in one transaction; where that fails, each piece in its own."""
         db.execute("BEGIN IMMEDIATE")  # a lock that is not to be had is so for the whole batch
         try:
-            values = [work(db) for work, _ in batch]
+            values = [work(db) for work, _ in batch if work is not None]
             db.execute("COMMIT")
         except Exception as exc:  # noqa: BLE001 - whatever it is, it goes to those who wait
             if db.in_transaction:  # on a full disk, say, SQLite has ended it already
@@ -131,7 +147,14 @@ class SQLiteThread:
             done.set_result(value)
 
 
-def _fail(batch: list[tuple[Work, Future[Any]]], error: LedgerError) -> None:
+def _promise() -> Future[Any]:
+    """Return a future that no waiter can cancel: work asked for is done, whoever gives up."""
+    done: Future[Any] = Future()
+    done.set_running_or_notify_cancel()
+    return done
+
+
+def _fail(batch: list[Piece], error: LedgerError) -> None:
     for done in (done for _, done in batch if not done.done()):
         done.set_exception(error)
 

@@ -1,0 +1,151 @@
+"""The tables of a ledger file, and how a file of an older schema becomes one of this.
+
+Version 1 knew jobs only. Its table has another name, so that a process of the older version
+which still has the file open fails instead of writing rows that this version would misread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from pathlib import Path
+
+from modelmax_async._errors import LedgerError
+
+SCHEMA_VERSION = 2
+
+#: The condition of the index, word for word: only then does SQLite use it for a query.
+UNFINISHED = "state IN ('known', 'claimed', 'armed', 'uncertain')"
+_STATES = (
+    "'known', 'claimed', 'armed', 'stored', 'failed', 'uncertain', 'abandoned', 'delivered'"
+)
+
+#: The body comes last: a row is read up to it without the pages that it fills.
+_CREATE = (
+    f"""
+    CREATE TABLE entries (
+      origin TEXT NOT NULL,
+      request_id TEXT NOT NULL,
+      model TEXT NOT NULL,
+      status_url TEXT NOT NULL,
+      response_url TEXT NOT NULL,
+      state TEXT NOT NULL CHECK (state IN ({_STATES})),
+      since REAL NOT NULL,
+      owner TEXT,
+      attempt TEXT,
+      lease_until REAL NOT NULL,
+      lease REAL NOT NULL,
+      resting TEXT CHECK (resting IN ({_STATES})),
+      decided TEXT,
+      phase TEXT CHECK (phase IN ('sent', 'answered')),
+      cause TEXT,
+      error TEXT,
+      acknowledged INTEGER NOT NULL CHECK (acknowledged IN (0, 1)),
+      submitted_at REAL,
+      submit_key TEXT,
+      saved_at REAL,
+      body BLOB,
+      UNIQUE (origin, request_id)
+    )
+    """,
+    f"CREATE INDEX unfinished ON entries (origin) WHERE {UNFINISHED}",
+    """
+    CREATE TABLE submissions (
+      origin TEXT NOT NULL,
+      submit_key TEXT NOT NULL,
+      fingerprint TEXT NOT NULL,
+      since REAL NOT NULL,
+      attempt TEXT,
+      lease_until REAL NOT NULL,
+      lease REAL NOT NULL,
+      model TEXT,
+      request_id TEXT,
+      status_url TEXT,
+      response_url TEXT,
+      UNIQUE (origin, submit_key)
+    )
+    """,
+    """
+    CREATE TABLE durations (
+      origin TEXT NOT NULL,
+      model TEXT NOT NULL,
+      version INTEGER NOT NULL,
+      since REAL NOT NULL,
+      record BLOB NOT NULL,
+      UNIQUE (origin, model, version)
+    )
+    """,
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+)
+
+#: A call under way began from what the row still shows. Of an uncertain one the row does not
+#: tell whether an earlier call was paid for too, and so it never becomes free.
+_FROM_1 = (
+    """
+    INSERT INTO entries (
+      origin, request_id, model, status_url, response_url, state, since, owner, attempt,
+      lease_until, lease, resting, phase, cause, error, acknowledged, body
+    )
+    SELECT
+      origin, request_id, model, status_url, response_url, state, since, owner, attempt,
+      lease_until, 10.0,
+      CASE
+        WHEN state = 'uncertain' THEN 'uncertain'
+        WHEN state NOT IN ('claimed', 'armed') THEN NULL
+        WHEN phase IS NOT NULL THEN 'uncertain'
+        WHEN body IS NOT NULL THEN 'stored'
+        ELSE 'known'
+      END,
+      phase, cause, error, 1, body
+    FROM jobs ORDER BY rowid
+    """,
+    "DROP TABLE jobs",
+)
+
+
+def prepare(db: sqlite3.Connection, path: Path, expected: str | None) -> str:
+    """Make or upgrade the tables in one transaction, and return the ledger's random id.
+
+    Args:
+        db: a connection to the file.
+        path: the file, for the error's text.
+        expected: the id that the file must have; then it is neither made nor upgraded.
+
+    Raises:
+        LedgerError: for a file of a newer schema, and for one that is not the ledger expected.
+        sqlite3.Error: as it comes.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger {path} has schema {version}, this version of modelmax_async "
+            f"knows {SCHEMA_VERSION}. Nothing was changed and no billed call was made: "
+            "upgrade modelmax_async, or use another file"
+        )
+    if version < SCHEMA_VERSION:
+        if expected is not None:
+            raise replaced(path)
+        _upgrade(db, version)
+    row = db.execute("SELECT value FROM meta WHERE name = 'ledger_id'").fetchone()
+    if row is None or (expected is not None and row[0] != expected):
+        raise replaced(path)
+    db.execute("COMMIT")
+    ledger_id: str = row[0]
+    return ledger_id
+
+
+def _upgrade(db: sqlite3.Connection, version: int) -> None:
+    for statement in (*_CREATE, *(_FROM_1 if version else ())):
+        db.execute(statement)
+    db.execute("INSERT INTO meta VALUES ('ledger_id', ?)", (uuid.uuid4().hex,))
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def replaced(path: Path) -> LedgerError:
+    """Return the error for a file that is not, or no longer, the one that was in use."""
+    return LedgerError(
+        f"the ledger {path} was removed or replaced while in use. Nothing was recorded and no "
+        "billed call was made: put the file back. If another one is to take its place, make a "
+        "new SQLiteLedger and a new client"
+    )
