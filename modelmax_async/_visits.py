@@ -125,8 +125,8 @@ class Visits:
                 subscriber.on_status(report)
         if report.status == Status.FAILED:
             return await self._failed(wait, report)
+        await self._acknowledge(wait)
         if report.status != Status.COMPLETED:
-            await self._acknowledge(wait)
             wait.completed_since = None
             return self._patience.interval(wait)
         wait.completed = True
@@ -147,8 +147,8 @@ class Visits:
             JobFailedError: it was never billed.
             ResultUncertainError, InvalidResponseError: it may have been, whatever status says.
         """
+        await self._acknowledge(wait)
         if wait.recalled:
-            await self._acknowledge(wait)
             done = await self._records.note(wait.job, Fail(report.error or ""))
             if done is not None:
                 if is_held(done.entry):

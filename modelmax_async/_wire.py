@@ -43,7 +43,7 @@ def check_job(job: Job) -> Job:
         if not _names(call.path, job.request_id, tail):
             raise ValueError(
                 f"{name} of job {as_text(job.request_id, 100)} must be the path of that job, "
-                f"ending in /requests/<request id>{tail}, got {as_text(call.path, 100)!r}. "
+                f"ending in /requests/<request id>{tail}, got {as_text(path, 100)!r}. "
                 "Nothing was sent: leave the paths out, and they are built from the request id"
             )
     return job
@@ -67,18 +67,22 @@ def build_submit(model: str, prompt: str, parameters: VideoParameters | None) ->
 
 def build_status(job: Job) -> Call:
     """Build the free status call (API §2), at the server's own path where it is one."""
-    path = job.status_url
-    if not _is_path(path) or not _is_free(path, job):
-        path = make_job(job.model, job.request_id).status_url
-    return Call("GET", path, job=job)
+    return Call("GET", _status_path(job), job=job)
 
 
 def build_result(job: Job) -> Call:
     """Build the **billed** result call (API §3). Only the settler sends it."""
-    path = job.response_url
-    if not _is_path(path):
-        path = make_job(job.model, job.request_id).response_url
-    return Call("GET", path, job=job)
+    return Call("GET", _result_path(job), job=job)
+
+
+def _status_path(job: Job) -> str:
+    usable = _is_path(job.status_url) and _is_free(job.status_url, job)
+    return job.status_url if usable else make_job(job.model, job.request_id).status_url
+
+
+def _result_path(job: Job) -> str:
+    usable = _is_path(job.response_url)
+    return job.response_url if usable else make_job(job.model, job.request_id).response_url
 
 
 def _is_path(url: str) -> bool:

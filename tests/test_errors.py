@@ -63,7 +63,8 @@ TABLE: list[ModelMaxError] = [
     EXPIRED,
     errors.NotReadyError("it is IN_QUEUE", job=JOB, last_status=Status.IN_QUEUE),
     errors.InconsistentStateError("COMPLETED, and not", job=JOB),
-    errors.ResultUncertainError("HTTP 504", job=JOB, phase="answered", since=5.0),
+    errors.ResultUncertainError("HTTP 504", job=JOB, phase="answered", since=5.0, attempt="a1"),
+    errors.ResultDroppedError(job=JOB),
     errors.DownloadError("disk full", url="/v1/0", part="a.mp4.part", job=JOB),
     errors.LedgerError("disk full"),
     errors.GatherError(

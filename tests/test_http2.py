@@ -55,7 +55,7 @@ class Server:
         path = dict(event.headers or [])[b":path"].decode()
         self.asked.append(path.rsplit("/", 1)[-1])
         if path.endswith("/status"):
-            reply(connection, event.stream_id, {"request_id": "abc", "status": "COMPLETED"})
+            reply(connection, event.stream_id, {"status": "COMPLETED"})
         else:
             self.answer(connection, event.stream_id)
 
