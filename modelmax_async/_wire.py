@@ -35,12 +35,11 @@ def check_job(job: Job) -> Job:
     Raises:
         ValueError: otherwise.
     """
-    calls = (
-        ("status_url", build_status(job), "/status"),
-        ("response_url", build_result(job), ""),
-    )
-    for name, call, tail in calls:
-        if not _names(call.path, job.request_id, tail):
+    for name, path, tail in (
+        ("status_url", _status_path(job), "/status"),
+        ("response_url", _result_path(job), ""),
+    ):
+        if not _names(path, job.request_id, tail):
             raise ValueError(
                 f"{name} of job {as_text(job.request_id, 100)} must be the path of that job, "
                 f"ending in /requests/<request id>{tail}, got {as_text(path, 100)!r}. "
