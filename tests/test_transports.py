@@ -14,19 +14,17 @@ from typing import Any
 import httpx
 import pytest
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
-from support import KEY, on_socket
+from support import KEY, Moves, on_socket, transport_to
 
 from modelmax_async import (
-    MemoryLedger,
     ResultUncertainError,
     SubmitUncertainError,
     TransportError,
 )
-from modelmax_async._settings import ApiKey, read_settings
-from modelmax_async._transport import HTTPClient, Transport
-from modelmax_async._transport._http import Call
+from modelmax_async._messages import Call
+from modelmax_async._transport import HTTPClient
 from modelmax_async.emulator import Emulator, Fault
-from modelmax_async.ledger import Arm, Key, Move, Step
+from modelmax_async.ledger import Arm
 
 pytestmark = pytest.mark.anyio
 
@@ -342,19 +340,6 @@ async def test_headers_of_the_callers_client_go_with_a_call_that_it_does_not_car
     ]
 
 
-class Moves(MemoryLedger):
-    """Keeps the names of the moves, and of the requests that the test adds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    async def apply(self, key: Key, move: Move) -> Step | None:
-        done = await super().apply(key, move)
-        self.names.append(type(move).__name__)
-        return done
-
-
 @pytest.mark.parametrize("http_client", TRANSPORTS, indirect=True)
 @pytest.mark.parametrize("polled", [True, False])
 async def test_fetch_is_armed_before_it_reaches_the_server(
@@ -376,20 +361,6 @@ async def test_fetch_is_armed_before_it_reaches_the_server(
     assert ["Claim", Arm.__name__] == before
 
 
-def make(url: str, http_client: HTTPClient | None = None, **options: Any) -> Transport:
-    """A transport alone, without a client round it."""
-    settings = read_settings(
-        api_key=ApiKey(KEY),
-        base_url=url,
-        model=None,
-        on_uncertain="raise",
-        max_in_flight=options.pop("size", 4),
-        allow_insecure=False,
-        environ={},
-    )
-    return Transport(settings, options.pop("timeout", 1.0), http_client)
-
-
 async def test_polls_are_traced_until_it_is_known_whether_events_come(
     emulator: Emulator, url: str
 ) -> None:
@@ -405,7 +376,7 @@ async def test_polls_are_traced_until_it_is_known_whether_events_come(
     for inner, expected in ((Watching(), [True, False, False]), (Watching(), [True])):
         traced.clear()
         async with inner:
-            transport = make(url, inner)
+            transport = transport_to(url, inner)
             call = Call("GET", f"/v1/queue/veo-3/requests/{request_id}/status")
             for _ in itertools.repeat(None, len(expected)):
                 await transport.poll(transport.prepare(call), lambda reply: reply)
