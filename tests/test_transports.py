@@ -23,7 +23,9 @@ from modelmax_async import (
 )
 from modelmax_async._messages import Call
 from modelmax_async._transport import HTTPClient
+from modelmax_async._transport._kinds import Carrier, Kind, find_carrier
 from modelmax_async.emulator import Emulator, Fault
+from modelmax_async.emulator.inprocess import InProcessTransport
 from modelmax_async.ledger import Arm
 
 pytestmark = pytest.mark.anyio
@@ -43,9 +45,10 @@ class Wrapper(httpx.AsyncBaseTransport):
 
 
 class Lying(Wrapper):
-    """Whatever breaks, it says that there was no connection."""
+    """Whatever breaks, it says that there was no connection, and it traces nothing."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions.pop("trace", None)
         try:
             return await super().handle_async_request(request)
         except httpx.TransportError as exc:
@@ -383,3 +386,39 @@ async def test_polls_are_traced_until_it_is_known_whether_events_come(
             await transport.aclose()
 
         assert expected == traced
+
+
+def _look_up_nothing(_: httpx.URL) -> httpx.AsyncBaseTransport:
+    raise LookupError("not in this release")
+
+
+@pytest.mark.parametrize("found", [_look_up_nothing, lambda _: None, None])
+async def test_client_that_httpx_has_changed_inside_is_unknown(found: Any) -> None:
+    client = httpx.AsyncClient()
+    client._transport_for_url = found  # type: ignore[method-assign]  # as a release might
+
+    assert Carrier(Kind.UNKNOWN, None) == find_carrier(client, httpx.URL("http://127.0.0.1"))
+    await client.aclose()
+
+
+async def test_client_or_transport_wrapped_by_a_tool_is_unknown() -> None:
+    url = httpx.URL("http://127.0.0.1")
+    transport, client, inner = httpx.AsyncHTTPTransport(), httpx.AsyncClient(), Wrapper()
+    assert Kind.TRACED is find_carrier(transport, url).kind
+    assert Kind.TRACED is find_carrier(client, url).kind
+
+    transport.handle_async_request = inner.handle_async_request  # type: ignore[method-assign]
+    client.send = Sender().send  # type: ignore[method-assign]
+
+    assert Kind.UNKNOWN is find_carrier(transport, url).kind
+    assert Kind.UNKNOWN is find_carrier(client, url).kind
+
+
+async def test_mark_of_a_transport_is_not_inherited(emulator: Emulator) -> None:
+    class Changed(InProcessTransport):
+        pass
+
+    url = httpx.URL("http://127.0.0.1")
+
+    assert Kind.TRACED is find_carrier(emulator.transport(), url).kind
+    assert Kind.UNKNOWN is find_carrier(Changed(emulator.app), url).kind
