@@ -11,8 +11,18 @@ from typing import Any
 import pytest
 from virtual_time import VIRTUAL
 
-from modelmax_async import AsyncQueueClient, PollPolicy, Result, RetryPolicy, Video
+from modelmax_async import (
+    AsyncQueueClient,
+    MemoryLedger,
+    PollPolicy,
+    Result,
+    RetryPolicy,
+    Video,
+)
+from modelmax_async._settings import ApiKey, read_settings
+from modelmax_async._transport import HTTPClient, Transport
 from modelmax_async.emulator import Emulator
+from modelmax_async.ledger import Key, Move, Step
 
 KEY = "sk-emulator"
 FAST = PollPolicy(initial=0.02, maximum=0.05)
@@ -41,6 +51,33 @@ def on_socket(url: str, **options: Any) -> AsyncQueueClient:
         "retry": IMPATIENT,
     }
     return AsyncQueueClient(base_url=url, **(defaults | options))
+
+
+def transport_to(url: str, http_client: HTTPClient | None = None, **options: Any) -> Transport:
+    """A transport alone, without a client round it."""
+    settings = read_settings(
+        api_key=ApiKey(KEY),
+        base_url=url,
+        model=None,
+        on_uncertain="raise",
+        max_in_flight=options.pop("size", 4),
+        allow_insecure=False,
+        environ={},
+    )
+    return Transport(settings, options.pop("timeout", 1.0), http_client)
+
+
+class Moves(MemoryLedger):
+    """Keeps the names of the moves, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    async def apply(self, key: Key, move: Move) -> Step | None:
+        done = await super().apply(key, move)
+        self.names.append(type(move).__name__)
+        return done
 
 
 def result_of(*urls: str, request_id: str = "reef") -> Result:

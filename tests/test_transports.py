@@ -14,19 +14,19 @@ from typing import Any
 import httpx
 import pytest
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
-from support import KEY, on_socket
+from support import KEY, Moves, on_socket, transport_to
 
 from modelmax_async import (
-    MemoryLedger,
     ResultUncertainError,
     SubmitUncertainError,
     TransportError,
 )
-from modelmax_async._settings import ApiKey, read_settings
-from modelmax_async._transport import HTTPClient, Transport
-from modelmax_async._transport._http import Call
+from modelmax_async._messages import Call
+from modelmax_async._transport import HTTPClient
+from modelmax_async._transport._kinds import Carrier, Kind, find_carrier
 from modelmax_async.emulator import Emulator, Fault
-from modelmax_async.ledger import Arm, Key, Move, Step
+from modelmax_async.emulator.inprocess import InProcessTransport
+from modelmax_async.ledger import Arm
 
 pytestmark = pytest.mark.anyio
 
@@ -45,9 +45,10 @@ class Wrapper(httpx.AsyncBaseTransport):
 
 
 class Lying(Wrapper):
-    """Whatever breaks, it says that there was no connection."""
+    """Whatever breaks, it says that there was no connection, and it traces nothing."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions.pop("trace", None)
         try:
             return await super().handle_async_request(request)
         except httpx.TransportError as exc:
@@ -342,19 +343,6 @@ async def test_headers_of_the_callers_client_go_with_a_call_that_it_does_not_car
     ]
 
 
-class Moves(MemoryLedger):
-    """Keeps the names of the moves, and of the requests that the test adds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    async def apply(self, key: Key, move: Move) -> Step | None:
-        done = await super().apply(key, move)
-        self.names.append(type(move).__name__)
-        return done
-
-
 @pytest.mark.parametrize("http_client", TRANSPORTS, indirect=True)
 @pytest.mark.parametrize("polled", [True, False])
 async def test_fetch_is_armed_before_it_reaches_the_server(
@@ -376,20 +364,6 @@ async def test_fetch_is_armed_before_it_reaches_the_server(
     assert ["Claim", Arm.__name__] == before
 
 
-def make(url: str, http_client: HTTPClient | None = None, **options: Any) -> Transport:
-    """A transport alone, without a client round it."""
-    settings = read_settings(
-        api_key=ApiKey(KEY),
-        base_url=url,
-        model=None,
-        on_uncertain="raise",
-        max_in_flight=options.pop("size", 4),
-        allow_insecure=False,
-        environ={},
-    )
-    return Transport(settings, options.pop("timeout", 1.0), http_client)
-
-
 async def test_polls_are_traced_until_it_is_known_whether_events_come(
     emulator: Emulator, url: str
 ) -> None:
@@ -405,10 +379,46 @@ async def test_polls_are_traced_until_it_is_known_whether_events_come(
     for inner, expected in ((Watching(), [True, False, False]), (Watching(), [True])):
         traced.clear()
         async with inner:
-            transport = make(url, inner)
+            transport = transport_to(url, inner)
             call = Call("GET", f"/v1/queue/veo-3/requests/{request_id}/status")
             for _ in itertools.repeat(None, len(expected)):
                 await transport.poll(transport.prepare(call), lambda reply: reply)
             await transport.aclose()
 
         assert expected == traced
+
+
+def _look_up_nothing(_: httpx.URL) -> httpx.AsyncBaseTransport:
+    raise LookupError("not in this release")
+
+
+@pytest.mark.parametrize("found", [_look_up_nothing, lambda _: None, None])
+async def test_client_that_httpx_has_changed_inside_is_unknown(found: Any) -> None:
+    client = httpx.AsyncClient()
+    client._transport_for_url = found  # type: ignore[method-assign]  # as a release might
+
+    assert Carrier(Kind.UNKNOWN, None) == find_carrier(client, httpx.URL("http://127.0.0.1"))
+    await client.aclose()
+
+
+async def test_client_or_transport_wrapped_by_a_tool_is_unknown() -> None:
+    url = httpx.URL("http://127.0.0.1")
+    transport, client, inner = httpx.AsyncHTTPTransport(), httpx.AsyncClient(), Wrapper()
+    assert Kind.TRACED is find_carrier(transport, url).kind
+    assert Kind.TRACED is find_carrier(client, url).kind
+
+    transport.handle_async_request = inner.handle_async_request  # type: ignore[method-assign]
+    client.send = Sender().send  # type: ignore[method-assign]
+
+    assert Kind.UNKNOWN is find_carrier(transport, url).kind
+    assert Kind.UNKNOWN is find_carrier(client, url).kind
+
+
+async def test_mark_of_a_transport_is_not_inherited(emulator: Emulator) -> None:
+    class Changed(InProcessTransport):
+        pass
+
+    url = httpx.URL("http://127.0.0.1")
+
+    assert Kind.TRACED is find_carrier(emulator.transport(), url).kind
+    assert Kind.UNKNOWN is find_carrier(Changed(emulator.app), url).kind

@@ -35,7 +35,8 @@ class AsyncQueueClient(JobMethods, BatchMethods, FileMethods):
             ``"refetch"``, which may pay for a result twice.
         max_in_flight: HTTP requests at once, over all that wait.
         timeout: seconds for one HTTP request, or an ``httpx.Timeout``.
-        http_client: an ``httpx.AsyncClient`` of your own; it is never closed here.
+        http_client: an ``httpx.AsyncClient`` of your own, or a transport alone; it is never
+            closed here. The README says which transports carry billed calls.
         hooks: callables that take one record each, see `modelmax_async.events`.
         allow_insecure: let ``http://`` carry the key to a host that is not this machine.
 

@@ -6,6 +6,7 @@ an error which says that there was no connection. One job was billed ten times l
 
 from __future__ import annotations
 
+import ssl
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,8 @@ def opener_like(transport: Any) -> Opener:
             "with verify=, cert= or proxy= instead, or an httpx.AsyncClient"
         )
     try:
+        if not isinstance(transport.ssl_context, ssl.SSLContext):
+            raise TypeError("its ssl_context is no ssl.SSLContext")
         opener = partial(
             httpx.AsyncHTTPTransport,
             verify=transport.ssl_context,

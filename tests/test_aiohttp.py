@@ -1,0 +1,185 @@
+"""Beside an aiohttp transport: billed calls over our connections, with its settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+from httpx_aiohttp import AiohttpTransport
+from support import on_socket
+
+from modelmax_async import ConfigurationError
+from modelmax_async.emulator import Emulator, JobScript
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_transport_that_two_clients_share_one_after_the_other(
+    emulator: Emulator, url: str
+) -> None:
+    ids = [emulator.add_job(script=JobScript(run_seconds=0.05)) for _ in range(2)]
+
+    async with AiohttpTransport() as transport:
+        for request_id in ids:
+            async with on_socket(url, http_client=transport) as client:
+                await client.wait_for(request_id)
+        assert isinstance(transport.client, aiohttp.ClientSession)
+
+    assert dict.fromkeys(ids, 1) == emulator.billed
+
+
+Session = Callable[[ssl.SSLContext], Any]
+CUSTOM: dict[str, Session] = {
+    "session": lambda _: aiohttp.ClientSession(),
+    "callable": lambda _: aiohttp.ClientSession,
+    "with its context": lambda ctx: aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=ctx), trust_env=True
+    ),
+    "with headers": lambda ctx: aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=ctx), headers={"x-team": "reef"}
+    ),
+    "with traces": lambda ctx: aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=ctx), trace_configs=[aiohttp.TraceConfig()]
+    ),
+    "over a socket": lambda _: aiohttp.ClientSession(connector=aiohttp.UnixConnector("/x")),
+}
+
+
+@pytest.mark.parametrize("make", CUSTOM.values(), ids=CUSTOM.keys())
+@pytest.mark.parametrize("inside", [True, False], ids=["in client", "bare"])
+async def test_session_of_the_users_own_is_refused_at_once(make: Session, inside: bool) -> None:
+    context = httpx.create_ssl_context()
+    session = make(context)
+    transport = AiohttpTransport(verify=context, client=session)
+
+    with pytest.raises(ConfigurationError, match=r"Pass AiohttpTransport\(\) with verify="):
+        on_socket(
+            "http://127.0.0.1:1",
+            http_client=httpx.AsyncClient(transport=transport) if inside else transport,
+        )
+
+    await transport.aclose()
+
+
+async def test_transport_that_was_closed_is_refused_at_once(
+    emulator: Emulator, url: str
+) -> None:
+    transport = AiohttpTransport()
+    async with transport, on_socket(url, http_client=transport) as client:
+        await client.status(emulator.add_job())
+
+    with pytest.raises(ConfigurationError, match="or a closed one"):
+        on_socket(url, http_client=transport)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("ssl_context", 5), ("proxy", "ftp://127.0.0.1"), ("uds", ...)]
+)
+async def test_transport_whose_settings_are_unusable_is_refused(
+    attribute: str, value: object
+) -> None:
+    transport = AiohttpTransport()
+    if value is ...:
+        delattr(transport, attribute)
+    else:
+        setattr(transport, attribute, value)
+
+    with pytest.raises(ConfigurationError, match="settings cannot be used"):
+        on_socket("http://127.0.0.1:1", http_client=transport)
+
+
+async def test_certificates_that_the_transport_trusts_are_trusted(
+    emulator: Emulator, made_certificate: Sequence[str]
+) -> None:
+    chain, key = made_certificate
+    context = ssl.create_default_context(cafile=chain)
+
+    async with (
+        emulator.serve(ssl_certfile=chain, ssl_keyfile=key) as url,
+        AiohttpTransport(verify=context) as transport,
+        on_socket(url, http_client=transport) as client,
+    ):
+        result = await client.generate("a reef")
+
+    assert {result.request_id: 1} == emulator.billed
+
+
+class Proxy:
+    """A forward proxy for plain HTTP: one request a connection."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.asked: list[bytes] = []
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(head.split()[1])
+        url = httpx.URL(self.asked[-1].decode())
+        far_reader, far_writer = await asyncio.open_connection(url.host, url.port)
+        far_writer.write(head.replace(self.asked[-1], url.raw_path, 1))
+        writer.write(await far_reader.readuntil(b"\r\n\r\n"))
+        writer.write(await far_reader.read(65536))
+        writer.close()
+        far_writer.close()
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[Proxy]:
+    """A proxy on a port of its own."""
+    found = Proxy()
+    server = await asyncio.start_server(found.handle, "127.0.0.1", 0)
+    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield found
+    server.close()
+
+
+async def test_proxy_of_the_transport_is_used_and_the_environments_is_not(
+    emulator: Emulator, url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "no proxy at all")
+    direct, through = emulator.add_job("direct"), emulator.add_job("through")
+
+    async with AiohttpTransport() as transport, on_socket(url, http_client=transport) as client:
+        await client.result(direct)
+    assert [] == proxy.asked
+
+    made = AiohttpTransport(proxy=httpx.Proxy(proxy.url))
+    async with made, on_socket(url, http_client=made) as client:
+        await client.result(through)
+    assert [f"{url}/v1/queue/veo-3/requests/{through}".encode()] == proxy.asked
+    assert {direct: 1, through: 1} == emulator.billed
+
+
+async def test_socket_of_the_transport_is_used(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1])
+        body = b'{"status": "COMPLETED", "data": [{"url": "/v"}]}'
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        writer.close()
+
+    path = str(tmp_path / "socket")
+    server = await asyncio.start_unix_server(handle, path)
+    async with (
+        AiohttpTransport(uds=path) as transport,
+        on_socket("http://127.0.0.1:9", http_client=transport) as client,
+    ):
+        await client.status("x")
+        again = on_socket("http://127.0.0.1:9", http_client=transport)
+        result = await client.wait_for("x")
+    await again.aclose()
+    server.close()
+
+    assert "x" == result.request_id
+    assert ["status", "status", "x"] == [path.decode().rsplit("/", 1)[-1] for path in asked]

@@ -1,0 +1,393 @@
+"""One exchange: how far it came, what is kept of it, and whose answer it was."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from raw_server import raw_server
+from support import KEY, on_socket, transport_to
+
+from modelmax_async import (
+    ConfigurationError,
+    InvalidResponseError,
+    Job,
+    ResultUncertainError,
+    TransportError,
+)
+from modelmax_async._messages import Call, Reply
+from modelmax_async._transport import Exchange, HTTPClient, Progress, Transport
+from modelmax_async._transport._kinds import Kind
+from modelmax_async.emulator import Emulator, Fault
+
+pytestmark = pytest.mark.anyio
+CALL = Call("GET", "/v1/queue/veo-3/requests/x")
+BODY = b'{"status": "COMPLETED", "data": [{"url": "/v"}]}'
+STARTED = "http11.send_request_headers.started"
+CONNECTS = "connection.connect_tcp.started"
+
+
+def same(reply: Reply) -> Reply:
+    return reply
+
+
+def test_progress_has_an_order() -> None:
+    names = ["QUEUED", "CONNECTING", "SENT", "ANSWERED"]
+
+    assert names == [progress.name for progress in sorted(Progress)]
+
+
+async def test_exchange_starts_queued_and_goes_on_to_its_answer() -> None:
+    exchange = Exchange(once=True)
+    seen = [exchange.progress]
+
+    await exchange.begin(Kind.OWN, by_trace=True)
+    seen.append(exchange.progress)
+    for name in (STARTED, "http11.receive_response_headers.complete"):
+        await exchange.trace(name, {})
+        seen.append(exchange.progress)
+
+    assert list(Progress) == seen
+
+
+PROOFS = [
+    (Kind.OWN, (), httpx.ConnectError, True),
+    (Kind.OWN, (), httpx.PoolTimeout, False),
+    (Kind.OWN, (CONNECTS,), httpx.ConnectError, False),
+    (Kind.OWN, (CONNECTS,), OSError, False),
+    (Kind.OWN, (CONNECTS, STARTED), httpx.ConnectError, True),
+    (Kind.TRACED, (), httpx.ConnectError, True),
+    (Kind.TRACED, (CONNECTS,), httpx.ConnectTimeout, False),
+    (Kind.MOCK, (), httpx.ConnectError, False),
+    (Kind.MOCK, (), httpx.UnsupportedProtocol, False),
+    (Kind.MOCK, (), httpx.ReadError, True),
+    (Kind.ASGI, (), httpx.ConnectError, True),
+    (Kind.UNKNOWN, (), httpx.PoolTimeout, True),
+    (Kind.UNKNOWN, (CONNECTS,), httpx.ConnectError, True),
+]
+
+
+@pytest.mark.parametrize(("kind", "events", "error", "sent"), PROOFS)
+async def test_break_proves_as_much_as_the_kind_of_transport_allows(
+    kind: Kind, events: tuple[str, ...], error: type[Exception], sent: bool
+) -> None:
+    exchange = Exchange(once=True)
+    assert not exchange.maybe_sent(error("while it waits for a slot"))
+
+    await exchange.begin(kind, by_trace=False)
+    for name in events:
+        await exchange.trace(name, {})
+
+    assert sent == exchange.maybe_sent(error("later"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"), [(Kind.OWN, False), (Kind.TRACED, False), (Kind.AIOHTTP, True)]
+)
+async def test_free_call_without_events_goes_by_the_class_of_its_error(
+    kind: Kind, sent: bool
+) -> None:
+    exchange = Exchange()
+    await exchange.begin(kind, by_trace=False)
+
+    assert sent == exchange.maybe_sent(httpx.ConnectError("refused"))
+    assert exchange.maybe_sent(httpx.ReadError("broken"))
+
+
+async def test_what_refuses_to_arm_leaves_the_exchange_queued() -> None:
+    async def refuse() -> None:
+        raise KeyError("not granted")
+
+    transport = transport_to("http://127.0.0.1:9")
+    exchange = Exchange(once=True, before_send=refuse)
+    with pytest.raises(KeyError, match="not granted") as caught:
+        await transport.send_once(CALL, exchange)
+
+    assert caught.value is exchange.refusal
+    assert Progress.QUEUED is exchange.progress
+    assert not exchange.maybe_sent(caught.value)
+
+
+async def test_exchange_broken_while_it_waits_for_a_slot_was_not_sent(
+    emulator: Emulator, url: str
+) -> None:
+    blocking = emulator.add_job()
+    emulator.fault("status", Fault.hang(15), request_id=blocking)
+    path = f"/v1/queue/veo-3/requests/{blocking}/status"
+    exchange = Exchange(once=True)
+    transport = transport_to(url, size=1)
+    asking = asyncio.create_task(transport.poll(transport.prepare(Call("GET", path)), same))
+    await asyncio.sleep(0.05)
+    waiting = asyncio.create_task(transport.send_once(CALL, exchange))
+    await asyncio.sleep(0.05)
+
+    waiting.cancel()
+    asking.cancel()
+    ended = await asyncio.gather(waiting, asking, return_exceptions=True)
+    await transport.aclose()
+
+    assert [asyncio.CancelledError] * 2 == [type(end) for end in ended]
+    assert Progress.QUEUED is exchange.progress
+    assert not exchange.maybe_sent(asyncio.CancelledError())
+
+
+async def _stream(transport: Transport, url: str) -> None:
+    async with transport.receiver.receive(url, {}, with_key=True) as incoming:
+        assert [] == [chunk async for chunk in incoming.chunks if not chunk]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_free_call_broken_in_an_unknown_way_was_maybe_sent(streamed: bool) -> None:
+    class Odd(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            raise LookupError("a way of its own")
+
+    transport = transport_to("http://127.0.0.1", Odd())
+    poll = transport.poll(transport.prepare(CALL), same)
+    with pytest.raises(TransportError, match="may have been sent") as caught:
+        await (_stream(transport, "http://127.0.0.1/v") if streamed else poll)
+    poll.close()
+
+    assert caught.value.maybe_sent
+
+
+async def test_body_that_breaks_off_was_sent() -> None:
+    async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}") as server:
+        url = f"http://127.0.0.1:{server.port}"
+        with pytest.raises(TransportError) as caught:
+            await _stream(transport_to(url), url)
+
+    assert caught.value.maybe_sent
+
+
+class Ending(httpx.AsyncByteStream):
+    """A whole answer on a connection that does not end."""
+
+    def __init__(self, body: bytes, closing: asyncio.Event) -> None:
+        self.body = body
+        self.closing = closing
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.body
+
+    async def aclose(self) -> None:
+        self.closing.set()
+        await asyncio.sleep(60)
+
+
+def ending(closing: asyncio.Event, body: bytes = BODY, status: int = 200) -> HTTPClient:
+    return httpx.MockTransport(lambda _: httpx.Response(status, stream=Ending(body, closing)))
+
+
+@pytest.mark.parametrize("call", ["submit", "send_once", "poll"])
+async def test_answer_is_there_though_time_runs_out_on_its_connection(call: str) -> None:
+    transport = transport_to("http://127.0.0.1", ending(asyncio.Event()), timeout=0.1)
+
+    if call == "poll":
+        reply = await transport.poll(transport.prepare(CALL), same)
+    elif call == "submit":
+        reply = await transport.submit(CALL)
+    else:
+        reply = await transport.send_once(CALL, Exchange(once=True))
+
+    assert BODY == reply.body
+
+
+async def test_paid_answer_does_not_wait_long_for_the_end_of_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("modelmax_async._transport._http._CLOSING", 0.05)
+    transport = transport_to("http://127.0.0.1", ending(asyncio.Event()), timeout=None)
+
+    async with asyncio.timeout(2):
+        reply = await transport.send_once(CALL, Exchange(once=True))
+
+    assert BODY == reply.body
+
+
+@pytest.mark.parametrize(("status", "hidden"), [(200, False), (500, True)])
+async def test_answer_outlives_the_cancellation_of_its_call(status: int, hidden: bool) -> None:
+    closing = asyncio.Event()
+    body = b'{"data": "%s"}' % KEY.encode()
+    transport = transport_to("http://127.0.0.1", ending(closing, body, status), timeout=None)
+    exchange = Exchange(once=True)
+    sending = asyncio.create_task(transport.send_once(CALL, exchange))
+    await closing.wait()
+
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+
+    assert exchange.reply is not None
+    assert (body.replace(KEY.encode(), b"sk-...") if hidden else body) == exchange.reply.body
+
+
+class Surplus:
+    """Keeps connections, and gives the first request of the first one answer too many."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.connections = 0
+        self.asked: list[str] = []
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        number = self.connections
+        while head := await _head(reader):
+            name = head.split()[1].decode().split("/")[-2]
+            self.asked.append(f"{number}:{name}")
+            writer.write(_says(name))
+            if len(self.asked) == 1:
+                writer.write(_says("foreign"))
+        writer.close()
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return b""
+
+
+def _says(name: str) -> bytes:
+    body = name.encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@asynccontextmanager
+async def surplus() -> AsyncIterator[Surplus]:
+    served = Surplus()
+    server = await asyncio.start_server(served.handle, "127.0.0.1", 0)
+    served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield served
+    server.close()
+
+
+def expecting(name: str) -> Callable[[Reply], str]:
+    def read(reply: Reply) -> str:
+        if reply.body != name.encode():
+            raise InvalidResponseError("the answer is about another job", body=reply.body)
+        return name
+
+    return read
+
+
+KEPT: dict[str, Callable[[], HTTPClient | None]] = {
+    "own": lambda: None,
+    "client": lambda: httpx.AsyncClient(limits=httpx.Limits(max_connections=1)),
+    "transport": lambda: httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1)),
+}
+
+
+@pytest.mark.parametrize("make", KEPT.values(), ids=KEPT.keys())
+async def test_surplus_answer_reaches_one_call_at_most(
+    make: Callable[[], HTTPClient | None],
+) -> None:
+    made = make()
+    ended: list[Any] = []
+
+    async with surplus() as server:
+        transport = transport_to(server.url, made, size=1)
+        for name in ("a", "b", "c", "d"):
+            poll = transport.prepare(Call("GET", f"/{name}/status"))
+            ended += await asyncio.gather(
+                transport.poll(poll, expecting(name)), return_exceptions=True
+            )
+        await transport.aclose()
+        if made is not None:
+            await made.aclose()
+
+    (foreign,) = (end for end in ended if isinstance(end, Exception))
+    assert isinstance(foreign, InvalidResponseError)
+    assert ["a", foreign, "c", "d"] == ended
+    assert b"foreign" == foreign.body
+    assert 2 == server.connections
+    assert "2:c" in server.asked
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/2"])
+async def test_connection_that_others_share_is_not_ended_for_one_answer(version: bytes) -> None:
+    ended: list[bytes] = []
+
+    class Stream:
+        async def aclose(self) -> None:
+            ended.append(version)
+            raise OSError("already gone")
+
+    extensions = {"network_stream": Stream(), "http_version": version}
+    mock = httpx.MockTransport(
+        lambda _: httpx.Response(200, content=b"y", extensions=extensions)
+    )
+    transport = transport_to("http://127.0.0.1", mock)
+
+    with pytest.raises(InvalidResponseError):
+        await transport.poll(transport.prepare(CALL), expecting("x"))
+
+    assert ([version] if version == b"HTTP/1.1" else []) == ended
+
+
+async def test_error_that_the_answer_tells_leaves_the_connection() -> None:
+    def refuse(reply: Reply) -> None:
+        raise LookupError("as the answer says")
+
+    async with surplus() as server:
+        transport = transport_to(server.url, size=1)
+        for poll in [transport.prepare(Call("GET", f"/{name}/status")) for name in "ab"]:
+            with pytest.raises(LookupError, match="as the answer says"):
+                await transport.poll(poll, refuse)
+        await transport.aclose()
+
+    assert 1 == server.connections
+
+
+LONG = "/v1/queue/veo-3/requests/x?" + "y" * 70_000
+
+
+async def test_url_that_is_too_long_is_refused_in_our_words(
+    emulator: Emulator, url: str
+) -> None:
+    job = Job("veo-3", "x", status_url=LONG + "/status", response_url=LONG)
+
+    async with on_socket(url) as client:
+        with pytest.raises(ValueError, match=r"the URL of job x cannot be requested: URL too"):
+            await client.result(job)
+        transport = client._engine.transport
+        with pytest.raises(ValueError, match=r"the URL cannot be requested.*Nothing was sent"):
+            transport.prepare(Call("GET", LONG))
+        pending = await client.unresolved()
+
+    assert [] == pending
+    assert [] == emulator.requests
+
+
+async def test_base_url_that_is_too_long_is_a_configuration_error() -> None:
+    async with httpx.AsyncClient() as inner:
+        with pytest.raises(ConfigurationError, match="base_url cannot be used: URL too long"):
+            on_socket("http://127.0.0.1/" + "y" * 70_000, http_client=inner)
+
+
+async def test_second_start_is_refused_while_the_first_may_have_paid() -> None:
+    exchange = Exchange(once=True)
+    await exchange.begin(Kind.UNKNOWN, by_trace=False)
+    await exchange.trace(STARTED, {})
+
+    with pytest.raises(RuntimeError, match="twice"):
+        await exchange.trace(STARTED, {})
+
+
+async def test_hanging_arming_is_bounded() -> None:
+    async def hang() -> None:
+        await asyncio.sleep(60)
+
+    transport = transport_to("http://127.0.0.1:9", timeout=0.01)
+    exchange = Exchange(once=True, before_send=hang)
+
+    with pytest.raises(TransportError) as caught:
+        await transport.send_once(CALL, exchange)
+
+    assert not caught.value.maybe_sent
+    assert not isinstance(caught.value, ResultUncertainError)
