@@ -90,15 +90,17 @@ class SQLiteFile:
         until = _clock.boottime() + self._busy_timeout
         while True:
             try:
-                db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("PRAGMA fullfsync = ON")
-                return prepare(db, self.path, expected)
+                ledger_id = prepare(db, self.path, expected)
+                db.execute("PRAGMA journal_mode = WAL")  # after it: another file stays as it is
             except sqlite3.OperationalError as exc:
                 if not _is_lock(exc) or _clock.boottime() >= until:
                     raise
                 if db.in_transaction:
                     db.execute("ROLLBACK")
+            else:
+                return ledger_id
             time.sleep(_PAUSE)
 
 

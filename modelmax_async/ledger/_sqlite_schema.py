@@ -48,7 +48,7 @@ _CREATE = (
       UNIQUE (origin, request_id)
     )
     """,
-    f"CREATE INDEX unfinished ON entries (origin) WHERE {UNFINISHED}",
+    f"CREATE INDEX entries_unfinished ON entries (origin) WHERE {UNFINISHED}",
     """
     CREATE TABLE submissions (
       origin TEXT NOT NULL,
