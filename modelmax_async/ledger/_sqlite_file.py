@@ -13,7 +13,7 @@ import attrs
 
 from modelmax_async import _clock
 from modelmax_async._errors import LedgerError
-from modelmax_async.ledger._sqlite_schema import prepare, replaced
+from modelmax_async.ledger._sqlite_schema import Marks, prepare, replaced
 
 #: Seconds between two tries at a lock that SQLite itself does not wait for.
 _PAUSE = 0.01
@@ -24,12 +24,11 @@ _OPENING = threading.Lock()
 
 
 @attrs.frozen
-class _Identity:
-    """Which file it is. An inode number is given again to a later file: hence the id."""
+class _Place:
+    """Where the path leads. A file system gives an inode number again to a later file."""
 
     device: int
     inode: int
-    ledger_id: str = ""
 
 
 class SQLiteFile:
@@ -42,7 +41,12 @@ class SQLiteFile:
     def __init__(self, path: Path, busy_timeout: float) -> None:
         self.path = path
         self._busy_timeout = busy_timeout
-        self._known: _Identity | None = None
+        self._place: _Place | None = None
+        self._marks: Marks | None = None
+
+    def written(self, marks: Marks) -> None:
+        """Take note of a transaction that has been committed to the file."""
+        self._marks = marks
 
     def check(self) -> None:
         """Check that the path still leads to the file that was opened.
@@ -51,8 +55,7 @@ class SQLiteFile:
             LedgerError: when it does not.
             OSError: as it comes.
         """
-        found = _look(self.path)
-        if self._known is not None and found != attrs.evolve(self._known, ledger_id=""):
+        if self._place not in {None, _look(self.path)}:
             raise replaced(self.path)
 
     def open(self) -> sqlite3.Connection:
@@ -64,41 +67,42 @@ class SQLiteFile:
         """
         self.check()
         with _OPENING:
-            if self._known is None:
+            if self._place is None:
                 _make(self.path)
             before = _look(self.path)
             uri = f"{self.path.as_uri()}?mode=rw"  # never makes a file by itself
             timeout = self._busy_timeout
             db = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
         try:
-            ledger_id = self._prepare(db)
+            marks = self._prepare(db)
             if before is None or before != _look(self.path):
                 raise replaced(self.path)
         except BaseException:
             db.close()
             raise
-        self._known = attrs.evolve(before, ledger_id=ledger_id)
+        self._place, self._marks = before, marks
         return db
 
-    def _prepare(self, db: sqlite3.Connection) -> str:
+    def _prepare(self, db: sqlite3.Connection) -> Marks:
         """Set the file up; where SQLite reports a lock without waiting for it, wait here.
 
         It does so where several processes change the journal mode at once, or one of them
         closes the file.
         """
-        expected = None if self._known is None else self._known.ledger_id
         until = _clock.boottime() + self._busy_timeout
         while True:
             try:
-                db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("PRAGMA fullfsync = ON")
-                return prepare(db, self.path, expected)
+                marks = prepare(db, self.path, self._marks)
+                db.execute("PRAGMA journal_mode = WAL")  # after it: another file stays as it is
             except sqlite3.OperationalError as exc:
                 if not _is_lock(exc) or _clock.boottime() >= until:
                     raise
                 if db.in_transaction:
                     db.execute("ROLLBACK")
+            else:
+                return marks
             time.sleep(_PAUSE)
 
 
@@ -107,12 +111,12 @@ def _make(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
-def _look(path: Path) -> _Identity | None:
+def _look(path: Path) -> _Place | None:
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
-    return _Identity(found.st_dev, found.st_ino)
+    return _Place(found.st_dev, found.st_ino)
 
 
 def _is_lock(error: sqlite3.OperationalError) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from pathlib import Path
+from typing import NamedTuple
 
 from modelmax_async._errors import LedgerError
 
@@ -48,7 +49,7 @@ _CREATE = (
       UNIQUE (origin, request_id)
     )
     """,
-    f"CREATE INDEX unfinished ON entries (origin) WHERE {UNFINISHED}",
+    f"CREATE INDEX entries_unfinished ON entries (origin) WHERE {UNFINISHED}",
     """
     CREATE TABLE submissions (
       origin TEXT NOT NULL,
@@ -78,6 +79,9 @@ _CREATE = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
 )
 
+#: How often the file was written to, so that an older copy of it can be told from it.
+_COUNT = "UPDATE meta SET value = value + 1 WHERE name = 'writes'"
+
 #: A call under way began from what the row still shows. Of an uncertain one the row does not
 #: tell whether an earlier call was paid for too, and so it never becomes free.
 _FROM_1 = (
@@ -103,16 +107,24 @@ _FROM_1 = (
 )
 
 
-def prepare(db: sqlite3.Connection, path: Path, expected: str | None) -> str:
-    """Make or upgrade the tables in one transaction, and return the ledger's random id.
+class Marks(NamedTuple):
+    """What tells a ledger from another one, and from an older copy of itself."""
+
+    ledger_id: str
+    writes: int
+
+
+def prepare(db: sqlite3.Connection, path: Path, expected: Marks | None) -> Marks:
+    """Make or upgrade the tables in one transaction, and return the ledger's marks.
 
     Args:
         db: a connection to the file.
         path: the file, for the error's text.
-        expected: the id that the file must have; then it is neither made nor upgraded.
+        expected: the marks that the file had; then it is neither made nor upgraded.
 
     Raises:
-        LedgerError: for a file of a newer schema, and for one that is not the ledger expected.
+        LedgerError: for a file of a newer schema, for another ledger than the one expected,
+            and for an older copy of it.
         sqlite3.Error: as it comes.
     """
     db.execute("BEGIN IMMEDIATE")
@@ -127,18 +139,30 @@ def prepare(db: sqlite3.Connection, path: Path, expected: str | None) -> str:
         if expected is not None:
             raise replaced(path)
         _upgrade(db, version)
-    row = db.execute("SELECT value FROM meta WHERE name = 'ledger_id'").fetchone()
-    if row is None or (expected is not None and row[0] != expected):
-        raise replaced(path)
+    marks = _marks(db)
+    if expected is not None:
+        same = marks.ledger_id == expected.ledger_id
+        if not same or marks.writes < expected.writes:
+            raise replaced(path)
     db.execute("COMMIT")
-    ledger_id: str = row[0]
-    return ledger_id
+    return marks
+
+
+def count_write(db: sqlite3.Connection) -> Marks:
+    """Count one more transaction that wrote something, as a part of it."""
+    db.execute(_COUNT)
+    return _marks(db)
+
+
+def _marks(db: sqlite3.Connection) -> Marks:
+    found = dict(db.execute("SELECT name, value FROM meta").fetchall())
+    return Marks(found.get("ledger_id", ""), int(found.get("writes", 0)))
 
 
 def _upgrade(db: sqlite3.Connection, version: int) -> None:
     for statement in (*_CREATE, *(_FROM_1 if version else ())):
         db.execute(statement)
-    db.execute("INSERT INTO meta VALUES ('ledger_id', ?)", (uuid.uuid4().hex,))
+    db.execute("INSERT INTO meta VALUES ('ledger_id', ?), ('writes', '0')", (uuid.uuid4().hex,))
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from modelmax_async._errors import LedgerError
 from modelmax_async.ledger._sqlite_file import SQLiteFile, explain
+from modelmax_async.ledger._sqlite_schema import count_write
 
 T = TypeVar("T")
 #: What is to be done in a transaction; ``None``: close the file.
@@ -132,7 +133,9 @@ class SQLiteThread:
         """Do a batch in one transaction; where that fails, each piece in its own."""
         db.execute("BEGIN IMMEDIATE")  # a lock that is not to be had is so for the whole batch
         try:
+            before = db.total_changes
             values = [work(db) for work, _ in batch if work is not None]
+            marks = count_write(db) if db.total_changes > before else None
             db.execute("COMMIT")
         except Exception as exc:  # noqa: BLE001 - whatever it is, it goes to those who wait
             if db.in_transaction:  # on a full disk, say, SQLite has ended it already
@@ -143,6 +146,8 @@ class SQLiteThread:
             for single in batch:
                 self._commit(db, [single])
             return
+        if marks is not None:
+            self._file.written(marks)
         for (_, done), value in zip(batch, values, strict=True):
             done.set_result(value)
 

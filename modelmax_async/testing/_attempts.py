@@ -49,7 +49,10 @@ async def _acknowledged(ledger: Ledger, other: Ledger) -> None:
 
 async def _look_changes_nothing(ledger: Ledger, other: Ledger) -> None:
     view = View(ledger)
-    armed = await view.arm("a", lease=0.0)
+    claimed = await view.granted("claimed", view.claim("a"), "claimed")
+    seen = await view.through(other).look("a look changes nothing", "claimed")
+    check(claimed == seen, "a look changes nothing, and every field comes back equal")
+    armed = await view.granted("armed", Arm("a", LONG), "armed")
     for handle in (ledger, other, ledger):
         seen = await view.through(handle).look("a look changes nothing", "armed")
         check(armed == seen, "a look changes nothing, and every field comes back equal")
@@ -144,6 +147,8 @@ async def _doubt_needs_a_decision(ledger: Ledger, other: Ledger) -> None:
     check((entry.phase, entry.cause) == ("answered", "it broke off"), "with its cause")
     await view.refused("it is not claimed", view.claim("b"), "uncertain")
     there = view.through(other)
+    told = await there.look("in doubt for every handle", "uncertain")
+    check(entry == told, "a doubt and its cause come back equal")
     await there.arm("b", accept="a")
     free = "a decided call that proves free leaves the earlier outcome"
     entry = await there.granted(free, Release("b"), "uncertain")
@@ -176,7 +181,8 @@ async def _failed_is_final(ledger: Ledger, other: Ledger) -> None:
     entry = await view.granted("failed", Fail("blocked é"), "failed")
     check(entry.error == "blocked é", "with the server's text")
     there = view.through(other)
-    await there.refused("and final", there.claim("a"), "failed")
+    entry = await there.refused("and final", there.claim("a"), "failed")
+    check(entry.error == "blocked é", "with the server's text, for every handle")
 
 
 async def _failed_settles_no_open_question(ledger: Ledger, other: Ledger) -> None:

@@ -1,4 +1,4 @@
-"""Every ledger keeps every promise; what each adds of its own."""
+"""The ledger in an SQLite file: what it adds to the promises of every ledger."""
 
 from __future__ import annotations
 
@@ -16,21 +16,16 @@ from typing import Any
 
 import pytest
 
-from modelmax_async import LedgerError, MemoryLedger, SQLiteLedger
+from modelmax_async import LedgerError, SQLiteLedger
 from modelmax_async._wire import make_job
 from modelmax_async.ledger import (
-    Arm,
-    Claim,
-    Fail,
     Key,
     Ledger,
-    Move,
     Remember,
     Step,
     Store,
 )
 from modelmax_async.ledger import _sqlite_thread as sqlite_thread
-from modelmax_async.testing import check_ledger
 
 pytestmark = pytest.mark.anyio
 ORIGIN = "https://api.modelmax.io:443"
@@ -46,115 +41,6 @@ async def remember(ledger: Ledger, name: str) -> Step | None:
 
 async def store(ledger: Ledger, name: str, body: bytes = b"{}") -> Step | None:
     return await ledger.apply(key(name), Store(make_job("veo-3", name), "a", body))
-
-
-async def test_memory_ledger_conforms() -> None:
-    ledger = MemoryLedger()
-
-    await check_ledger(ledger)
-
-    assert "jobs" in repr(ledger)
-
-
-async def test_sqlite_ledger_conforms_through_two_handles(tmp_path: Path) -> None:
-    ledger, other = SQLiteLedger(tmp_path / "runs.db"), SQLiteLedger(tmp_path / "runs.db")
-
-    await check_ledger(ledger, other)
-    await ledger.aclose()
-    await other.aclose()
-
-    assert ["runs.db"] == sorted(path.name for path in tmp_path.iterdir())
-    assert f"SQLiteLedger('{tmp_path}/runs.db')" == repr(ledger)
-
-
-@pytest.mark.parametrize("broken", [Arm, Claim, Store, Fail])
-async def test_conformance_suite_sees_a_ledger_that_forgets(broken: type[Move]) -> None:
-    class Forgetful(MemoryLedger):
-        async def apply(self, key: Key, move: Move) -> Step | None:
-            if not isinstance(move, broken):
-                return await super().apply(key, move)
-            kept = dict(self._entries)
-            done = await super().apply(key, move)
-            self._entries = kept
-            return done
-
-    with pytest.raises(AssertionError, match="breaks a promise"):
-        await check_ledger(Forgetful())
-
-
-async def test_conformance_suite_sees_a_ledger_that_grants_all() -> None:
-    class Generous(MemoryLedger):
-        async def apply(self, key: Key, move: Move) -> Step | None:
-            done = await super().apply(key, move)
-            return None if done is None else Step(done.entry, granted=True)
-
-    with pytest.raises(AssertionError, match="breaks a promise"):
-        await check_ledger(Generous())
-
-
-async def test_memory_full_of_results_takes_no_further_claim_and_keeps_them() -> None:
-    ledger = MemoryLedger(max_body_bytes=100)
-    await store(ledger, "old", b"x" * 80)
-    claimed = await ledger.apply(key("next"), Claim(make_job("veo-3", "next"), "me", "a", 10))
-    await store(ledger, "large", b"y" * 80)
-
-    with pytest.raises(LedgerError, match="No billed call was made"):
-        await ledger.apply(key("more"), Claim(make_job("veo-3", "more"), "me", "b", 10))
-    kept = await remember(ledger, "old")
-
-    assert claimed is not None
-    assert claimed.granted
-    assert kept is not None
-    assert b"x" * 80 == kept.entry.body
-
-
-async def test_paid_answer_is_taken_even_by_a_full_memory() -> None:
-    ledger = MemoryLedger(max_entries=1, max_body_bytes=1)
-    await store(ledger, "first")
-
-    await store(ledger, "second")
-    stored = await ledger.entries(ORIGIN, {"stored"})
-
-    assert ["first", "second"] == [entry.job.request_id for entry in stored]
-
-
-async def test_memory_ledger_is_safe_for_loops_of_several_threads() -> None:
-    ledger = MemoryLedger()
-    claims = 8
-
-    def arm(name: str, number: int) -> bool:
-        async def both() -> bool:
-            job = make_job("veo-3", name)
-            await ledger.apply(key(name), Claim(job, "me", f"{number}", 10))
-            done = await ledger.apply(key(name), Arm(f"{number}", 10))
-            return done is not None and done.granted
-
-        return asyncio.run(both())
-
-    for round_ in range(20):
-        armed = await asyncio.gather(
-            *(asyncio.to_thread(arm, f"job {round_}", n) for n in range(claims))
-        )
-        assert 1 == armed.count(True)
-
-
-async def test_full_memory_forgets_what_owes_nothing_and_refuses_the_rest() -> None:
-    ledger = MemoryLedger(max_entries=2)
-    await store(ledger, "paid")
-    await remember(ledger, "waiting")
-    await store(ledger, "paid too")
-
-    with pytest.raises(LedgerError, match="No billed call was made"):
-        await ledger.apply(key("next"), Claim(make_job("veo-3", "next"), "me", "a", 10))
-    names = {e.job.request_id for e in await ledger.entries(ORIGIN, {"stored", "known"})}
-
-    assert {"paid", "paid too"} == names
-
-
-@pytest.mark.parametrize("bounds", [{"max_entries": 0}, {"max_body_bytes": 0}])
-def test_memory_ledger_refuses_bounds_below_one(bounds: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        MemoryLedger(**bounds)
 
 
 @pytest.mark.parametrize("path", ["", ":memory:", b"runs.db", "a\0b"])

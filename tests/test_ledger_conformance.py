@@ -1,0 +1,357 @@
+"""`check_ledger` passes every ledger of ours, and names the promise that another one breaks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from modelmax_async import LedgerEntry, MemoryLedger, SQLiteLedger, _clock
+from modelmax_async._lifecycle import is_held, observed, step
+from modelmax_async._models import LedgerState
+from modelmax_async._moves import Arm, Claim, Fail, Look, Move, Release, Remember, Renew, Store
+from modelmax_async._wire import make_job
+from modelmax_async.ledger import Doubt, Key, Ledger, Step, _memory
+from modelmax_async.testing import check_ledger
+
+pytestmark = pytest.mark.anyio
+Apply = Callable[[LedgerEntry | None, Move, float], Step | None]
+
+
+async def test_memory_ledger_conforms() -> None:
+    ledger = MemoryLedger()
+
+    await check_ledger(ledger)
+
+    assert re.fullmatch(r"<MemoryLedger: \d+ jobs, \d+ bytes of results>", repr(ledger))
+
+
+async def test_memory_ledger_conforms_where_every_delivered_body_gives_way() -> None:
+    class Eager(MemoryLedger):
+        def delivered(self, key: Key) -> None:
+            super().delivered(key)
+            with self._lock:
+                self._drop_bodies(0)
+
+    ledger = Eager()
+
+    await check_ledger(ledger)
+
+    assert await ledger.entries("https://check.invalid:443", {"delivered"})
+
+
+async def test_sqlite_ledger_conforms_through_two_handles(tmp_path: Path) -> None:
+    ledger, other = SQLiteLedger(tmp_path / "runs.db"), SQLiteLedger(tmp_path / "runs.db")
+
+    await check_ledger(ledger, other)
+    await ledger.aclose()
+    await other.aclose()
+
+    assert ["runs.db"] == sorted(path.name for path in tmp_path.iterdir())
+    assert f"SQLiteLedger('{tmp_path}/runs.db')" == repr(ledger)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_lease_in_the_far_future_strands_no_job(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock was a day ahead when the claim was made, and has been set right since."""
+    job = make_job("veo-3", "a")
+    key = Key("https://check.invalid:443", "a")
+    ledger: Ledger = MemoryLedger() if kind == "memory" else SQLiteLedger(tmp_path / "runs.db")
+    now = _clock.wall()
+    monkeypatch.setattr(_clock, "wall", lambda: now + 86_400)
+    await ledger.apply(key, Claim(job, "gone", "a1", 10.0))
+    armed = await ledger.apply(key, Arm("a1", 10.0))
+    monkeypatch.setattr(_clock, "wall", lambda: now)
+
+    assert armed is not None
+    listed = await ledger.entries(key.origin, {"uncertain"})
+    until = armed.entry.lease_until
+    taken = await ledger.apply(key, Claim(job, "next", "a2", 10.0, "a1", until))
+    await ledger.aclose()
+
+    assert [job] == [entry.job for entry in listed]
+    assert taken is not None
+    assert taken.granted
+
+
+class Broken(MemoryLedger):
+    """A ledger with one mistake: in its rules, in what it writes, or in its lists."""
+
+    def __init__(
+        self,
+        *,
+        rule: Apply = step,
+        lost: dict[str, Any] | None = None,
+        observe: bool = True,
+        listed: Callable[[list[LedgerEntry]], list[LedgerEntry]] = lambda entries: entries,
+    ) -> None:
+        super().__init__()
+        self._rule = rule
+        self._lost = lost or {}
+        self._observe = observe
+        self._listed = listed
+
+    async def apply(self, key: Key, move: Move) -> Step | None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_memory, "step", self._rule)
+            done = await super().apply(key, move)
+        if done is not None and key in self._entries:
+            entry = self._entries[key]
+            lost = {k: v for k, v in self._lost.items() if getattr(entry, k) is not None}
+            self._entries[key] = attrs.evolve(entry, **lost)
+        return done
+
+    async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
+        with pytest.MonkeyPatch.context() as patch:
+            if not self._observe:
+                patch.setattr(_memory, "observed", lambda entry, now: entry)
+            return self._listed(await super().entries(origin, states))
+
+
+def _look_changes(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Look) and entry is not None:
+        return Step(attrs.evolve(entry, lease_until=entry.lease_until + 1), granted=True)
+    return step(entry, move, now)
+
+
+def _any_lease(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Claim) and move.takeover is not None and entry is not None:
+        move = attrs.evolve(move, takeover=entry.lease_until)
+    return step(entry, move, now)
+
+
+def _no_takeover(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Claim):
+        move = attrs.evolve(move, takeover=None)
+    return step(entry, move, now)
+
+
+def _by_the_clock(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Claim) and entry is not None and entry.state == "claimed":
+        entry = observed(entry, now)
+    return step(entry, move, now)
+
+
+def _armed_by_the_clock(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Claim) and entry is not None and entry.state == "armed":
+        entry = observed(entry, now)
+    return step(entry, move, now)
+
+
+def _still_lease(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    done = step(entry, move, now)
+    if isinstance(move, Renew) and done is not None and entry is not None:
+        return attrs.evolve(done, entry=attrs.evolve(done.entry, lease_until=entry.lease_until))
+    return done
+
+
+def _any_decision(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Claim) and move.accept and entry is not None:
+        move = attrs.evolve(move, accept=entry.attempt)
+    return step(entry, move, now)
+
+
+def _decision_holds_on(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Claim) and move.accept and entry is not None:
+        same = move.accept == entry.decided
+        move = attrs.evolve(move, accept=entry.attempt if same else move.accept)
+    return step(entry, move, now)
+
+
+def _races(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Claim) and move.accept and entry is not None and not move.takeover:
+        move = attrs.evolve(move, takeover=entry.lease_until)
+    return step(entry, move, now)
+
+
+def _pays_over_all(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Claim) and move.accept and entry is not None and entry.body:
+        entry = attrs.evolve(entry, body=None)
+    return step(entry, move, now)
+
+
+def _release_frees_all(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Release) and entry is not None and entry.state == "uncertain":
+        return Step(attrs.evolve(entry, state="known"), granted=True)
+    return step(entry, move, now)
+
+
+def _release_frees_its_own(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Release) and entry is not None and entry.attempt == move.attempt:
+        return _release_frees_all(entry, move, now)
+    return step(entry, move, now)
+
+
+def _no_late_proof(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Release) and entry is not None and not is_held(entry):
+        return Step(entry, granted=False)
+    return step(entry, move, now)
+
+
+def _fails(state: str) -> Apply:
+    def rule(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+        if isinstance(move, Fail) and entry is not None and entry.state == state:
+            return Step(attrs.evolve(entry, state="failed", error=move.error), granted=True)
+        return step(entry, move, now)
+
+    return rule
+
+
+def _last_answer(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Store) and entry is not None:
+        entry = attrs.evolve(entry, body=None, state="known")
+    return step(entry, move, now)
+
+
+def _first_answer(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Store) and entry is not None and entry.body is not None:
+        return Step(entry, granted=False)
+    return step(entry, move, now)
+
+
+def _late_answer(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Store) and entry is not None and is_held(entry):
+        entry = attrs.evolve(entry, state="known")
+    return step(entry, move, now)
+
+
+def _refuses_late_answer(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if isinstance(move, Store) and entry is not None and entry.attempt != move.attempt:
+        return Step(entry, granted=False)
+    return step(entry, move, now)
+
+
+def _grants_all(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    done = step(entry, move, now)
+    return None if done is None else attrs.evolve(done, granted=True)
+
+
+def _knows_all(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+    if entry is None and not isinstance(move, Remember | Claim | Store):
+        return Step(
+            LedgerEntry(job=make_job("m", "x"), state="known", since=now), granted=False
+        )
+    return step(entry, move, now)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "promise"),
+    [
+        ({"rule": _look_changes}, "a look changes nothing"),
+        ({"rule": _any_lease}, "a takeover names the lease that it has watched"),
+        ({"rule": _no_takeover}, "a claim whose lease stands still can be taken over"),
+        ({"rule": _by_the_clock}, "no claim is freed by the time of day"),
+        ({"rule": _armed_by_the_clock}, "no call is taken for gone by the time of day"),
+        ({"rule": _still_lease}, "every sign of life makes the lease end later"),
+        ({"rule": _any_decision}, "a decision names its attempt"),
+        ({"rule": _decision_holds_on}, "a decision is void once anything else has happened"),
+        ({"rule": _races}, "no call under way is raced"),
+        ({"rule": _pays_over_all}, "a readable answer is never paid over"),
+        ({"rule": _release_frees_all}, "the same proof given twice frees nothing"),
+        ({"rule": _release_frees_its_own}, "nor does a proof of the earlier attempt"),
+        ({"rule": _no_late_proof}, "a proof that nothing was billed counts after"),
+        ({"rule": _fails("armed")}, "FAILED from a status answer moves no job"),
+        ({"rule": _fails("uncertain")}, "the same proof given twice frees nothing"),
+        ({"rule": _last_answer}, "a readable answer beats an unreadable one"),
+        ({"rule": _first_answer}, "a readable answer beats an unreadable one"),
+        ({"rule": _late_answer}, "an unreadable late answer does not displace the call"),
+        ({"rule": _refuses_late_answer}, "a readable answer beats an unreadable one"),
+        ({"rule": _grants_all}, "a job is remembered once, for every handle"),
+        ({"rule": _knows_all}, "a job that was never seen has no entry"),
+        ({"lost": {"acknowledged": True}}, "a job that the server did not acknowledge"),
+        ({"lost": {"lease": 0.0}}, "every field comes back equal"),
+        ({"lost": {"owner": None}}, "every field comes back equal"),
+        ({"lost": {"resting": "known"}}, "a decided call that proves free leaves"),
+        ({"lost": {"decided": None}}, "a decided call that proves free leaves"),
+        ({"lost": {"phase": None}}, "a doubt and its cause come back equal"),
+        ({"lost": {"body": b""}}, "the body comes back byte for byte"),
+        ({"lost": {"cause": "?"}}, "a doubt and its cause come back equal"),
+        ({"lost": {"error": ""}}, "with the server's text, for every handle"),
+        ({"lost": {"attempt": "?"}}, "released"),
+        ({"lost": {"lease_until": 0.0}}, "every field comes back equal"),
+        ({"lost": {"job": make_job("m", "x")}}, "a job is remembered once"),
+        ({"observe": False}, "entries() lists an armed job as uncertain after its lease"),
+        ({"listed": lambda found: found[::-1]}, "the oldest first"),
+        (
+            {"listed": lambda found: [attrs.evolve(entry, body=b"") for entry in found]},
+            "without the bodies",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_suite_names_the_promise_that_is_broken(
+    mistake: dict[str, Any], promise: str
+) -> None:
+    with pytest.raises(
+        AssertionError, match=f"a ledger breaks a promise: .*{re.escape(promise)}"
+    ):
+        await check_ledger(Broken(**mistake))
+
+
+@pytest.mark.parametrize("forgets", [Remember, Arm, Claim, Store, Fail, Renew, Release, Doubt])
+async def test_suite_sees_a_ledger_that_forgets_a_move(forgets: type[Move]) -> None:
+    class Forgetful(MemoryLedger):
+        async def apply(self, key: Key, move: Move) -> Step | None:
+            kept = dict(self._entries)
+            done = await super().apply(key, move)
+            if isinstance(move, forgets):
+                self._entries = kept
+            return done
+
+    with pytest.raises(AssertionError, match="breaks a promise"):
+        await check_ledger(Forgetful())
+
+
+async def test_suite_sees_a_ledger_that_forgets_what_was_delivered() -> None:
+    class Forgetful(MemoryLedger):
+        def delivered(self, key: Key) -> None:
+            self._entries.pop(key, None)
+
+    with pytest.raises(AssertionError, match="delivered is not fetched again"):
+        await check_ledger(Forgetful())
+
+
+@pytest.mark.parametrize(
+    ("states", "promise"),
+    [
+        ({"known", "stored"}, "and not what is stored"),
+        ({"stored"}, "entries() lists what is unfinished"),
+        ({"known"}, "unless asked for"),
+    ],
+)
+async def test_suite_sees_a_ledger_that_lists_the_wrong_states(
+    states: set[LedgerState], promise: str
+) -> None:
+    class Wrong(MemoryLedger):
+        lists = 0
+
+        async def entries(
+            self, origin: str, wanted: Collection[LedgerState]
+        ) -> list[LedgerEntry]:
+            self.lists += 1  # the first two are about a claim and a lease
+            return await super().entries(origin, wanted if self.lists < 3 else states)
+
+    with pytest.raises(AssertionError, match=re.escape(promise)):
+        await check_ledger(Wrong())
+
+
+async def test_suite_sees_a_ledger_that_mixes_origins() -> None:
+    class Mixed(MemoryLedger):
+        async def entries(
+            self, origin: str, states: Collection[LedgerState]
+        ) -> list[LedgerEntry]:
+            return await super().entries("https://check.invalid:443", states)
+
+    with pytest.raises(AssertionError, match="an origin sees its own jobs only"):
+        await check_ledger(Mixed())
+
+
+async def test_suite_sees_a_ledger_whose_handles_do_not_share() -> None:
+    with pytest.raises(AssertionError, match="breaks a promise"):
+        await check_ledger(MemoryLedger(), MemoryLedger())
