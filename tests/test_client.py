@@ -14,19 +14,23 @@ from typing import Any
 import httpx
 import pytest
 from httpx_aiohttp import AiohttpTransport
-from support import KEY, in_process, on_socket
+from support import KEY, in_process, on_socket, until
 
 from modelmax_async import (
     AsyncQueueClient,
     ClientStateError,
     ConfigurationError,
     Job,
+    MemoryLedger,
     Result,
+    ResultDroppedError,
     SubmitUncertainError,
     TransportError,
     VideoParameters,
 )
+from modelmax_async._wire import make_job
 from modelmax_async.emulator import Emulator, Fault, JobScript
+from modelmax_async.ledger import Key
 
 pytestmark = pytest.mark.anyio
 
@@ -474,3 +478,103 @@ async def test_no_socket_is_left_open_and_no_warning_given(
 
     assert out == b"3\n"
     assert err == b""
+
+
+ASK: dict[str, Any] = {
+    "wait_for": lambda client, job: client.wait_for(job),
+    "result": lambda client, job: client.result(job),
+    "status": lambda client, job: client.status(job),
+    "gather_results": lambda client, job: client.gather_results([job]),
+    "watch": lambda client, job: anext(client.watch(job)),
+    "as_completed": lambda client, job: anext(client.as_completed([job])),
+}
+
+
+@pytest.mark.parametrize("ask", ASK.values(), ids=ASK.keys())
+async def test_job_with_another_jobs_path_is_refused_before_any_request(
+    emulator: Emulator, url: str, ask: Any
+) -> None:
+    mine, other = emulator.add_job(), emulator.add_job()
+    theirs = make_job("veo-3", other)
+    ledger = MemoryLedger()
+
+    async with on_socket(url, ledger=ledger) as client:
+        for job in (
+            Job("veo-3", mine, response_url=theirs.response_url),
+            Job("veo-3", mine, "/v1/queue/veo-3/requests/x/%2e%2e/status"),
+        ):
+            with pytest.raises(ValueError, match="Nothing was sent"):
+                await ask(client, job)
+
+    assert [] == emulator.requests
+    assert "0 jobs" in repr(ledger)
+
+
+async def test_url_that_is_too_long_is_refused_before_any_request(
+    emulator: Emulator, url: str
+) -> None:
+    request_id = emulator.add_job()
+    path = f"{make_job('veo-3', request_id).status_url}?{'x' * 70_000}"
+
+    async with on_socket(url) as client:
+        with pytest.raises(ValueError, match="Nothing was sent") as caught:
+            await client.wait_for(Job("veo-3", request_id, path))
+
+    assert len(str(caught.value)) < 500
+    assert [] == emulator.requests
+
+
+async def test_delivered_result_that_gave_way_is_not_fetched_again(
+    emulator: Emulator, url: str
+) -> None:
+    jobs = [emulator.add_job() for _ in range(6)]
+    ledger = MemoryLedger(max_entries=3)
+
+    async with on_socket(url, ledger=ledger) as client:
+        for job in jobs:
+            await client.wait_for(job)
+        for ask in (client.wait_for, client.result):
+            with pytest.raises(ResultDroppedError, match="accept_second_charge=True"):
+                await ask(jobs[0])
+        assert dict.fromkeys(jobs, 1) == emulator.billed
+        again = await client.result(jobs[0], accept_second_charge=True)
+
+    assert jobs[0] == again.request_id
+    assert {**dict.fromkeys(jobs, 1), jobs[0]: 2} == emulator.billed
+
+
+async def test_result_counts_as_delivered_however_it_is_asked_for(
+    emulator: Emulator, url: str
+) -> None:
+    class Told(MemoryLedger):
+        def __init__(self) -> None:
+            super().__init__()
+            self.told: list[str] = []
+
+        def delivered(self, key: Key) -> None:
+            self.told.append(key.request_id)
+
+    def stored_in(ledger: MemoryLedger) -> list[str]:
+        entries = ledger._entries.values()
+        return [entry.job.request_id for entry in entries if entry.state == "stored"]
+
+    jobs = [emulator.add_job() for _ in range(6)]
+    failing = emulator.add_job(script=JobScript(outcome="FAILED"))
+    ledger = Told()
+
+    async with on_socket(url, ledger=ledger) as client:
+        await client.wait_for(jobs[0])
+        await client.result(jobs[1])
+        await client.gather_results([jobs[2], failing], return_exceptions=True)
+        async for outcome in client.as_completed([jobs[3], failing]):
+            del outcome
+        outcomes = client.as_completed([jobs[4]])
+        await anext(outcomes)
+        await outcomes.aclose()
+        emulator.fault("result", Fault.hang(0.3))
+        waiting = asyncio.create_task(client.wait_for(jobs[5]))
+        await until(lambda: emulator.billed[jobs[5]])
+        waiting.cancel()
+        await until(lambda: len(stored_in(ledger)) == len(jobs))
+
+    assert jobs[:5] == ledger.told

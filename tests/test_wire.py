@@ -41,6 +41,7 @@ from modelmax_async._wire import (
     build_result,
     build_status,
     build_submit,
+    check_job,
     make_job,
     parse_result,
     parse_status,
@@ -451,3 +452,50 @@ def test_equal_bytes_give_equal_videos(content: Any) -> None:
 
     assert (one.videos, one.usage, one.model) == (two.videos, two.usage, two.model)
     assert hash(one) == hash(two)
+
+
+OWN = "/v1/queue/veo-3/requests/req-1"
+TREACHEROUS: dict[str, Job] = {
+    "result of another job": Job("veo-3", "req-1", response_url="/v1/queue/veo-3/requests/x"),
+    "result behind a content path": Job("veo-3", "req-1", response_url=f"{OWN}/content/0"),
+    "status as the result": Job("veo-3", "req-1", response_url=f"{OWN}/status"),
+    "status of another job": Job("veo-3", "req-1", "/v1/queue/veo-3/requests/x/status"),
+    "empty segment": Job("veo-3", "req-1", "/v1/queue/veo-3/requests//status"),
+    "empty segment before": Job("veo-3", "req-1", "/v1//queue/veo-3/requests/req-1/status"),
+    "encoded dot": Job("veo-3", "req-1", "/v1/queue/veo-3/requests/%2e/status"),
+    "encoded dots": Job("veo-3", "req-1", "/v1/queue/veo-3/requests/x/%2e%2e/status"),
+    "twice encoded dots": Job("veo-3", "req-1", "/s/%252e%252e/requests/req-1/status"),
+    "encoded dots elsewhere": Job("veo-3", "req-1", "/s/%2e%2e/status"),
+    "encoded segment": Job("veo-3", "req-1", "/v1/queue/veo-3/%72equests/x/status"),
+    "too long a result": Job("veo-3", "req-1", response_url=f"{OWN}?{'x' * 70_000}"),
+    "too long a status": Job("veo-3", "req-1", f"{OWN}/status?{'x' * 70_000}"),
+    "too long together": make_job("😀" * 4096, "😀" * 4096),
+}
+
+
+@pytest.mark.parametrize("job", TREACHEROUS.values(), ids=TREACHEROUS.keys())
+def test_job_whose_paths_do_not_name_it_is_refused(job: Job) -> None:
+    with pytest.raises(ValueError, match=r"(must be the path of that job|at most)"):
+        check_job(job)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        JOB,
+        Job("veo-3", "req-1"),
+        make_job("a/requests/b", "a/b+c=="),
+        Job("veo-3", "a/b==", "/gw/v1/queue/veo-3/requests/a/b==/status"),
+        Job("veo-3", "req-1", f"{OWN}/status?sig=1", f"{OWN}?sig=1"),
+        Job("veo-3", "req-1", "/s/1/status", "/r/1"),
+        Job("veo-3", "req-1", "https://elsewhere.example/requests/x/status"),
+    ],
+)
+def test_job_whose_paths_name_it_or_are_not_used_passes(job: Job) -> None:
+    assert job == check_job(job)
+
+
+@pytest.mark.parametrize("value", ["a/../b", "../b", "a/.", "./a"])
+def test_id_that_a_gateway_would_resolve_to_another_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="is not a request id"):
+        make_job("veo-3", value)
