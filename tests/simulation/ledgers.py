@@ -1,0 +1,250 @@
+"""Stores that several processes share, and each process's flaky way to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sqlite3
+import tempfile
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from modelmax_async import LedgerEntry, LedgerError, MemoryLedger
+from modelmax_async.ledger import Key, Move, Step, _sqlite
+from modelmax_async.ledger._sqlite_file import open_file
+from simulation.judge import Judge, Moved
+from simulation.loop import State
+from simulation.processes import CLOCKS
+
+if TYPE_CHECKING:
+    from simulation.processes import Process
+    from simulation.world import World
+
+#: What a ledger's list of entries may be asked for.
+States = Collection[Any]
+
+
+class Store(Protocol):
+    """What the processes share. Nothing here waits: latency and failures are the handle's."""
+
+    def apply(self, key: Key, move: Move) -> Step | None:
+        """Take one step, durably."""
+        ...
+
+    def entries(self, origin: str, states: States) -> list[LedgerEntry]:
+        """List entries."""
+        ...
+
+    def peek(self, key: Key) -> LedgerEntry | None:
+        """Return the entry as it is, for the judge."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+def _now(coro: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that has nothing to wait for."""
+    try:
+        coro.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("a store in memory waits for something")
+
+
+class MemoryStore:
+    """A `MemoryLedger` that outlives processes: it stands for any remote store."""
+
+    def __init__(self) -> None:
+        self._ledger = MemoryLedger()
+
+    def apply(self, key: Key, move: Move) -> Step | None:
+        done: Step | None = _now(self._ledger.apply(key, move))
+        return done
+
+    def entries(self, origin: str, states: States) -> list[LedgerEntry]:
+        found: list[LedgerEntry] = _now(self._ledger.entries(origin, states))
+        return found
+
+    def peek(self, key: Key) -> LedgerEntry | None:
+        return self._ledger._entries.get(key)
+
+    def close(self) -> None:
+        pass
+
+
+@cache
+def _template() -> sqlite3.Connection:
+    """Return an empty ledger as the package makes it, to copy: making one syncs a disk."""
+    made = sqlite3.connect(":memory:", isolation_level=None)
+    with tempfile.TemporaryDirectory() as directory:
+        with closing(open_file(Path(directory, "ledger.db"), 1.0)) as file:
+            file.backup(made)
+    return made
+
+
+class SQLiteStore:
+    """The SQLite ledger's own statements, inline: no thread, no disk."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect(":memory:", isolation_level=None)
+        _template().backup(self._db)
+
+    def apply(self, key: Key, move: Move) -> Step | None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            return _sqlite._apply(self._db, key, move)
+        finally:
+            self._db.execute("COMMIT")
+
+    def entries(self, origin: str, states: States) -> list[LedgerEntry]:
+        return _sqlite._entries(self._db, origin, frozenset(states))
+
+    def peek(self, key: Key) -> LedgerEntry | None:
+        row = self._db.execute(_sqlite._READ, key).fetchone()
+        return None if row is None else _sqlite._entry(row)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+#: By name; a new ledger is one more line, with what is to stand for its server.
+STORES: dict[str, Callable[[], Store]] = {"memory": MemoryStore, "sqlite": SQLiteStore}
+#: Stores whose work is done by a thread of the process: paused and killed with it.
+LOCAL = frozenset({"sqlite"})
+
+
+class FlakyLedger:
+    """One process's handle on the store: slow, failing before or after the commit, hanging."""
+
+    def __init__(
+        self, world: World, process: Process, store: Store, judge: Judge, *, local: bool
+    ) -> None:
+        self._world = world
+        self._process = process
+        self._store = store
+        self._judge = judge
+        self._local = local
+        self._chance = world.stream(f"ledger of {process.name}")
+
+    async def apply(self, key: Key, move: Move) -> Step | None:
+        """Send a move to the store. Cancelled, it stays sent."""
+        self._judge.asked(self._process, key, move)
+        asked = self._world.loop.time()
+
+        def work() -> Step | None:
+            before = self._store.peek(key)
+            done = self._store.apply(key, move)
+            after = self._store.peek(key)
+            if done is not None and after is not None:
+                seen = Moved(self._process, key, move, asked, before, done, after)
+                self._judge.moved(seen)
+            return done
+
+        done: Step | None = await self._submit(type(move).__name__, work)
+        return done
+
+    async def entries(self, origin: str, states: States) -> list[LedgerEntry]:
+        """List entries, as late and as unreliably as anything else."""
+        wanted = sorted(states)
+        found: list[LedgerEntry] = await self._submit(
+            "list", lambda: self._store.entries(origin, wanted)
+        )
+        return found
+
+    async def aclose(self) -> None:
+        """Nothing is held here: the store is the world's."""
+
+    def _submit(self, what: str, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        answer = asyncio.get_running_loop().create_future()
+        operation = _Operation(self._world, self._process, self._local, work, answer)
+        operation.start(self._chance, what)
+        return answer
+
+
+class _Operation:
+    """One piece of work on its way to the store, and its answer on the way back."""
+
+    def __init__(
+        self,
+        world: World,
+        process: Process,
+        local: bool,
+        work: Callable[[], Any],
+        answer: asyncio.Future[Any],
+    ) -> None:
+        self._world = world
+        self._process = process
+        self._local = local
+        self._work = work
+        self._answer = answer
+        self._fault = ""
+        self._outlives = True
+        self._back = 0.0
+
+    def start(self, chance: Random, what: str) -> None:
+        """Draw what goes wrong, and be on the way."""
+        world = self._world
+        there, self._back = chance.uniform(0.0, 0.004), chance.uniform(0.0, 0.004)
+        self._outlives = chance.random() < 0.5
+        odds = [
+            (0.10, "slow ledger", "slow"),
+            (0.08, "failing ledger", "fails before the commit"),
+            (0.08, "failing ledger", "fails after the commit"),
+            (0.02, "hanging ledger", "hangs before the commit"),
+            (0.02, "hanging ledger", "hangs after the commit"),
+        ]
+        for share, feature, name in odds:
+            drawn = chance.random() < share
+            if drawn and feature in world.features and not world.calm and not self._fault:
+                self._fault = name
+                world.inject(f"ledger {name}")
+                world.log(self._process, f"ledger {name} at {what}")
+        if self._fault == "slow":
+            there, self._back = chance.uniform(0, 8), chance.uniform(0, 8)
+        if self._fault == "hangs before the commit":
+            world.when_calm(chance.uniform(20, 400), self._commit)
+        else:
+            if self._fault == "hangs after the commit":
+                self._back = chance.uniform(20, 400)
+            world.later(there, self._commit)
+
+    def _commit(self) -> None:
+        """Have the store do it, with the clocks that its ledger goes by."""
+        if self._process.state is State.PAUSED and self._local:
+            self._process.loop.call_soon(self._commit, context=self._process.context)
+            return
+        if self._process.state is State.CRASHED and not self._outlives:
+            return
+        if self._fault == "fails before the commit":
+            self._world.later(self._back, self._fail)
+            return
+        context = contextvars.copy_context()
+        context.run(CLOCKS.set, self._process.clocks)
+        try:
+            done = context.run(self._work)
+        except LedgerError as exc:
+            self._world.later(self._back, self._deliver, exc)
+            return
+        if self._fault == "fails after the commit":
+            self._world.later(self._back, self._fail)
+        elif self._fault == "hangs after the commit":
+            self._world.when_calm(self._back, lambda: self._deliver(done))
+        else:
+            self._world.later(self._back, self._deliver, done)
+
+    def _fail(self) -> None:
+        self._deliver(LedgerError(f"injected: it {self._fault}"))
+
+    def _deliver(self, done: Any) -> None:
+        if self._answer.done():
+            return
+        if isinstance(done, Exception):
+            self._answer.set_exception(done)
+        else:
+            self._answer.set_result(done)

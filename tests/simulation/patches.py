@@ -1,0 +1,56 @@
+"""What is patched while a world runs, so that it is a function of its seed alone."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+from modelmax_async import _clock
+from simulation.loop import OWNER, SimulationLoop
+from simulation.processes import CLOCKS, Process
+
+
+def _world_clocks(loop: SimulationLoop) -> tuple[Callable[[], float], Callable[[], float]]:
+    def wall() -> float:
+        return CLOCKS.get().wall(loop.time())
+
+    def boottime() -> float:
+        return CLOCKS.get().boottime(loop.time())
+
+    return wall, boottime
+
+
+def _own_connection(*_: Any, **__: Any) -> Any:
+    """Return the network in place of a connection that the client makes by itself."""
+    process = OWNER.get()
+    assert isinstance(process, Process)
+    return process.transport()
+
+
+@contextmanager
+def deterministic(loop: SimulationLoop, chance: Random) -> Iterator[None]:
+    """Give the package clocks, ids and chance of the simulation's, and no way out."""
+    wall, boottime = _world_clocks(loop)
+
+    def uuid4() -> uuid.UUID:
+        return uuid.UUID(int=chance.getrandbits(128), version=4)
+
+    logger = logging.getLogger("modelmax_async")
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(_clock, "wall", wall))
+        stack.enter_context(patch.object(_clock, "boottime", boottime))
+        stack.enter_context(patch.object(uuid, "uuid4", uuid4))
+        stack.enter_context(patch.object(random, "random", chance.random))
+        stack.enter_context(patch.object(logger, "disabled", new=True))
+        for module in [*sys.modules.values()]:
+            name = getattr(module, "__name__", "")
+            if name.startswith("modelmax_async.") and "open_transport" in vars(module):
+                stack.enter_context(patch.object(module, "open_transport", _own_connection))
+        yield
