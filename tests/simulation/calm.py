@@ -6,7 +6,13 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
-from modelmax_async import InvalidResponseError, JobFailedError, Result, ResultUncertainError
+from modelmax_async import (
+    InvalidResponseError,
+    JobFailedError,
+    NotReadyError,
+    Result,
+    ResultUncertainError,
+)
 from modelmax_async.ledger import Key
 
 if TYPE_CHECKING:
@@ -17,6 +23,8 @@ if TYPE_CHECKING:
 CALM = 1500.0
 #: Seconds that closing may take beyond the client's timeout.
 CLOSING = 30.0
+#: Seconds after which no call that began in the storm is still out.
+SETTLED = 200.0
 #: Seconds after closing within which everybody who waited has heard of it.
 HEARD = 100.0
 ORIGIN = "http://127.0.0.1:80"
@@ -82,6 +90,7 @@ class Calm:
         """Let everybody finish, wait for every job, decide what is open, close."""
         for process in self._left:
             await _users_end(self._scenario, process, CALM)
+        await asyncio.sleep(SETTLED)
         self._jobs = list(self._scenario.emulator.jobs)
         seen: dict[str, Any] = {}
         for process in self._left:
@@ -147,9 +156,12 @@ class Calm:
                 continue
             client = left[0].client
             assert client is not None
-            with self._judge.deciding(left[0], job):
-                work = client.result(job, accept_second_charge=True)
-                found = await self._within(left[0], work, "decides in the calm")
+            for _ in range(3):  # the result endpoint may lag behind the status
+                with self._judge.deciding(left[0], job):
+                    work = client.result(job, accept_second_charge=True)
+                    found = await self._within(left[0], work, "decides in the calm")
+                if not isinstance(found, NotReadyError):
+                    break
             if not isinstance(found, Result | JobFailedError | None):
                 self._judge.accuse("a calm decision fails", self._judge.name(job), repr(found))
 

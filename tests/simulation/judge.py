@@ -204,7 +204,8 @@ class Judge:
         displaced = readable(before.body, job) and not readable(after.body, job)
         if displaced and after.state != "delivered":
             self.accuse("a readable answer is displaced", self.name(job), what)
-        owes = before.state in {"uncertain", "armed"} or before.phase is not None
+        decided = before.state == "claimed" and before.phase is not None
+        owes = decided or before.state in {"uncertain", "armed"}
         if owes and not own and after.state in {"failed", "known"}:
             self.accuse("an open outcome is forgotten", self.name(job), what)
         if after.state == "known" and before.state != "known" and self.bills[job]:

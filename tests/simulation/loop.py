@@ -53,6 +53,8 @@ class _Gate:
         self.args = args
 
     def __call__(self) -> None:
+        if self.handle.cancelled():
+            return  # while it was held
         if self.owner.state is State.RUNNING:
             self.callback(*self.args)
         elif self.owner.state is State.PAUSED:

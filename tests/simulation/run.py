@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,19 +54,22 @@ def simulate(seed: int, features: frozenset[str] | None = None) -> Verdict:
     """
     loop = SimulationLoop()
     world = World(loop, seed)
-    with _undisturbed(), deterministic(loop, world.stream("package")):
-        scenario = Scenario.__new__(Scenario)
-        loop.set_exception_handler(lambda _, context: _failed(world, scenario, context))
-        main = _main(scenario, world, features)
-        try:
-            loop.run_until_complete(main)
-        except Deadlock:
-            scenario.judge.accuse("the world stands still", "world", "nothing is due any more")
-        finally:
-            _end(loop, scenario)
+    with deterministic(loop, world.stream("package")), _undisturbed():
+        return _run(loop, world, features)
+
+
+def _run(loop: SimulationLoop, world: World, features: frozenset[str] | None) -> Verdict:
+    scenario = Scenario.__new__(Scenario)
+    loop.set_exception_handler(lambda _, context: _failed(scenario, context))
+    try:
+        loop.run_until_complete(_main(scenario, world, features))
+    except Deadlock:
+        scenario.judge.accuse("the world stands still", "world", "nothing is due any more")
+    finally:
+        _end(loop, scenario)
     judge = scenario.judge
     return Verdict(
-        seed=seed,
+        seed=world.seed,
         features=world.features,
         violations=tuple(judge.violations),
         injected=world.injected,
@@ -80,12 +84,12 @@ async def _main(scenario: Scenario, world: World, features: frozenset[str] | Non
     await scenario.run()
 
 
-def _failed(world: World, scenario: Scenario, context: dict[str, Any]) -> None:
+def _failed(scenario: Scenario, context: dict[str, Any]) -> None:
     """Take note of what asyncio could tell nobody else."""
     message = str(context.get("message"))
     if "was never retrieved" in message or "was destroyed" in message:
         return
-    what = f"{message}: {context.get('exception')!r}"
+    what = repr(context.get("exception", message))  # the message itself shows addresses
     scenario.judge.accuse("an error in a callback", "loop", what)
 
 
@@ -109,7 +113,9 @@ def _undisturbed() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what the dead were about to await
+            gc.collect()
         sys.unraisablehook = hook
         if enabled:
             gc.enable()

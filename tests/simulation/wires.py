@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from simulation.network import Network
 
 
+#: Seconds between two things that arrive one after the other: timers due at once have no order.
+_NEXT = 1e-6
+
+
 @attrs.frozen
 class Answer:
     """A whole answer of the server, before the network carries it."""
@@ -138,6 +142,6 @@ class Wire:
         size = max(1, -(-len(body) // plan.pieces))
         at = plan.back
         for start in range(0, len(body), size):
-            at += plan.gap
+            at += plan.gap + _NEXT
             later(at, self.channel.put, body[start : start + size])
-        later(at, self.channel.put, None if whole else plan.broken())
+        later(at + _NEXT, self.channel.put, None if whole else plan.broken())
