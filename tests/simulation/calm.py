@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
@@ -63,15 +64,15 @@ async def close(scenario: Scenario, process: Process) -> None:
 
 
 async def _users_end(scenario: Scenario, process: Process, seconds: float) -> None:
-    if not await ended(process, process.users, seconds):
-        for user in process.users:
-            if not user.done():
-                scenario.judge.accuse("a user hangs", user.get_name(), f"for {seconds} s")
-        process.users = []
+    lives = [user.life for user in process.users if user.life is not None]
+    if not await ended(process, lives, seconds):
+        for life in (life for life in lives if not life.done()):
+            scenario.judge.accuse("a user hangs", life.get_name(), f"for {seconds} s")
+        process.crash()  # it has been judged: what else it would do tells nothing new
         return
-    for user in process.users:
-        if user.done() and not user.cancelled() and (error := user.exception()) is not None:
-            scenario.judge.accuse("a foreign error reaches a user", user.get_name(), repr(error))
+    for life in lives:
+        if life.done() and (error := life.exception()) is not None:
+            scenario.judge.accuse("a foreign error reaches a user", life.get_name(), repr(error))
 
 
 class Calm:
@@ -171,14 +172,16 @@ class Calm:
         if process.held:
             return
         shown = repr(client)
-        if not ("0 jobs" in shown and "0 due, 0 of" in shown):
+        if not re.search(r"\b0 jobs", shown) or not re.search(r"\b0 due", shown):
+            judge.accuse("a job is left in the poller", name, shown)
+        if not re.search(r", 0 of \d+ visits", shown):
             judge.accuse("a schedule slot is left", name, shown)
         if lanes := client._engine.transport._lanes.out:  # type: ignore[union-attr]  # it was started
             judge.accuse("a slot is left", name, str(lanes))
         if count := self._scenario.network.open.get(process):
             judge.accuse("an exchange is left", name, str(count))
         for owner, task in world.loop.tasks:
-            if owner is process and not task.done() and task not in process.users:
+            if owner is process and not task.done():
                 judge.accuse("a task is left", name, task.get_name())
         if timers := world.loop.timers().count(process):
             judge.accuse("a timer is left", name, str(timers))

@@ -1,4 +1,4 @@
-"""What befalls processes: pauses, kills, deploys, and clocks that somebody sets."""
+"""What befalls processes: pauses, kills, deploys, cancellations, and clocks that are set."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from simulation.processes import Process
 
 if TYPE_CHECKING:
     from simulation.scenario import Scenario
+
+#: How often one run strikes at most.
+MOST = 14
 
 
 async def pause(scenario: Scenario, process: Process, chance: Random) -> None:
@@ -38,7 +41,7 @@ async def deploy(scenario: Scenario, process: Process, chance: Random) -> None:
     """Close a client in the middle of its work, and start the next one."""
     await close(scenario, process)
     await asyncio.sleep(chance.choice([0.0, 2.0]))
-    if not scenario.world.calm and process.alive:
+    if not scenario.world.calm:
         scenario.start(process)
 
 
@@ -47,7 +50,15 @@ async def jump(scenario: Scenario, process: Process, chance: Random) -> None:
     seconds = chance.choice([-7200.0, -60.0, -11.0, -3.0, 3.0, 11.0, 60.0, 7200.0])
     scenario.world.log(process, f"CLOCK SET by {seconds} s")
     process.clocks.offset += seconds
-    await asyncio.sleep(0)
+
+
+async def cancel(scenario: Scenario, process: Process, chance: Random) -> None:
+    """Cancel what one user of a process is doing."""
+    doing = [user for user in process.users if not user.ended]
+    if doing:
+        user = chance.choice(doing)
+        scenario.world.log(process, f"{user.name} CANCELLED")
+        user.cancel()
 
 
 BLOWS: dict[str, Callable[[Scenario, Process, Random], Awaitable[None]]] = {
@@ -55,25 +66,49 @@ BLOWS: dict[str, Callable[[Scenario, Process, Random], Awaitable[None]]] = {
     "crashes": crash,
     "deploys": deploy,
     "clock jumps": jump,
+    "cancellations": cancel,
 }
 
 
-async def storm(scenario: Scenario, until: float) -> None:
-    """Strike processes until faults stop."""
-    world = scenario.world
-    chance = world.stream("storm")
-    names = [name for name in BLOWS if name in world.features]
-    blows: list[asyncio.Task[None]] = []
-    while names and world.loop.time() < until:
-        await asyncio.sleep(chance.expovariate(1 / 12))
-        alive = [p for p in scenario.processes if p.alive and not p.closing]
-        if not alive or world.loop.time() > until:
-            continue
-        name, process = chance.choice(names), chance.choice(alive)
-        world.inject(name)
-        blow = BLOWS[name](scenario, process, chance)
-        blows.append(asyncio.ensure_future(blow))
-    await asyncio.sleep(max(0.0, until - world.loop.time()))
-    for process in scenario.processes:
-        process.resume()
-    scenario.blows = blows
+class Storm:
+    """Strikes processes until faults stop: at any time, and best when it hurts."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._chance = scenario.world.stream("storm")
+        self._names = [name for name in BLOWS if name in scenario.world.features]
+        self._blows: list[asyncio.Task[None]] = []
+        self._over = not self._names
+        scenario.judge.moment = self.moment
+
+    def moment(self, process: Process) -> None:
+        """Perhaps strike about now: a process claims, arms, sends, has an answer, stores it."""
+        if self._over or len(self._blows) >= MOST or self._chance.random() > 0.12:
+            return
+        delay = self._chance.choice([0.0, 0.0, 0.003, 0.01, self._chance.uniform(0, 3)])
+        self._scenario.world.later(delay, self._strike, process)
+
+    async def blow(self, until: float) -> None:
+        """Strike now and then, until the time is over; then see every blow to its end."""
+        loop = self._scenario.world.loop
+        while self._names and loop.time() < until:
+            await asyncio.sleep(self._chance.expovariate(1 / 15))
+            alive = [p for p in self._scenario.processes if p.alive]
+            if alive and loop.time() < until and len(self._blows) < MOST:
+                self._strike(self._chance.choice(alive))
+        await asyncio.sleep(max(0.0, until - loop.time()))
+        self._over = True
+        self._scenario.world.calm_down()
+        for process in self._scenario.processes:
+            process.resume()
+        if self._blows:
+            await asyncio.wait(self._blows)
+
+    def _strike(self, process: Process) -> None:
+        name = self._chance.choice(self._names)
+        busy_closing = process.closing and name != "pauses"
+        if self._over or not process.alive or busy_closing:
+            return
+        self._scenario.world.inject(name)
+        blow = BLOWS[name](self._scenario, process, self._chance)
+        self._blows.append(asyncio.ensure_future(blow))

@@ -164,8 +164,8 @@ def _failed_lie(plan: Plan, asked: Asked) -> None:
 
 def _other_job(plan: Plan, asked: Asked) -> None:
     """A surplus answer on the connection: it is about another job."""
-    if not asked.others:
-        return
+    if not asked.others or asked.endpoint == "submit":
+        return  # another's whole 202 would be one's own
     other = asked.chance.choice(asked.others)
     word = asked.chance.choice(["COMPLETED", "COMPLETED", "FAILED"])
     if asked.endpoint == "status":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import attrs
 
 from modelmax_async import LedgerEntry
 from modelmax_async.events import Event, LedgerFailed, ResultUncertain
-from modelmax_async.ledger import Arm, Claim, Fail, Key, Move, Renew, Step
+from modelmax_async.ledger import Arm, Claim, Fail, Key, Move, Renew, Step, Store
 
 if TYPE_CHECKING:
     from simulation.processes import Process
@@ -81,6 +81,7 @@ class Judge:
         self.reported: set[str] = set()
         self.failed: set[str] = set()
         self.answers: list[tuple[Process, str]] = []
+        self.moment: Callable[[Process], None] = lambda _: None
         self._signs: dict[str, Sign] = {}
         self._armed: dict[tuple[Process, str], str] = {}
         self._deciding: Counter[tuple[Process, str]] = Counter()
@@ -138,6 +139,7 @@ class Judge:
     def byte_zero(self, process: Process, request_id: str, *, own: bool) -> None:
         """Note that a billed call leaves a process."""
         self.world.log(process, f"byte 0 for {self.name(request_id)}")
+        self.moment(process)
         attempt = self._armed.get((process, request_id))
         if attempt is None:
             self.accuse("sent without arming", self.name(request_id), process.name)
@@ -150,6 +152,7 @@ class Judge:
         if readable(body, request_id):
             self.answers.append((process, request_id))
             self.world.log(process, f"has the paid answer of {self.name(request_id)}")
+        self.moment(process)
 
     # -- what the ledger sees --------------------------------------------------------------
 
@@ -159,6 +162,8 @@ class Judge:
         if not isinstance(move, Renew):
             accept = " accept" if getattr(move, "accept", None) else ""
             self.world.log(process, f"asks {type(move).__name__}{accept} {self.name(job)}")
+        if isinstance(move, Claim | Arm | Store):
+            self.moment(process)
         decided = getattr(move, "accept", None) or (
             isinstance(move, Arm) and move.attempt in self._by_decision
         )
@@ -180,6 +185,9 @@ class Judge:
             self.world.log(process, f"{what}: {old} -> {at.done.entry.state}")
         if at.before is not None:
             self._check_change(at, at.before)
+        if isinstance(move, Store) and readable(move.body, job):
+            if not readable(at.after.body, job):
+                self.accuse("a readable answer is refused", self.name(job), f"it is {old}")
         if not at.done.granted:
             return
         if isinstance(move, Claim) and move.accept:

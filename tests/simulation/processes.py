@@ -14,6 +14,7 @@ from simulation.loop import OWNER, Scheduled, SimulationLoop, State
 
 if TYPE_CHECKING:
     from modelmax_async import AsyncQueueClient
+    from simulation.users import User
 
 T = TypeVar("T")
 #: Seconds since the epoch at which every world begins.
@@ -55,7 +56,7 @@ class Process(Scheduled):
         self.refetches = False
         self.patience = 30.0
         self.pauses = 0
-        self.users: list[asyncio.Task[Any]] = []
+        self.users: list[User] = []
         self.context: Context = copy_context()
         self.context.run(OWNER.set, self)
         self.context.run(CLOCKS.set, clocks)

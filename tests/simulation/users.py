@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 WRONG = "veo-3-fast"
 
 
-@attrs.define
+@attrs.define(eq=False)
 class User:
     """One user of one process: what it may touch, and its own chance."""
 
@@ -38,6 +38,21 @@ class User:
     chance: Random
     jobs: list[str]
     name: str
+    life: asyncio.Task[None] | None = None
+    act: asyncio.Task[Any] | None = None
+
+    def begin(self, until: float) -> None:
+        """Live as a task of the process."""
+        self.life = self.process.spawn(live(self, until), f"{self.process.name} {self.name}")
+
+    @property
+    def ended(self) -> bool:
+        return self.life is None or self.life.done()
+
+    def cancel(self) -> None:
+        """Cancel what the user does now."""
+        if self.act is not None:
+            self.act.cancel()
 
     @property
     def client(self) -> AsyncQueueClient:
@@ -185,6 +200,18 @@ ACTS: tuple[Act, ...] = (wait, wait, wait, ask, gather, iterate, watch, look, su
 MORE: dict[str, Act] = {"decisions": decide, "mistakes": mistake}
 
 
+async def _do(user: User, act: Act) -> None:
+    """Do one thing, perhaps only for a while."""
+    chance = user.chance
+    if "cancellations" not in user.world.features or chance.random() > 0.3:
+        await act(user)
+        return
+    means = chance.choice(MEANS)
+    seconds = chance.choice([0.0, 0.001, chance.uniform(0, 3), chance.uniform(0, 40)])
+    user.world.inject(means.__name__)
+    await means(lambda: act(user), seconds)
+
+
 async def live(user: User, until: float) -> None:
     """Do one thing after another, cancelled now and then, until the time is over."""
     chance, features = user.chance, user.world.features
@@ -193,11 +220,8 @@ async def live(user: User, until: float) -> None:
     while user.world.loop.time() < until and not user.process.closing:
         act = chance.choice(acts)
         user.log(f"begins to {act.__name__}")
-        if "cancellations" in features and chance.random() < 0.35:
-            means = chance.choice(MEANS)
-            seconds = chance.choice([0.0, 0.001, chance.uniform(0, 3), chance.uniform(0, 40)])
-            user.world.inject("cancellation")
-            await means(lambda act=act: act(user), seconds)
-        else:
-            await act(user)
+        user.act = asyncio.ensure_future(_do(user, act))
+        await asyncio.wait([user.act])
+        if not user.act.cancelled():
+            user.act.result()
         await asyncio.sleep(chance.choice([0.0, 0.1, chance.uniform(0, 15)]))
