@@ -68,10 +68,9 @@ async def _users_end(scenario: Scenario, process: Process, seconds: float) -> No
     if not await ended(process, lives, seconds):
         for life in (life for life in lives if not life.done()):
             scenario.judge.accuse("a user hangs", life.get_name(), f"for {seconds} s")
-        process.crash()  # it has been judged: what else it would do tells nothing new
-        return
+            life.cancel()
     for life in lives:
-        if life.done() and (error := life.exception()) is not None:
+        if life.done() and not life.cancelled() and (error := life.exception()) is not None:
             scenario.judge.accuse("a foreign error reaches a user", life.get_name(), repr(error))
 
 

@@ -61,12 +61,29 @@ async def cancel(scenario: Scenario, process: Process, chance: Random) -> None:
         user.cancel()
 
 
+def _cancel_all(scenario: Scenario, process: Process) -> None:
+    for owner, task in scenario.world.loop.tasks:
+        if owner is process and not task.done():
+            task.cancel()
+
+
+async def interrupt(scenario: Scenario, process: Process, chance: Random) -> None:
+    """Cancel every task of a process, the client's own too, as a notebook's interrupt does."""
+    scenario.world.log(process, "INTERRUPTED")
+    _cancel_all(scenario, process)
+    if chance.random() < 0.5:
+        await deploy(scenario, process, chance)
+    elif not process.closing:
+        scenario.join(process)
+
+
 BLOWS: dict[str, Callable[[Scenario, Process, Random], Awaitable[None]]] = {
     "pauses": pause,
     "crashes": crash,
     "deploys": deploy,
     "clock jumps": jump,
     "cancellations": cancel,
+    "interrupts": interrupt,
 }
 
 
@@ -80,6 +97,7 @@ class Storm:
         self._blows: list[asyncio.Task[None]] = []
         self._over = not self._names
         scenario.judge.moment = self.moment
+        scenario.world.loop.born = self.born
 
     def moment(self, process: Process) -> None:
         """Perhaps strike about now: a process claims, arms, sends, has an answer, stores it."""
@@ -87,6 +105,14 @@ class Storm:
             return
         delay = self._chance.choice([0.0, 0.0, 0.003, 0.01, self._chance.uniform(0, 3)])
         self._scenario.world.later(delay, self._strike, process)
+
+    def born(self, process: Process) -> None:
+        """Perhaps interrupt a process when a task of its has not taken its first step yet."""
+        if "interrupts" not in self._names or len(self._blows) >= MOST or self._over:
+            return
+        if process.alive and self._chance.random() < 0.01:
+            _cancel_all(self._scenario, process)
+            self._scenario.world.later(0.0, self._strike, process, "interrupts")
 
     async def blow(self, until: float) -> None:
         """Strike now and then, until the time is over; then see every blow to its end."""
@@ -104,8 +130,8 @@ class Storm:
         if self._blows:
             await asyncio.wait(self._blows)
 
-    def _strike(self, process: Process) -> None:
-        name = self._chance.choice(self._names)
+    def _strike(self, process: Process, name: str = "") -> None:
+        name = name or self._chance.choice(self._names)
         busy_closing = process.closing and name != "pauses"
         if self._over or not process.alive or busy_closing:
             return

@@ -79,6 +79,7 @@ class Judge:
         self.bills: Counter[str] = Counter()
         self.leave: Counter[str] = Counter()  # decisions, and waits of clients that refetch
         self.reported: set[str] = set()
+        self.lost: set[str] = set()
         self.failed: set[str] = set()
         self.answers: list[tuple[Process, str]] = []
         self.moment: Callable[[Process], None] = lambda _: None
@@ -118,6 +119,8 @@ class Judge:
         """Note what a client reports by itself."""
         if isinstance(event, LedgerFailed | ResultUncertain):
             self.reported.add(event.job.request_id)
+            if isinstance(event, LedgerFailed):
+                self.lost.add(event.job.request_id)
             self.world.log(process, f"{type(event).__name__} {self.name(event.job.request_id)}")
 
     # -- what the network sees -------------------------------------------------------------
@@ -239,7 +242,7 @@ class Judge:
         for process, job in self.answers:
             entry = entries.get(job)
             kept = entry is not None and readable(entry.body, job)
-            if process.alive and not kept and job not in self.reported:
+            if process.alive and not kept and job not in self.lost:
                 self.accuse("a paid answer is dropped", self.name(job), process.name)
 
     def result(self, process: Process, request_id: str, raw: Any) -> None:

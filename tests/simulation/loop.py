@@ -104,6 +104,7 @@ class SimulationLoop(VirtualTimeLoop):
 
     def __init__(self) -> None:
         self._made = 0
+        self.born: Callable[[Any], None] = lambda _: None
         self.tasks: list[tuple[Scheduled | None, asyncio.Task[Any]]] = []
         self._virtual = _NoFiles()
         super(VirtualTimeLoop, self).__init__(self._virtual)  # less its own selector
@@ -145,6 +146,8 @@ class SimulationLoop(VirtualTimeLoop):
         task: _Task[T] = _Task(self._made, coro, loop=self, name=named, context=context)
         owner = OWNER.get() if context is None else context.get(OWNER)
         self.tasks.append((owner, task))  # referenced, so that none is freed before the end
+        if owner is not None:
+            self.born(owner)
         return task
 
     def create_future(self) -> asyncio.Future[Any]:

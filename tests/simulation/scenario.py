@@ -65,8 +65,13 @@ class Scenario:
         self.processes.append(process)
         self.world.log(process, "STARTED, refetching" if process.refetches else "STARTED")
         process.context.copy().run(self._open, process, chance)
-        for number in range(chance.randint(1, 4)):
-            mine = f"user {number}"
+        self.join(process)
+
+    def join(self, process: Process) -> None:
+        """Let users begin to use a process."""
+        chance = self.world.stream(f"users {process.name} {len(process.users)}")
+        for _ in range(chance.randint(1, 4)):
+            mine = f"user {len(process.users)}"
             user = User(self.world, self.judge, process, Random(chance.random()), [*self.jobs], mine)
             user.begin(self.seconds)
             process.users.append(user)
@@ -111,6 +116,7 @@ THEMES = (
     {"lies", "drops", "delays"},
     {"deploys", "cancellations", "delays"},
     {"failing ledger", "hanging ledger", "deploys"},
+    {"interrupts", "delays"},
     {"mixups"},
     {"mistakes"},
     {"foreign", "drops"},

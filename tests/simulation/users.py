@@ -221,7 +221,11 @@ async def live(user: User, until: float) -> None:
         act = chance.choice(acts)
         user.log(f"begins to {act.__name__}")
         user.act = asyncio.ensure_future(_do(user, act))
-        await asyncio.wait([user.act])
+        try:
+            await asyncio.wait([user.act])
+        except asyncio.CancelledError:  # it hung, and was judged for that
+            user.act.cancel()
+            raise
         if not user.act.cancelled():
             user.act.result()
         await asyncio.sleep(chance.choice([0.0, 0.1, chance.uniform(0, 15)]))
