@@ -110,7 +110,7 @@ class Storm:
         """Perhaps interrupt a process when a task of its has not taken its first step yet."""
         if "interrupts" not in self._names or len(self._blows) >= MOST or self._over:
             return
-        if process.alive and self._chance.random() < 0.01:
+        if process.alive and not process.closing and self._chance.random() < 0.01:
             _cancel_all(self._scenario, process)
             self._scenario.world.later(0.0, self._strike, process, "interrupts")
 

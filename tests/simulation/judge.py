@@ -17,6 +17,8 @@ from modelmax_async import LedgerEntry
 from modelmax_async.events import Event, LedgerFailed, ResultUncertain
 from modelmax_async.ledger import Arm, Claim, Fail, Key, Move, Renew, Step, Store
 
+from simulation.rules import RULES
+
 if TYPE_CHECKING:
     from simulation.processes import Process
     from simulation.world import World
@@ -91,6 +93,7 @@ class Judge:
 
     def accuse(self, rule: str, about: str, detail: str) -> None:
         """Note that a rule was broken."""
+        assert rule in RULES, rule
         self.violations.append(Violation(rule, about, detail))
         self.world.log(None, f"VIOLATION {rule}: {about}: {detail}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import sys
 import uuid
@@ -42,13 +41,11 @@ def deterministic(loop: SimulationLoop, chance: Random) -> Iterator[None]:
     def uuid4() -> uuid.UUID:
         return uuid.UUID(int=chance.getrandbits(128), version=4)
 
-    logger = logging.getLogger("modelmax_async")
     with ExitStack() as stack:
         stack.enter_context(patch.object(_clock, "wall", wall))
         stack.enter_context(patch.object(_clock, "boottime", boottime))
         stack.enter_context(patch.object(uuid, "uuid4", uuid4))
         stack.enter_context(patch.object(random, "random", chance.random))
-        stack.enter_context(patch.object(logger, "disabled", new=True))
         for module in [*sys.modules.values()]:
             name = getattr(module, "__name__", "")
             if name.startswith("modelmax_async.") and "open_transport" in vars(module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 import warnings
 from collections import Counter
@@ -52,21 +53,22 @@ def simulate(seed: int, features: frozenset[str] | None = None) -> Verdict:
         seed: decides everything.
         features: what may go wrong, instead of what the seed would draw.
     """
+    with _undisturbed():
+        return _run(seed, features)  # its world is gone with its frame
+
+
+def _run(seed: int, features: frozenset[str] | None) -> Verdict:
     loop = SimulationLoop()
     world = World(loop, seed)
-    with deterministic(loop, world.stream("package")), _undisturbed():
-        return _run(loop, world, features)
-
-
-def _run(loop: SimulationLoop, world: World, features: frozenset[str] | None) -> Verdict:
     scenario = Scenario.__new__(Scenario)
     loop.set_exception_handler(lambda _, context: _failed(scenario, context))
-    try:
-        loop.run_until_complete(_main(scenario, world, features))
-    except Deadlock:
-        scenario.judge.accuse("the world stands still", "world", "nothing is due any more")
-    finally:
-        _end(loop, scenario)
+    with deterministic(loop, world.stream("package")):
+        try:
+            loop.run_until_complete(_main(scenario, world, features))
+        except Deadlock:
+            scenario.judge.accuse("the world stands still", "world", "nothing is due any more")
+        finally:
+            _end(loop, scenario)
     judge = scenario.judge
     return Verdict(
         seed=world.seed,
@@ -109,13 +111,18 @@ def _undisturbed() -> Iterator[None]:
     """Collect no garbage in the middle of a run, and hear of none of it afterwards."""
     hook, enabled = sys.unraisablehook, gc.isenabled()
     gc.disable()
+    gc.freeze()  # so that only what this run made is looked through
     sys.unraisablehook = lambda _: None
+    logger = logging.getLogger("modelmax_async")
+    silent, logger.disabled = logger.disabled, True
     try:
         yield
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what the dead were about to await
             gc.collect()
+        gc.unfreeze()
+        logger.disabled = silent
         sys.unraisablehook = hook
         if enabled:
             gc.enable()
