@@ -1,9 +1,9 @@
 """Simulated worlds, seed after seed: what was injected, how often, and what held.
 
-    python -m benchmarks chaos --seeds 0..2000 --jobs 2
-    python -m benchmarks chaos --minutes 30
-    python -m benchmarks chaos --seed 17 --log      # replays one, byte for byte
-    python -m benchmarks chaos --defects            # how many seeds each defect takes
+python -m benchmarks chaos --seeds 0..2000 --jobs 2
+python -m benchmarks chaos --minutes 30
+python -m benchmarks chaos --seed 17 --log      # replays one, byte for byte
+python -m benchmarks chaos --defects            # how many seeds each defect takes
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from benchmarks._report import Check, Report, table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the simulation lives there
 
-from simulation import Verdict, simulate  # noqa: E402 - after the path
-from simulation.defects import DEFECTS, hunt  # noqa: E402 - as above
-from simulation.rules import RULES  # noqa: E402 - as above
+from simulation import Verdict, simulate
+from simulation.defects import DEFECTS, hunt
+from simulation.rules import RULES
 
 #: Seeds that a defect gets.
 _LIMIT = 5_000
@@ -56,10 +56,10 @@ class Tally:
         """Return the table: faults beside how often, rules beside the seeds that broke them."""
         faults = [(name, f"{count:,}") for name, count in sorted(self.injected.items())]
         rules = [(rule, _seeds(self.broken.get(rule, [])), RULES[rule]) for rule in RULES]
+        counted = f"{self.seeds:,} seeds, {self.jobs:,} jobs, {self.bills:,} bills"
         text = "\n\n".join(
             [
-                f"{self.seeds:,} seeds, {self.jobs:,} jobs, {self.bills:,} bills, "
-                f"{self.seconds:.0f} s",
+                f"{counted}, {self.seconds:.0f} s",
                 table(("injected", "times"), faults),
                 table(("rule", "held", "it says"), rules),
             ]
@@ -116,7 +116,7 @@ def _show(seed: int, *, log: bool) -> int:
 
 
 def _hunt(limit: int) -> int:
-    """Print how many seeds each defect takes; what the package breaks by itself does not count."""
+    """Print how many seeds each defect takes; less what is broken without it."""
     known: frozenset[str] = frozenset()
     found = []
     for name in DEFECTS:
@@ -127,7 +127,9 @@ def _hunt(limit: int) -> int:
             continue
         found.append(hunt(name, limit, known))
         print(f"{name}: {found[-1].seeds} seeds, {', '.join(found[-1].rules)}", flush=True)
-    rows = [(f.name, str(f.seeds) if f.found else f"> {f.seeds}", ", ".join(f.rules)) for f in found]
+    rows = [
+        (f.name, str(f.seeds) if f.found else f"> {f.seeds}", ", ".join(f.rules)) for f in found
+    ]
     print(table(("defect", "seeds until it is found", "rules that it broke"), rows))
     return 0 if all(f.found for f in found) else 1
 

@@ -32,7 +32,7 @@ ORIGIN = "http://127.0.0.1:80"
 
 
 async def ended(process: Process, tasks: list[asyncio.Task[Any]], seconds: float) -> bool:
-    """Whether tasks end in ``seconds``, not counting those in which their process stood still."""
+    """Whether tasks end in ``seconds``, their process's pauses not counted."""
     while True:
         pauses = process.pauses
         _, late = await asyncio.wait(tasks, timeout=seconds) if tasks else ((), ())
@@ -71,7 +71,9 @@ async def _users_end(scenario: Scenario, process: Process, seconds: float) -> No
             life.cancel()
     for life in lives:
         if life.done() and not life.cancelled() and (error := life.exception()) is not None:
-            scenario.judge.accuse("a foreign error reaches a user", life.get_name(), repr(error))
+            scenario.judge.accuse(
+                "a foreign error reaches a user", life.get_name(), repr(error)
+            )
 
 
 class Calm:
@@ -100,6 +102,7 @@ class Calm:
         for process in self._left:
             await close(self._scenario, process)
         await asyncio.sleep(HEARD)
+        self._judge.end({job: self._entry(job) for job in self._jobs})
         for process in self._scenario.processes:
             if process.alive:
                 self._check_leftovers(process)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 from unittest.mock import patch
 
 import attrs
 
-from modelmax_async import _settle, _verdicts
+from modelmax_async import TransportError, _verdicts
 from simulation.run import Verdict, simulate
 
 Defect = Callable[[], AbstractContextManager[object]]
@@ -36,10 +37,10 @@ def _none() -> AbstractContextManager[object]:
 @defect("a broken exchange is taken for one that was never sent")
 @contextmanager
 def _never_sent() -> Iterator[None]:
-    def judge_break(error: object, *, answered: bool) -> object:
-        return _verdicts.Unbilled(error, retry=True)  # type: ignore[arg-type]  # it is one
+    def judge_break(error: TransportError, **_: bool) -> object:
+        return _verdicts.Unbilled(error, retry=True)
 
-    with patch.object(_settle.verdicts, "judge_break", judge_break):
+    with patch.object(_verdicts, "judge_break", judge_break):
         yield
 
 
@@ -48,20 +49,20 @@ def _never_sent() -> Iterator[None]:
 def _pages_are_proof() -> Iterator[None]:
     honest = _verdicts.judge_reply
 
-    def judge_reply(reply: _verdicts.Reply, *rest: object, **named: object) -> object:
-        verdict = honest(reply, *rest, **named)  # type: ignore[arg-type]  # handed on
+    def judge_reply(reply: Any, job: Any, *, now: float) -> object:
+        verdict = honest(reply, job, now=now)
         if isinstance(verdict, _verdicts.Unknown) and reply.status in _verdicts.UNBILLED:
-            error = _verdicts.parse_error(reply, now=0.0, job=None)
+            error = TransportError("a gateway's page", maybe_sent=False, job=job)
             return _verdicts.Unbilled(error, retry=reply.status in _verdicts.RETRIED)
         return verdict
 
-    with patch.object(_settle.verdicts, "judge_reply", judge_reply):
+    with patch.object(_verdicts, "judge_reply", judge_reply):
         yield
 
 
 @attrs.frozen
 class Found:
-    """How a defect was found: the first seed with a violation that the package alone has not."""
+    """How many seeds it took to find a defect, and by which rules."""
 
     name: str
     seeds: int

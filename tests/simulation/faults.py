@@ -92,7 +92,9 @@ def _dropped_after(plan: Plan, asked: Asked) -> None:
 
 
 def _truncated(plan: Plan, asked: Asked) -> None:
-    plan.cut = asked.chance.choice([0, 1, asked.chance.randrange(120), asked.chance.randrange(400)])
+    plan.cut = asked.chance.choice(
+        [0, 1, asked.chance.randrange(120), asked.chance.randrange(400)]
+    )
 
 
 def _garbled(plan: Plan, asked: Asked) -> None:
@@ -130,7 +132,7 @@ def _dripping(plan: Plan, asked: Asked) -> None:
 
 
 def _documented_error(plan: Plan, asked: Asked) -> None:
-    """An error with the documented body; what proves that nothing was billed tells the truth."""
+    """An error with the documented body, which tells the truth about the bill."""
     status = asked.chance.choice([400, 401, 402, 403, 404, 429, 429, 500, 502, 503, 503, 504])
     plan.processed = status in {500, 504} and asked.chance.random() < 0.5
     body = json.dumps({"error": {"message": "injected", "type": "injected"}}).encode()

@@ -5,18 +5,15 @@ It shares no code with what it judges, and believes the emulator's own ledger of
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from modelmax_async import LedgerEntry
 from modelmax_async.events import Event, LedgerFailed, ResultUncertain
-from modelmax_async.ledger import Arm, Claim, Fail, Key, Move, Renew, Step, Store
-
+from modelmax_async.ledger import Arm, Claim, Fail, Key, Move, Renew, Store
+from simulation.evidence import Moved, Sign, Violation, readable
 from simulation.rules import RULES
 
 if TYPE_CHECKING:
@@ -24,52 +21,10 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 
-@attrs.frozen
-class Violation:
-    """A rule that was broken: its name, the job or process, and what was seen."""
-
-    rule: str
-    about: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.about}: {self.detail}"
-
-
-def readable(body: bytes | None, request_id: str) -> bool:
-    """Whether a body is a paid result of this job, by the documented format (API §3)."""
-    try:
-        found = json.loads(body or b"")
-        urls = [item["url"] for item in found["data"]]
-        named = found["request_id"] == request_id
-    except (ValueError, KeyError, TypeError):
-        return False
-    return found["status"] == "COMPLETED" and named and bool(urls)
-
-
-@attrs.frozen
-class Moved:
-    """One move, as the store took it: ``asked`` is when it left its process."""
-
-    process: Process
-    key: Key
-    move: Move
-    asked: float
-    before: LedgerEntry | None
-    done: Step
-    after: LedgerEntry
-
-
-@attrs.frozen
-class Sign:
-    """The last sign of life of an attempt: until when its lease holds in true time."""
-
-    until: float
-    asked: float
-
-
 #: What others make of an armed entry once they take its owner for dead.
 _GONE = frozenset({"uncertain", "claimed"})
+#: What the ledger may say of a job that was billed.
+_OPEN_OR_KEPT = frozenset({"stored", "uncertain", "abandoned", "delivered", "armed"})
 
 
 class Judge:
@@ -90,6 +45,7 @@ class Judge:
         self._deciding: Counter[tuple[Process, str]] = Counter()
         self._decided: dict[tuple[Process, str], float] = {}
         self._by_decision: set[str] = set()
+        self._kept: set[tuple[Process, str]] = set()
 
     def accuse(self, rule: str, about: str, detail: str) -> None:
         """Note that a rule was broken."""
@@ -136,6 +92,7 @@ class Judge:
         if count > leave:
             what = f"bill {count}, with leave for {leave}"
             self.accuse("billed without a decision", self.name(request_id), what)
+            self.leave[request_id] += 1  # said once
 
     def answered(self, request_id: str, document: dict[str, Any]) -> None:
         """Note that an answer about this very job says that it failed, be it true or a lie."""
@@ -170,6 +127,8 @@ class Judge:
             self.world.log(process, f"asks {type(move).__name__}{accept} {self.name(job)}")
         if isinstance(move, Claim | Arm | Store):
             self.moment(process)
+        if isinstance(move, Store):
+            self._kept.add((process, job))
         decided = getattr(move, "accept", None) or (
             isinstance(move, Arm) and move.attempt in self._by_decision
         )
@@ -191,18 +150,24 @@ class Judge:
             self.world.log(process, f"{what}: {old} -> {at.done.entry.state}")
         if at.before is not None:
             self._check_change(at, at.before)
-        if isinstance(move, Store) and readable(move.body, job):
-            if not readable(at.after.body, job):
-                self.accuse("a readable answer is refused", self.name(job), f"it is {old}")
-        if not at.done.granted:
-            return
+        if (
+            isinstance(move, Store)
+            and readable(move.body, job)
+            and not readable(at.after.body, job)
+        ):
+            self.accuse("a readable answer is refused", self.name(job), f"it is {old}")
+        if at.done.granted:
+            self._granted(at)
+
+    def _granted(self, at: Moved) -> None:
+        job, move, process = at.key.request_id, at.move, at.process
         if isinstance(move, Claim) and move.accept:
             self._by_decision.add(move.attempt)
         if isinstance(move, Arm | Renew):
             until = self.world.loop.time() + move.lease
             self._signs[move.attempt] = Sign(until, at.asked + move.lease)
         if isinstance(move, Fail) and job not in self.failed:
-            self.accuse("failed by an answer about another job", self.name(job), old)
+            self.accuse("failed by an answer about another job", self.name(job), process.name)
         if isinstance(move, Arm):
             self._armed[process, job] = move.attempt
             if at.before is not None and readable(at.before.body, job):
@@ -216,7 +181,7 @@ class Judge:
         if before.state == "armed" and not own and at.done.entry.state in _GONE:
             self._check_gone(job, before)
         displaced = readable(before.body, job) and not readable(after.body, job)
-        if displaced and after.state != "delivered":
+        if displaced and str(after.state) != "delivered":
             self.accuse("a readable answer is displaced", self.name(job), what)
         decided = before.state == "claimed" and before.phase is not None
         owes = decided or before.state in {"uncertain", "armed"}
@@ -235,18 +200,24 @@ class Judge:
     # -- at the end ------------------------------------------------------------------------
 
     def close(self, entries: dict[str, LedgerEntry | None]) -> None:
-        """Look at what the ledger has at the end of the calm."""
+        """Look at what the ledger has at the end of the calm, before anybody decides more."""
         for job, count in self.bills.items():
             entry = entries.get(job)
-            state = "missing" if entry is None else entry.state
-            open_or_kept = state in {"stored", "uncertain", "abandoned", "delivered", "armed"}
-            if count and not open_or_kept and job not in self.reported:
+            state = "missing" if entry is None else str(entry.state)
+            if state not in _OPEN_OR_KEPT and job not in self.reported:
                 self.accuse("a bill is forgotten", self.name(job), f"{count} bills, {state}")
+
+    def end(self, entries: dict[str, LedgerEntry | None]) -> None:
+        """Look for answers that came whole and that no closed client has put away."""
         for process, job in self.answers:
             entry = entries.get(job)
-            kept = entry is not None and readable(entry.body, job)
-            if process.alive and not kept and job not in self.lost:
-                self.accuse("a paid answer is dropped", self.name(job), process.name)
+            stored = entry is not None and readable(entry.body, job)
+            tried = (process, job) in self._kept
+            if process.alive and job not in self.lost and not (stored and tried):
+                what = (
+                    f"{process.name}, which {'tried' if tried else 'never tried'} to store it"
+                )
+                self.accuse("a paid answer is dropped", self.name(job), what)
 
     def result(self, process: Process, request_id: str, raw: Any) -> None:
         """Look at a result that a user got."""

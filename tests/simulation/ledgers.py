@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from modelmax_async import LedgerEntry, LedgerError, MemoryLedger
 from modelmax_async.ledger import Key, Move, Step, _sqlite
 from modelmax_async.ledger._sqlite_file import open_file
-from simulation.judge import Judge, Moved
+from simulation.evidence import Moved
+from simulation.judge import Judge
 from simulation.loop import State
 from simulation.processes import CLOCKS
 
@@ -82,9 +83,11 @@ class MemoryStore:
 def _template() -> sqlite3.Connection:
     """Return an empty ledger as the package makes it, to copy: making one syncs a disk."""
     made = sqlite3.connect(":memory:", isolation_level=None)
-    with tempfile.TemporaryDirectory() as directory:
-        with closing(open_file(Path(directory, "ledger.db"), 1.0)) as file:
-            file.backup(made)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        closing(open_file(Path(directory, "ledger.db"), 1.0)) as file,
+    ):
+        file.backup(made)
     return made
 
 

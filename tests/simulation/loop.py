@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -44,11 +44,14 @@ OWNER: ContextVar[Scheduled | None] = ContextVar("simulated process", default=No
 class _Gate:
     """A callback that asks first whether its process still runs."""
 
-    __slots__ = ("args", "callback", "handle", "owner")
+    __slots__ = ("args", "callback", "context", "handle", "owner")
     handle: asyncio.Handle
 
-    def __init__(self, owner: Scheduled, callback: Callable[..., Any], args: Any) -> None:
+    def __init__(
+        self, owner: Scheduled, callback: Callable[..., Any], args: Any, context: Context | None
+    ) -> None:
         self.owner = owner
+        self.context = copy_context() if context is None else context
         self.callback = callback
         self.args = args
 
@@ -85,7 +88,7 @@ class _Future(asyncio.Future[Any]):
         return self.number
 
 
-class Deadlock(BaseException):  # noqa: N818 - the world's end, not an error of the package
+class Deadlock(BaseException):
     """Nothing is left that could ever happen."""
 
 
@@ -115,8 +118,8 @@ class SimulationLoop(VirtualTimeLoop):
         owner = OWNER.get() if context is None else context.get(OWNER)
         if owner is None:
             return super().call_soon(callback, *args, context=context)
-        gate = _Gate(owner, callback, args)
-        gate.handle = super().call_soon(gate, context=context)
+        gate = _Gate(owner, callback, args, context)
+        gate.handle = super().call_soon(gate, context=gate.context)
         return gate.handle
 
     def call_soon_threadsafe(  # type: ignore[override]  # as above
@@ -134,8 +137,8 @@ class SimulationLoop(VirtualTimeLoop):
         owner = OWNER.get() if context is None else context.get(OWNER)
         if owner is None:
             return super().call_at(when, callback, *args, context=context)
-        gate = _Gate(owner, callback, args)
-        gate.handle = timer = super().call_at(when, gate, context=context)
+        gate = _Gate(owner, callback, args, context)
+        gate.handle = timer = super().call_at(when, gate, context=gate.context)
         return timer
 
     def create_task(  # type: ignore[override]  # as above
@@ -159,10 +162,10 @@ class SimulationLoop(VirtualTimeLoop):
         held, owner.held = owner.held, []
         for gate in held:
             if not gate.handle.cancelled():
-                context = gate.handle._context
-                super().call_soon(gate, context=context)
+                super().call_soon(gate, context=gate.context)
 
     def timers(self) -> list[Scheduled | None]:
         """Return the owners of the timers that are still to fire."""
-        live = [timer for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]  # asyncio's own heap
+        heap: list[Any] = vars(self)["_scheduled"]  # asyncio's own
+        live = [timer for timer in heap if not timer.cancelled()]
         return [timer._context.get(OWNER) for timer in live]

@@ -122,7 +122,7 @@ class SimulatedTransport(httpx.AsyncBaseTransport):
         self._kind = kind
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; raise and trace as the HTTP library does, or as a foreign one does."""
+        """Send a request; raise and trace as its kind of transport does."""
         endpoint, job = route(request)
         plan = self._network.plan(self._kind, endpoint, job)
         self._network.opened(self._process, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from simulation.judge import Violation
+from simulation.evidence import Violation
 from simulation.loop import Deadlock, SimulationLoop
 from simulation.patches import deterministic
 from simulation.scenario import Scenario
@@ -36,10 +35,10 @@ class Verdict:
     def report(self, lines: int = 30) -> str:
         """Return what was broken, how to replay it, and the log up to the first violation."""
         at = next((i for i, line in enumerate(self.log) if "VIOLATION" in line), len(self.log))
+        again = f"python -m benchmarks chaos --seed {self.seed} --log"
         return "\n".join(
             [
-                f"seed {self.seed} broke {len(self.violations)} rules; replay it with "
-                f"python -m benchmarks chaos --seed {self.seed} --log",
+                f"seed {self.seed} broke {len(self.violations)} rules; replay it with {again}",
                 *(f"  {violation}" for violation in self.violations[:10]),
                 *self.log[max(0, at - lines) : at + 1],
             ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from random import Random
 
 from modelmax_async import AsyncQueueClient, RetryPolicy
@@ -45,12 +44,16 @@ class Scenario:
         self.store_name = chance.choice(sorted(STORES))
         self.store = STORES[self.store_name]()
         self.processes: list[Process] = []
-        self.jobs = [self.emulator.add_job(script=_script(chance)) for _ in range(chance.randint(1, 4))]
+        self.jobs = [
+            self.emulator.add_job(script=_script(chance)) for _ in range(chance.randint(1, 4))
+        ]
         self.emulator.script(*(_script(chance) for _ in range(20)))
         self.seconds = chance.choice([30.0, 60.0, 90.0])
         self._count = 0
         self._bases = [_clocks(chance, world.features) for _ in range(chance.randint(1, 3))]
-        world.log(None, f"{self.store_name}: {', '.join(sorted(world.features)) or 'no faults'}")
+        world.log(
+            None, f"{self.store_name}: {', '.join(sorted(world.features)) or 'no faults'}"
+        )
 
     def start(self, before: Process | None = None) -> None:
         """Start a process, or the next one on the same machine."""
@@ -72,7 +75,9 @@ class Scenario:
         chance = self.world.stream(f"users {process.name} {len(process.users)}")
         for _ in range(chance.randint(1, 4)):
             mine = f"user {len(process.users)}"
-            user = User(self.world, self.judge, process, Random(chance.random()), [*self.jobs], mine)
+            user = User(
+                self.world, self.judge, process, Random(chance.random()), [*self.jobs], mine
+            )
             user.begin(self.seconds)
             process.users.append(user)
 

@@ -112,7 +112,9 @@ class Channel:
 class Wire:
     """One request under way, and its answer."""
 
-    def __init__(self, network: Network, request: httpx.Request, body: bytes, plan: Plan) -> None:
+    def __init__(
+        self, network: Network, request: httpx.Request, body: bytes, plan: Plan
+    ) -> None:
         self._network = network
         self._request = request
         self._body = body
