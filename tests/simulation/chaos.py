@@ -19,7 +19,7 @@ MOST = 14
 
 async def pause(scenario: Scenario, process: Process, chance: Random) -> None:
     """Stop a process for a while, as SIGSTOP, a suspend or a long collection does."""
-    seconds = chance.choice([0.5, 3.0, 9.0, 11.0, 15.0, 40.0])
+    seconds = chance.choice([0.5, 3.0, 9.0, 11.0, 12.0, 15.0, 20.0, 40.0])
     scenario.world.log(process, f"PAUSED for {seconds} s")
     process.pause()
     await asyncio.sleep(seconds)
@@ -101,7 +101,7 @@ class Storm:
 
     def moment(self, process: Process) -> None:
         """Perhaps strike about now: a process claims, arms, sends, has an answer, stores it."""
-        if self._over or len(self._blows) >= MOST or self._chance.random() > 0.12:
+        if self._over or len(self._blows) >= MOST or self._chance.random() > 0.2:
             return
         delay = self._chance.choice([0.0, 0.0, 0.003, 0.01, self._chance.uniform(0, 3)])
         self._scenario.world.later(delay, self._strike, process)

@@ -113,9 +113,12 @@ class Scenario:
 #: What is worst together; most runs have one of these, and other things besides.
 THEMES = (
     {"pauses", "garbling", "decisions", "delays"},
+    {"pauses", "garbling", "decisions", "delays", "drops"},
+    {"hanging ledger", "garbling", "decisions", "delays"},
     {"pauses", "decisions", "delays"},
     {"slow closes", "deploys"},
     {"clock jumps", "delays", "decisions"},
+    {"clock jumps", "delays", "decisions", "garbling"},
     {"cancellations", "decisions", "drops", "slow ledger"},
     {"skewed clocks", "crashes", "clock jumps"},
     {"lies", "drops", "delays"},

@@ -170,15 +170,25 @@ async def submit(user: User) -> None:
     await user.call(job.request_id, user.client.wait_for(job, timeout=user.timeout()))
 
 
+async def _unresolved(user: User) -> list[str]:
+    """Look a few times for jobs that want a decision."""
+    for _ in range(user.chance.choice([1, 8])):
+        try:
+            entries = await user.client.unresolved()
+        except ModelMaxError as exc:
+            user.log(f"lists: {type(exc).__name__}")
+            return []
+        if entries or user.world.calm:
+            return [entry.job.request_id for entry in entries]
+        await asyncio.sleep(3)
+    return []
+
+
 async def decide(user: User) -> None:
     """Decide about what is unresolved, after a while, or about any job without looking."""
     jobs = [user.chance.choice(user.jobs)]
     if user.chance.random() < 0.6:
-        try:
-            jobs = [entry.job.request_id for entry in await user.client.unresolved()]
-        except ModelMaxError as exc:
-            user.log(f"lists: {type(exc).__name__}")
-            return
+        jobs = await _unresolved(user)
         await asyncio.sleep(user.chance.choice([0.0, 0.0, 1.0, 10.0]))
     for job in jobs:
         user.log(f"accepts a second charge for {user.judge.name(job)}")
