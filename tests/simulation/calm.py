@@ -16,6 +16,7 @@ from modelmax_async import (
     ResultUncertainError,
 )
 from modelmax_async.ledger import Key
+from simulation.loop import State
 
 if TYPE_CHECKING:
     from simulation.processes import Process
@@ -39,7 +40,7 @@ async def ended(process: Process, tasks: list[asyncio.Task[Any]], seconds: float
         _, late = await asyncio.wait(tasks, timeout=seconds) if tasks else ((), ())
         if not late or not process.alive:
             return True
-        if pauses == process.pauses:
+        if pauses == process.pauses and process.state is not State.PAUSED:
             return False
 
 
