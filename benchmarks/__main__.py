@@ -36,7 +36,7 @@ _LIBRARIES = ("httpx", "httpcore", "anyio", "aiohttp", "httpx-aiohttp", "fal-cli
 
 def main() -> None:
     """Run what was asked for, print tables, and write JSON where a path is given."""
-    if sys.argv[1:2] == ["chaos"] and len(sys.argv) > 2:
+    if sys.argv[1:2] == ["chaos"]:
         sys.exit(chaos.main(sys.argv[2:]))  # it has arguments of its own
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*ALL, []], metavar="NAME")

@@ -15,11 +15,12 @@ import pytest
 from simulation import simulate
 from simulation.defects import DEFECTS
 from simulation.judge import Judge
-from simulation.ledgers import STORES, FlakyLedger
+from simulation.ledgers import FlakyLedger
 from simulation.loop import Deadlock, SimulationLoop
 from simulation.patches import deterministic
 from simulation.processes import Clocks, Process
 from simulation.seeds import SEEDS_THAT_FOUND_SOMETHING
+from simulation.stores import STORES
 from simulation.world import World
 
 from modelmax_async import Job, _clock

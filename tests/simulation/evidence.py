@@ -52,7 +52,12 @@ class Moved:
 
 @attrs.frozen
 class Sign:
-    """The last sign of life of an attempt: until when its lease holds in true time."""
+    """The last sign of life of an attempt.
+
+    Attributes:
+        until: when its lease runs out in true time, counted from the store's commit.
+        asked: the same counted from the asking: all that the sender itself may rely on.
+    """
 
     until: float
     asked: float

@@ -165,7 +165,9 @@ class Judge:
             self._by_decision.add(move.attempt)
         if isinstance(move, Arm | Renew):
             until = self.world.loop.time() + move.lease
-            self._signs[move.attempt] = Sign(until, at.asked + move.lease)
+            before = self._signs.get(move.attempt, Sign(0.0, 0.0))
+            asked = max(before.asked, at.asked + move.lease)
+            self._signs[move.attempt] = Sign(max(before.until, until), asked)
         if isinstance(move, Fail) and job not in self.failed:
             self.accuse("failed by an answer about another job", self.name(job), process.name)
         if isinstance(move, Arm):

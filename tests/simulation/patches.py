@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from random import Random
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -33,6 +34,14 @@ def _own_connection(*_: Any, **__: Any) -> Any:
     return process.transport()
 
 
+def _openers() -> list[ModuleType]:
+    """Return the modules that open a client's own connections: at least one must be here."""
+    modules = [m for name, m in sys.modules.items() if name.startswith("modelmax_async.")]
+    found = [module for module in modules if "open_transport" in vars(module)]
+    assert found, "the package opens its connections elsewhere now: patch that"
+    return found
+
+
 @contextmanager
 def deterministic(loop: SimulationLoop, chance: Random) -> Iterator[None]:
     """Give the package clocks, ids and chance of the simulation's, and no way out."""
@@ -46,8 +55,6 @@ def deterministic(loop: SimulationLoop, chance: Random) -> Iterator[None]:
         stack.enter_context(patch.object(_clock, "boottime", boottime))
         stack.enter_context(patch.object(uuid, "uuid4", uuid4))
         stack.enter_context(patch.object(random, "random", chance.random))
-        for module in [*sys.modules.values()]:
-            name = getattr(module, "__name__", "")
-            if name.startswith("modelmax_async.") and "open_transport" in vars(module):
-                stack.enter_context(patch.object(module, "open_transport", _own_connection))
+        for module in _openers():
+            stack.enter_context(patch.object(module, "open_transport", _own_connection))
         yield

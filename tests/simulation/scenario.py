@@ -10,9 +10,10 @@ from simulation.calm import Calm
 from simulation.chaos import BLOWS, Storm
 from simulation.faults import FAULTS
 from simulation.judge import Judge
-from simulation.ledgers import LOCAL, STORES, FlakyLedger
+from simulation.ledgers import FlakyLedger
 from simulation.network import Kind, Network, client_of
 from simulation.processes import Clocks, Process
+from simulation.stores import LOCAL, STORES
 from simulation.users import User
 from simulation.world import World
 
