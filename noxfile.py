@@ -40,6 +40,14 @@ def layers(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Simulate 2,000 worlds, or what the arguments after ``--`` say."""
+    session.install(".[test]")
+    asked = session.posargs or ["--seeds", "0..2000", "--jobs", "2"]
+    session.run("python", "-m", "benchmarks.chaos", *asked)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks: all, or those named after ``--``."""
     session.install(".[bench,test]")

@@ -6,9 +6,19 @@ import argparse
 import importlib.metadata
 import json
 import platform
+import sys
 from pathlib import Path
 
-from benchmarks import download, imports, interrupt, ledgers, memory, real_shape, saturation
+from benchmarks import (
+    chaos,
+    download,
+    imports,
+    interrupt,
+    ledgers,
+    memory,
+    real_shape,
+    saturation,
+)
 from benchmarks._report import checklist
 
 ALL = {
@@ -19,12 +29,15 @@ ALL = {
     "ledgers": ledgers.run,
     "interrupt": interrupt.run,
     "download": download.run,
+    "chaos": chaos.run,
 }
 _LIBRARIES = ("httpx", "httpcore", "anyio", "aiohttp", "httpx-aiohttp", "fal-client")
 
 
 def main() -> None:
     """Run what was asked for, print tables, and write JSON where a path is given."""
+    if sys.argv[1:2] == ["chaos"]:
+        sys.exit(chaos.main(sys.argv[2:]))  # it has arguments of its own
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*ALL, []], metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")

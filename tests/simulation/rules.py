@@ -1,0 +1,38 @@
+"""The rules that a run must keep, by name."""
+
+from __future__ import annotations
+
+RULES = {
+    "billed without a decision": "bills of a job are at most 1 and the decisions about it",
+    "sent without arming": "no byte of a billed call leaves before the ledger has it armed",
+    "sent after its lease": "no byte 0 later than the lease that was armed",
+    "a readable answer is paid over": "no billed call of a job whose readable answer is stored",
+    "a readable answer is displaced": "a readable stored answer stays",
+    "a readable answer is refused": "a readable answer gives way to a readable one only",
+    "a paid answer is dropped": "an answer that came whole is stored, or reported lost",
+    "a bill is forgotten": "each bill is stored, uncertain in the ledger, or reported",
+    "a billed call is released": "a job that was billed is never free again",
+    "an open outcome is forgotten": "an uncertain job does not become failed or free",
+    "a healthy call is declared gone": "no owner is declared gone within its lease",
+    "a decision outlives its coroutine": "a decision ends with the coroutine that made it",
+    "a result of another job": "an answer is believed only about the job that it names",
+    "failed by an answer about another job": "as above, of FAILED",
+    "a good job is taken for failed": "a job fails only when the server says so of it",
+    "another waiter's model is used": "a wrong model fails those who named it only",
+    "a foreign error reaches a user": "users see errors of the package",
+    "an error in a callback": "no callback of the event loop raises",
+    "a user hangs": "whoever waits is answered within its bound, and after closing",
+    "a calm wait hangs": "once faults stop, every wait ends",
+    "a calm wait fails": "and tells the result, a failure, or an open outcome",
+    "a calm decision fails": "and a decision about an open outcome brings the result",
+    "closing hangs": "closing is bounded",
+    "closing fails": "closing raises nothing",
+    "a job is left in the poller": "a closed client polls nothing",
+    "a schedule slot is left": "every visit gives its slot back",
+    "a slot is left": "every request gives its slot back",
+    "an exchange is left": "every response is closed",
+    "a task is left": "no task outlives its closed client",
+    "a timer is left": "nor a timer",
+    "a quiet run is not exact": "without faults, one bill and one result for each job",
+    "the world stands still": "something is always due until the end",
+}

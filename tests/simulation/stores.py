@@ -1,0 +1,111 @@
+"""What several processes share: stores in memory that outlive all of them."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from modelmax_async import LedgerEntry, MemoryLedger
+from modelmax_async.ledger import Key, Move, Step, _sqlite
+from modelmax_async.ledger._sqlite_file import open_file
+
+#: What a ledger's list of entries may be asked for.
+States = Collection[Any]
+
+
+class Store(Protocol):
+    """What the processes share. Nothing here waits: latency and failures are the handle's."""
+
+    def apply(self, key: Key, move: Move) -> Step | None:
+        """Take one step, durably."""
+        ...
+
+    def entries(self, origin: str, states: States) -> list[LedgerEntry]:
+        """List entries."""
+        ...
+
+    def peek(self, key: Key) -> LedgerEntry | None:
+        """Return the entry as it is, for the judge."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+def _now(coro: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that has nothing to wait for."""
+    try:
+        coro.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("a store in memory waits for something")
+
+
+class MemoryStore:
+    """A `MemoryLedger` that outlives processes: it stands for any remote store."""
+
+    def __init__(self) -> None:
+        self._ledger = MemoryLedger()
+
+    def apply(self, key: Key, move: Move) -> Step | None:
+        done: Step | None = _now(self._ledger.apply(key, move))
+        return done
+
+    def entries(self, origin: str, states: States) -> list[LedgerEntry]:
+        found: list[LedgerEntry] = _now(self._ledger.entries(origin, states))
+        return found
+
+    def peek(self, key: Key) -> LedgerEntry | None:
+        return self._ledger._entries.get(key)
+
+    def close(self) -> None:
+        pass
+
+
+@cache
+def _template() -> sqlite3.Connection:
+    """Return an empty ledger as the package makes it, to copy: making one syncs a disk."""
+    made = sqlite3.connect(":memory:", isolation_level=None)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        closing(open_file(Path(directory, "ledger.db"), 1.0)) as file,
+    ):
+        file.backup(made)
+    return made
+
+
+class SQLiteStore:
+    """The SQLite ledger's own statements, inline: no thread, no disk."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect(":memory:", isolation_level=None)
+        _template().backup(self._db)
+
+    def apply(self, key: Key, move: Move) -> Step | None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            return _sqlite._apply(self._db, key, move)
+        finally:
+            self._db.execute("COMMIT")
+
+    def entries(self, origin: str, states: States) -> list[LedgerEntry]:
+        return _sqlite._entries(self._db, origin, frozenset(states))
+
+    def peek(self, key: Key) -> LedgerEntry | None:
+        row = self._db.execute(_sqlite._READ, key).fetchone()
+        return None if row is None else _sqlite._entry(row)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+#: By name; a new ledger is one more line, with what is to stand for its server.
+STORES: dict[str, Callable[[], Store]] = {"memory": MemoryStore, "sqlite": SQLiteStore}
+#: Stores whose work is done by a thread of the process: paused and killed with it.
+LOCAL = frozenset({"sqlite"})

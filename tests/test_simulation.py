@@ -1,0 +1,236 @@
+"""Worlds from a seed: every rule holds in each, and the same seed is the same world."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from simulation import simulate
+from simulation.defects import DEFECTS
+from simulation.judge import Judge
+from simulation.ledgers import FlakyLedger
+from simulation.loop import Deadlock, SimulationLoop
+from simulation.patches import deterministic
+from simulation.processes import Clocks, Process
+from simulation.seeds import SEEDS_THAT_FOUND_SOMETHING
+from simulation.stores import STORES
+from simulation.world import World
+
+from modelmax_async import Job, _clock
+from modelmax_async.ledger import Key, Remember
+
+_CHUNK = 20
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks_the_loop() -> None:
+    """Let SQLite block: there is no thread here, and no disk."""
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    loop = SimulationLoop()
+    made = World(loop, 0)
+    with deterministic(loop, made.stream("package")):
+        yield made
+    loop.close()
+
+
+def run(world: World, main: Coroutine[Any, Any, None]) -> None:
+    world.loop.run_until_complete(main)
+
+
+def assert_every_rule_held(seed: int) -> None:
+    verdict = simulate(seed)
+
+    assert not verdict.violations, verdict.report()
+
+
+@pytest.mark.parametrize("first", range(0, 300, _CHUNK))
+def test_every_rule_holds_in_every_world(first: int) -> None:
+    for seed in range(first, first + _CHUNK):
+        assert_every_rule_held(seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS_THAT_FOUND_SOMETHING)
+def test_what_a_seed_found_stays_mended(seed: int) -> None:
+    assert_every_rule_held(seed)
+
+
+@pytest.mark.parametrize("first", [1000, 1010])
+def test_without_faults_each_job_is_billed_once(first: int) -> None:
+    for seed in range(first, first + 10):
+        verdict = simulate(seed, frozenset())
+
+        assert not verdict.violations, verdict.report()
+        assert not verdict.injected
+
+
+_PRINT_LOGS = """
+import hashlib
+from simulation import simulate
+for seed in range(0, 160, 10):
+    print(hashlib.sha256("\\n".join(simulate(seed).log).encode()).hexdigest())
+"""
+
+
+def _digests(hash_seed: str) -> list[str]:
+    here = Path(__file__).parent
+    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    told = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": path}
+    command = [sys.executable, "-c", _PRINT_LOGS]
+    done = subprocess.run(command, env=told, check=True, capture_output=True, text=True)  # noqa: S603 - our own code
+    return done.stdout.split()
+
+
+def test_same_seed_is_same_world_byte_for_byte_in_other_processes() -> None:
+    mine = [
+        hashlib.sha256("\n".join(simulate(seed).log).encode()).hexdigest()
+        for seed in range(0, 160, 10)
+    ]
+
+    assert mine == _digests("1")
+    assert mine == _digests("4242")
+
+
+def test_worlds_differ() -> None:
+    assert len({simulate(seed).log for seed in range(5)}) == 5
+
+
+@pytest.mark.parametrize("name", [name for name in DEFECTS if not name.startswith("none")])
+def test_a_planted_second_charge_is_found(name: str) -> None:
+    features = frozenset({"drops", "gateways"})
+    with DEFECTS[name]():
+        rules = {v.rule for seed in range(40) for v in simulate(seed, features).violations}
+
+    assert "billed without a decision" in rules
+
+
+def test_judge_finds_a_second_bill(world: World) -> None:
+    judge = Judge(world)
+
+    judge.billed("reef")
+    assert judge.violations == []
+    judge.billed("reef")
+    judge.billed("kelp")
+    process = Process(world.loop, "p0", Clocks())
+    with judge.deciding(process, "kelp"):
+        judge.billed("kelp")
+
+    assert ["billed without a decision"] == [v.rule for v in judge.violations]
+
+
+async def _tick(ticks: list[float], loop: SimulationLoop) -> None:
+    try:
+        while True:
+            ticks.append(loop.time())
+            await asyncio.sleep(1)
+    finally:
+        ticks.append(-1)
+
+
+def test_paused_process_does_nothing_until_it_is_resumed(world: World) -> None:
+    process, ticks = Process(world.loop, "p0", Clocks()), list[float]()
+
+    async def main() -> None:
+        process.spawn(_tick(ticks, world.loop), "ticking")
+        await asyncio.sleep(1.5)
+        process.pause()
+        await asyncio.sleep(10)
+        assert [0, 1] == ticks
+        process.resume()
+        await asyncio.sleep(2.2)
+        process.crash()
+
+    run(world, main())
+    assert [0, 1, 11.5, 12.5, 13.5] == ticks
+
+
+def test_what_came_due_in_a_pause_happens_in_its_order_unless_cancelled(world: World) -> None:
+    process, seen = Process(world.loop, "p0", Clocks()), list[str]()
+
+    async def main() -> None:
+        def later(seconds: float, what: str) -> asyncio.TimerHandle:
+            return world.loop.call_later(seconds, seen.append, what, context=process.context)
+
+        later(3, "third")
+        later(2, "second")
+        dropped = later(2.5, "never")
+        later(1, "first")
+        process.pause()
+        await asyncio.sleep(5)
+        dropped.cancel()
+        process.resume()
+        await asyncio.sleep(0)
+
+    run(world, main())
+    assert ["first", "second", "third"] == seen
+
+
+def test_crashed_process_is_cut_at_that_very_await(world: World) -> None:
+    process, ticks = Process(world.loop, "p0", Clocks()), list[float]()
+
+    async def main() -> None:
+        process.spawn(_tick(ticks, world.loop), "ticking")
+        await asyncio.sleep(1.5)
+        process.crash()
+        process.resume()
+        await asyncio.sleep(60)
+
+    run(world, main())
+    assert [0, 1] == ticks, "not even its finally blocks run"
+
+
+def test_world_in_which_nothing_is_due_says_so(world: World) -> None:
+    async def main() -> None:
+        await world.loop.create_future()
+
+    with pytest.raises(Deadlock):
+        run(world, main())
+
+
+def test_each_process_has_clocks_of_its_own(world: World) -> None:
+    ahead = Process(world.loop, "p0", Clocks(offset=100.0))
+    right = Process(world.loop, "p1", Clocks(boot=5.0))
+
+    async def clocks() -> tuple[float, float]:
+        return _clock.wall(), _clock.boottime()
+
+    async def main() -> None:
+        await asyncio.sleep(7)
+        there, here = ahead.spawn(clocks(), "a"), right.spawn(clocks(), "b")
+        await asyncio.wait([there, here])
+        assert there.result()[0] == here.result()[0] + 100
+        assert here.result()[1] == 12
+
+    run(world, main())
+
+
+@pytest.mark.parametrize("name", sorted(STORES))
+@pytest.mark.parametrize("local", [True, False])
+def test_move_of_a_paused_process_waits_only_where_its_own_thread_makes_it(
+    world: World, name: str, *, local: bool
+) -> None:
+    process, store = Process(world.loop, "p0", Clocks()), STORES[name]()
+    ledger = FlakyLedger(world, process, store, Judge(world), local=local)
+    key = Key("http://127.0.0.1:80", "reef")
+
+    async def main() -> None:
+        process.spawn(ledger.apply(key, Remember(Job("veo-3", "reef"))), "remembers")
+        await asyncio.sleep(0)
+        process.pause()
+        await asyncio.sleep(5)
+        assert local == (store.peek(key) is None)
+        process.resume()
+        await asyncio.sleep(5)
+        assert store.peek(key) is not None
+
+    run(world, main())
+    store.close()
