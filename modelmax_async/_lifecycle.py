@@ -59,8 +59,8 @@ def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if entry is None:
         if not isinstance(move, Remember | Claim | Store):
             return None
-        known = not isinstance(move, Claim) or move.acknowledged
-        entry = LedgerEntry(job=move.job, state="known", since=now, acknowledged=known)
+        heard = not isinstance(move, Claim)  # a claim says by itself whether it is
+        entry = LedgerEntry(job=move.job, state="known", since=now, acknowledged=heard)
         if isinstance(move, Remember):
             return Step(entry, granted=True)
     elif isinstance(move, Claim) and is_held(entry) and entry.lease_until == move.takeover:

@@ -353,9 +353,9 @@ def test_no_two_leases_end_at_the_same_time(clock: list[float]) -> None:
     assert sorted(seen) == seen
 
 
-@pytest.mark.parametrize("asked", [1e9, LONGEST_LEASE, 5.0])
+@pytest.mark.parametrize("asked", [1e9, 60.0, 5.0])
 def test_no_lease_is_longer_than_the_longest(asked: float) -> None:
-    given = min(asked, LONGEST_LEASE)
+    given = min(asked, 60.0)
     for done in (
         take(KNOWN, attrs.evolve(_CLAIM, lease=asked)),
         take(CLAIMED, Arm("a1", asked)),
@@ -662,6 +662,13 @@ def test_body_is_in_no_repr_of_the_move() -> None:
 
 
 # --- ends -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", [CLAIMED, ARMED])
+def test_release_frees_the_job_and_nothing_else(entry: LedgerEntry) -> None:
+    expected = attrs.evolve(entry, state="known", since=NOW, owner=None)
+
+    assert Step(expected, granted=True) == take(entry, Release("a1"))
 
 
 @pytest.mark.parametrize("entry", [KNOWN, UNCERTAIN, STORED, ABANDONED, DELIVERED])
