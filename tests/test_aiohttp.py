@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpcore
 import httpx
 import pytest
 from httpx_aiohttp import AiohttpTransport
 from support import on_socket
 
 from modelmax_async import ConfigurationError
+from modelmax_async._transport._aiohttp import opener_like
 from modelmax_async.emulator import Emulator, JobScript
 
 pytestmark = pytest.mark.anyio
@@ -183,3 +186,14 @@ async def test_socket_of_the_transport_is_used(tmp_path: Path) -> None:
 
     assert "x" == result.request_id
     assert ["status", "status", "x"] == [path.decode().rsplit("/", 1)[-1] for path in asked]
+
+
+async def test_address_and_options_of_the_transport_are_used() -> None:
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    transport = AiohttpTransport(local_address="127.0.0.2", socket_options=options)
+    pool = opener_like(transport)(httpx.Limits(max_keepalive_connections=0))._pool
+
+    assert isinstance(pool, httpcore.AsyncConnectionPool)
+    assert ("127.0.0.2", options) == (pool._local_address, pool._socket_options)
+    assert 0 == pool._max_keepalive_connections
+    assert transport.ssl_context is pool._ssl_context

@@ -100,9 +100,10 @@ async def test_session_is_made_at_first_use_and_has_nothing_but_its_connector(
         assert isinstance(session, aiohttp.ClientSession)
         assert isinstance(session.connector, aiohttp.TCPConnector)
         assert session.connector._ssl is transport.ssl_context
-        assert not session.closed
-        assert (False, [], None) == (session.trust_env, session.trace_configs, session.auth)
+        assert (False, []) == (session.trust_env, session.trace_configs)
         assert not session.headers
+
+    assert session.connector is None
 
 
 async def test_session_over_a_unix_socket_has_its_path() -> None:

@@ -330,6 +330,27 @@ async def test_connection_that_others_share_is_not_ended_for_one_answer(version:
     assert ([version] if version == b"HTTP/1.1" else []) == ended
 
 
+async def test_lane_of_a_foreign_answer_is_closed_even_if_that_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[str] = []
+
+    async def fail(self: httpx.AsyncHTTPTransport) -> None:
+        closed.append("lane")
+        raise OSError("already gone")
+
+    async with surplus() as server:
+        transport = transport_to(server.url, size=1)
+        poll = transport.prepare(Call("GET", "/a/status"))
+        with monkeypatch.context() as patch:
+            patch.setattr(httpx.AsyncHTTPTransport, "aclose", fail)
+            with pytest.raises(InvalidResponseError):
+                await transport.poll(poll, expecting("b"))
+
+    assert ["lane"] == closed
+    assert "0 idle" in repr(transport)
+
+
 async def test_error_that_the_answer_tells_leaves_the_connection() -> None:
     def refuse(reply: Reply) -> None:
         raise LookupError("as the answer says")

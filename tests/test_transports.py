@@ -284,7 +284,7 @@ async def test_unknown_transport_is_warned_about_once(
     assert not unknown or name.lower() in warnings[0].getMessage().lower()
 
 
-async def test_transport_put_in_later_is_not_trusted(
+async def test_transport_put_in_later_is_judged_anew(
     emulator: Emulator, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     request_id = emulator.add_job()
@@ -301,8 +301,12 @@ async def test_transport_put_in_later_is_not_trusted(
     assert {request_id: 1} == emulator.billed
 
 
-async def test_aiohttp_put_in_later_sends_nothing(emulator: Emulator, url: str) -> None:
-    async with httpx.AsyncClient() as inner, on_socket(url, http_client=inner) as client:
+@pytest.mark.parametrize("first", [httpx.AsyncHTTPTransport, AiohttpTransport])
+async def test_aiohttp_put_in_later_sends_nothing(
+    emulator: Emulator, url: str, first: Callable[[], httpx.AsyncBaseTransport]
+) -> None:
+    inner = httpx.AsyncClient(transport=first())
+    async with inner, on_socket(url, http_client=inner) as client:
         await inner._transport.aclose()
         inner._transport = AiohttpTransport()
         with pytest.raises(TransportError, match="make a new AsyncQueueClient") as caught:
@@ -422,3 +426,17 @@ async def test_mark_of_a_transport_is_not_inherited(emulator: Emulator) -> None:
 
     assert Kind.TRACED is find_carrier(emulator.transport(), url).kind
     assert Kind.UNKNOWN is find_carrier(Changed(emulator.app), url).kind
+
+
+async def test_events_of_an_unknown_transport_are_no_reason_to_arm_late(
+    emulator: Emulator, url: str
+) -> None:
+    """What a wrapper traces says nothing about the transport that may come after it."""
+    inner = httpx.AsyncClient(transport=Resending())
+    async with inner:
+        transport = transport_to(url, inner)
+        await transport.submit(Call("POST", "/v1/queue/veo-3", b'{"prompt": "a reef"}'))
+        await transport.aclose()
+
+    assert 1 == emulator.submits
+    assert transport._traces is None

@@ -64,17 +64,11 @@ def _has_own_session(transport: Any) -> bool:
         session = transport.client
         if session is None:
             return True
-        plain = not (
-            session.closed
-            or session.trust_env
-            or session.headers
-            or session.trace_configs
-            or session.auth
-        )
+        plain = not (session.trust_env or session.headers or session.trace_configs)
         if transport.uds:
             same = session.connector.path == transport.uds
         else:
             same = session.connector._ssl is transport.ssl_context  # noqa: SLF001 - a contract test pins it
-    except AttributeError:  # a callable, or whatever else there may come to be
+    except AttributeError:  # a callable, a closed session, or whatever there may come to be
         return False
     return plain and bool(same)

@@ -50,7 +50,7 @@ class Routes:
         """Return what carries a call that must be sent once, as things are now.
 
         A client of the caller's may have got another transport since, from its owner or from a
-        library that mocks it: that one is not trusted.
+        library that mocks it, so that it is looked up again.
 
         Raises:
             ConfigurationError: where it has got a transport of aiohttp's.
@@ -58,13 +58,11 @@ class Routes:
         if self._injected is None:
             return Kind.OWN
         now = find_carrier(self._injected, url)
-        if now.transport is not self._carrier.transport or now.kind is not self.kind:
-            if now.kind is Kind.AIOHTTP:
-                raise ConfigurationError(
-                    "the transport of http_client was replaced by an AiohttpTransport: make a "
-                    "new AsyncQueueClient with it"
-                )
-            now = Carrier(Kind.UNKNOWN, now.transport)
+        if now.kind is Kind.AIOHTTP and now.transport is not self._carrier.transport:
+            raise ConfigurationError(
+                "the transport of http_client was replaced by an AiohttpTransport: make a new "
+                "AsyncQueueClient with it"
+            )
         self._warn(now)
         return Kind.OWN if now.kind is Kind.AIOHTTP else now.kind
 
