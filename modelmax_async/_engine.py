@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import attrs
 
-from modelmax_async import _bodies
+from modelmax_async import _bodies, _heartbeat
 from modelmax_async._calls import Calls
 from modelmax_async._checks import check_segment
 from modelmax_async._download import Downloads
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._events import Hook, Hooks
+from modelmax_async._leases import LeaseWatch
 from modelmax_async._models import Job
 from modelmax_async._policy import DelayPolicy, PollPolicy, RetryPolicy
 from modelmax_async._poller import Poller
@@ -75,7 +76,8 @@ class Engine:
         self.hooks = Hooks(options.hooks)
         ledger = options.ledger if options.ledger is not None else MemoryLedger()
         self.transport = Transport(self.settings, options.timeout, options.http_client)
-        self.records = Records(ledger, self.hooks, self.settings.origin)
+        leases = LeaseWatch(_heartbeat.LEASE)
+        self.records = Records(ledger, self.hooks, self.settings.origin, leases)
         self.settler = Settler(self.records, self.transport, self.tasks, self.hooks)
         parts: dict[str, Any] = {
             "settler": self.settler,

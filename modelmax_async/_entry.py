@@ -25,8 +25,13 @@ class Again:
     status: str | None = None
 
 
-def read_entry(entry: LedgerEntry, job: Job) -> Result | None:
+def read_entry(entry: LedgerEntry, job: Job, *, also: str = "") -> Result | None:
     """Return the stored result; ``None`` where the entry says nothing final.
+
+    Args:
+        entry: what the ledger holds.
+        job: the job as the caller knows it.
+        also: what has been learnt since, for the text of a `ResultUncertainError`.
 
     Raises:
         JobFailedError, ResultUncertainError, ResultDroppedError, InvalidResponseError: what it
@@ -40,9 +45,13 @@ def read_entry(entry: LedgerEntry, job: Job) -> Result | None:
         raise ResultDroppedError(job=job)
     if entry.state in {"uncertain", "abandoned"}:
         given_up = entry.state == "abandoned"
-        cause = entry.cause or "unknown"
+        causes = (
+            entry.cause or "unknown",
+            also,
+            given_up and "you gave the job up with forget()",
+        )
         raise ResultUncertainError(
-            f"{cause}; you gave the job up with forget()" if given_up else cause,
+            "; ".join(cause for cause in causes if cause),
             job=job,
             phase=entry.phase or "sent",
             since=entry.since,

@@ -63,7 +63,7 @@ def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
         entry = LedgerEntry(job=move.job, state="known", since=now, acknowledged=heard)
         if isinstance(move, Remember):
             return Step(entry, granted=True)
-    elif isinstance(move, Claim) and is_held(entry) and entry.lease_until == move.takeover:
+    elif isinstance(move, Claim | Fail) and _is_gone(entry, move.takeover):
         entry = _abandoned_by_owner(entry, now)
     after = _MOVES[type(move)](entry, move, now)
     return Step(entry if after is None else after, granted=after is not None)
@@ -72,6 +72,11 @@ def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
 def is_held(entry: LedgerEntry) -> bool:
     """Whether an attempt is under way: claimed or armed."""
     return entry.state in {"claimed", "armed"}
+
+
+def _is_gone(entry: LedgerEntry, takeover: float | None) -> bool:
+    """Whether an attempt is under way whose lease has been watched standing still, and does."""
+    return is_held(entry) and entry.lease_until == takeover
 
 
 def observed(entry: LedgerEntry, now: float) -> LedgerEntry:

@@ -81,10 +81,17 @@ class Release:
 
 @attrs.frozen
 class Fail:
-    """The server says FAILED, which is never billed; ``attempt`` when it said so to one."""
+    """The server says FAILED, which is never billed.
+
+    Attributes:
+        error: the server's text.
+        attempt: the attempt that it said so to; ``None`` for a status answer.
+        takeover: as in `Claim`.
+    """
 
     error: str
     attempt: str | None = None
+    takeover: float | None = None
 
 
 @attrs.frozen

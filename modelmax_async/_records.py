@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 from modelmax_async._errors import LedgerError
 from modelmax_async._events import Hooks, LedgerFailed
+from modelmax_async._leases import LeaseWatch
 from modelmax_async._lifecycle import Step
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async._moves import Look, Move
@@ -15,8 +16,9 @@ from modelmax_async.ledger import Key, Ledger
 class Records:
     """One client's view of its ledger: the jobs of one origin."""
 
-    def __init__(self, ledger: Ledger, hooks: Hooks, origin: str) -> None:
+    def __init__(self, ledger: Ledger, hooks: Hooks, origin: str, leases: LeaseWatch) -> None:
         self.ledger = ledger
+        self.leases = leases
         self._hooks = hooks
         self._origin = origin
         #: Optional in the protocol: for ledgers that cannot keep every body.

@@ -48,7 +48,6 @@ from modelmax_async._events import (
     UnarmedAnswer,
 )
 from modelmax_async._heartbeat import Heartbeat
-from modelmax_async._leases import LeaseWatch
 from modelmax_async._models import Job, Phase, Result
 from modelmax_async._records import Records
 from modelmax_async._tasks import Tasks
@@ -74,7 +73,6 @@ class Settler:
         self._owner = uuid.uuid4().hex
         self._flights: dict[Key, Flight] = {}
         self._beat = Heartbeat(records.ledger, tasks, hooks)
-        self._leases = LeaseWatch(_heartbeat.LEASE)
         self._closing = False
 
     async def settle(
@@ -130,7 +128,7 @@ class Settler:
         if (kept := self.unsaved(job)) is not None:
             return kept
         attempt = f"{self._owner}:{uuid.uuid4().hex}"
-        takeover = self._leases.gone(key)
+        takeover = self._records.leases.gone(key)
         lease = _heartbeat.LEASE
         accept = next((d.attempt for d in decisions if d.lease_until in {None, takeover}), None)
         claim = moves.Claim(job, self._owner, attempt, lease, accept, takeover, acknowledged)
@@ -138,9 +136,9 @@ class Settler:
         if not done.granted:
             found = read_entry(done.entry, job)
             if found is None:
-                self._leases.look(key, done.entry, asyncio.get_running_loop().time())
+                self._records.leases.look(key, done.entry, asyncio.get_running_loop().time())
             return found or Again("held")
-        self._leases.forget(key)
+        self._records.leases.forget(key)
         self._beat.hold(key, attempt)
         try:
             verdict = await self._call(job, attempt, decisions)
@@ -219,7 +217,8 @@ class Settler:
             case verdicts.HasFailed(error):
                 done = await self._records.note(job, moves.Fail(error, attempt))
                 if done is not None:
-                    read_entry(done.entry, job)  # what an earlier call cost may still be open
+                    # What an earlier call cost may still be open.
+                    read_entry(done.entry, job, also=f"now the server says FAILED: {error}")
                 raise JobFailedError(error, job=job)
             case verdicts.Unbilled(error, retry):
                 await self._release(job, attempt, str(error))

@@ -149,11 +149,15 @@ class Visits:
         """
         await self._acknowledge(wait)
         if wait.recalled:
-            done = await self._records.note(wait.job, Fail(report.error or ""))
+            error, leases = report.error or "", self._records.leases
+            gone = leases.gone(wait.key)
+            done = await self._records.note(wait.job, Fail(error, takeover=gone))
             if done is not None:
                 if is_held(done.entry):
-                    return self._patience.interval(wait)
-                if (result := read_entry(done.entry, wait.job)) is not None:
+                    leases.look(wait.key, done.entry, asyncio.get_running_loop().time())
+                    return self._again(wait, Again("held"))
+                also = f"now the server says FAILED: {error}"
+                if (result := read_entry(done.entry, wait.job, also=also)) is not None:
                     return result
         raise JobFailedError(report.error or "(no reason given)", job=wait.job)
 

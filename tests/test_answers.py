@@ -179,7 +179,7 @@ async def test_failed_answer_to_a_decided_call_leaves_the_earlier_charge_open(
     async with in_process(emulator) as client:
         with pytest.raises(ResultUncertainError):
             await client.wait_for(request_id)
-        with pytest.raises(ResultUncertainError):
+        with pytest.raises(ResultUncertainError, match="now the server says FAILED: no"):
             await client.result(request_id, accept_second_charge=True)
         (entry,) = await client.unresolved()
 
@@ -383,3 +383,31 @@ async def test_answer_stored_by_a_late_first_call_is_served_to_the_second(
 
     assert "/v1/x" == result.videos[0].url
     assert {request_id: 1} == emulator.result_calls
+
+
+async def test_owner_that_is_gone_is_found_out_though_status_says_failed(
+    emulator: Emulator,
+) -> None:
+    request_id = emulator.add_job(script=JobScript(outcome="FAILED"))
+    key, job = Key("http://127.0.0.1:80", request_id), make_job("veo-3", request_id)
+    store = MemoryLedger()
+    await store.apply(key, Claim(job, "gone", "a1", 10.0))
+    await store.apply(key, Arm("a1", 10.0))
+
+    async with in_process(emulator, ledger=store) as client:
+        async with asyncio.timeout(15):
+            with pytest.raises(ResultUncertainError, match="now the server says FAILED"):
+                await client.wait_for(request_id)
+
+
+async def test_claim_of_an_owner_that_is_gone_does_not_hide_a_failure(
+    emulator: Emulator,
+) -> None:
+    request_id = emulator.add_job(script=JobScript(outcome="FAILED"))
+    key, job = Key("http://127.0.0.1:80", request_id), make_job("veo-3", request_id)
+    store = MemoryLedger()
+    await store.apply(key, Claim(job, "gone", "a1", 10.0))
+
+    async with in_process(emulator, ledger=store) as client:
+        with pytest.raises(JobFailedError):
+            await client.wait_for(request_id)

@@ -19,10 +19,12 @@ from simulation.processes import CLOCKS, Process
 
 def _world_clocks(loop: SimulationLoop) -> tuple[Callable[[], float], Callable[[], float]]:
     def wall() -> float:
-        return CLOCKS.get().wall(loop.time())
+        clocks = CLOCKS.get(None)  # outside of all processes, time is what it is
+        return loop.time() if clocks is None else clocks.wall(loop.time())
 
     def boottime() -> float:
-        return CLOCKS.get().boottime(loop.time())
+        clocks = CLOCKS.get(None)
+        return loop.time() if clocks is None else clocks.boottime(loop.time())
 
     return wall, boottime
 

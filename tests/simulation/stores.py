@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from modelmax_async import LedgerEntry, MemoryLedger
 from modelmax_async.ledger import Key, Move, Step, _sqlite
-from modelmax_async.ledger._sqlite_file import open_file
+from modelmax_async.ledger._sqlite_file import SQLiteFile
 
 #: What a ledger's list of entries may be asked for.
 States = Collection[Any]
@@ -74,7 +74,7 @@ def _template() -> sqlite3.Connection:
     made = sqlite3.connect(":memory:", isolation_level=None)
     with (
         tempfile.TemporaryDirectory() as directory,
-        closing(open_file(Path(directory, "ledger.db"), 1.0)) as file,
+        closing(SQLiteFile(Path(directory, "ledger.db"), 1.0).open()) as file,
     ):
         file.backup(made)
     return made
