@@ -172,8 +172,11 @@ class Calm:
                     found = await self._within(left[0], work, "decides in the calm")
                 if not isinstance(found, NotReadyError):
                     break
-            failed = job in self._judge.failed and isinstance(found, ResultUncertainError)
-            if not failed and not isinstance(found, Result | JobFailedError | None):
+            # Of a job that FAILED, what an earlier call cost stays open: nobody can tell.
+            open_ = isinstance(found, ResultUncertainError | InvalidResponseError)
+            if not (open_ and job in self._judge.failed) and not isinstance(
+                found, Result | JobFailedError | None
+            ):
                 self._judge.accuse("a calm decision fails", self._judge.name(job), repr(found))
 
     def _check_leftovers(self, process: Process) -> None:
