@@ -9,7 +9,9 @@ from collections.abc import AsyncIterable
 from contextlib import suppress
 from typing import BinaryIO
 
-from modelmax_async._messages import MAX_BODY
+import httpx
+
+from modelmax_async._messages import MAX_BODY, Reply
 from modelmax_async._threads import in_thread
 
 #: Bytes of a paid answer that are kept on disk at most.
@@ -18,6 +20,15 @@ MAX_KEPT = 4 * 1024 * 1024 * 1024
 
 class OversizedError(Exception):
     """A body above the bound, of a call that costs nothing."""
+
+
+async def read_whole(response: httpx.Response, *, keep: bool) -> Reply:
+    """Return an answer with its whole body, as `read_body` reads it."""
+    if response.is_stream_consumed:  # by a hook of the caller's client, and decompressed
+        headers = {k: v for k, v in response.headers.items() if k != "content-encoding"}
+        return Reply(response.status_code, headers, response.content)
+    body, kept_at = await read_body(response.stream, keep=keep)  # type: ignore[arg-type]  # an async client's
+    return Reply(response.status_code, response.headers, body, kept_at)
 
 
 async def read_body(stream: AsyncIterable[bytes], *, keep: bool) -> tuple[bytes, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -20,6 +21,15 @@ async def open_response(client: HTTPClient, request: httpx.Request) -> httpx.Res
 def builder_of(client: HTTPClient | None) -> Callable[..., httpx.Request]:
     """Return what builds requests: a caller's client has headers of its own to add."""
     return client.build_request if isinstance(client, httpx.AsyncClient) else httpx.Request
+
+
+async def close(response: httpx.Response, seconds: float | None) -> None:
+    """End an answer, within a bound if one is given: a timer for each poll would cost."""
+    if seconds is None:
+        await response.aclose()
+        return
+    async with asyncio.timeout(seconds):
+        await response.aclose()
 
 
 async def hang_up(response: httpx.Response) -> None:

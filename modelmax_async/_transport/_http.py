@@ -14,8 +14,14 @@ import httpx
 from modelmax_async._errors import InvalidResponseError
 from modelmax_async._messages import Call, Reply
 from modelmax_async._settings import Settings
-from modelmax_async._transport._body import read_body
-from modelmax_async._transport._clients import HTTPClient, builder_of, hang_up, open_response
+from modelmax_async._transport._body import read_whole
+from modelmax_async._transport._clients import (
+    HTTPClient,
+    builder_of,
+    close,
+    hang_up,
+    open_response,
+)
 from modelmax_async._transport._exchange import Exchange, Progress, translate
 from modelmax_async._transport._kinds import TRACING, Kind
 from modelmax_async._transport._lanes import Lanes
@@ -203,15 +209,14 @@ class Transport:
         exchange.progress = Progress.ANSWERED
         self._learn(exchange)
         try:
-            reply = await _read_whole(response, keep=keep)
+            reply = await read_whole(response, keep=keep)
             exchange.reply = reply = quiet(reply, self._settings.key, paid=keep)
             came = _judge(read, reply)
             if isinstance(came, _Failed) and came.spoils:
                 await hang_up(response)
         finally:
             with suppress(Exception):  # the body is here, and worth more than a clean end
-                async with asyncio.timeout(_CLOSING if keep else None):
-                    await response.aclose()
+                await close(response, _CLOSING if keep else None)
         return came
 
     def _learn(self, exchange: Exchange) -> None:
@@ -239,11 +244,3 @@ def _judge(read: Callable[[Reply], T], reply: Reply) -> T | _Failed:
         return read(reply)
     except Exception as exc:  # noqa: BLE001 - it is raised where the connection is settled
         return _Failed(exc)
-
-
-async def _read_whole(response: httpx.Response, *, keep: bool) -> Reply:
-    if response.is_stream_consumed:  # by a hook of the caller's client, and decompressed
-        headers = {k: v for k, v in response.headers.items() if k != "content-encoding"}
-        return Reply(response.status_code, headers, response.content)
-    body, kept_at = await read_body(response.stream, keep=keep)  # type: ignore[arg-type]  # an async client's
-    return Reply(response.status_code, response.headers, body, kept_at)
