@@ -23,7 +23,8 @@ from benchmarks._report import Check, Report, table
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the simulation lives there
 
 from simulation import Verdict, simulate
-from simulation.defects import DEFECTS, hunt
+from simulation.defects import DEFECTS
+from simulation.hunting import hunt
 from simulation.rules import RULES
 
 #: Seeds that a defect gets.

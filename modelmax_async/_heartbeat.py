@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from modelmax_async import _clock
 from modelmax_async._errors import LedgerError
 from modelmax_async._events import Hooks, LedgerFailed
 from modelmax_async._lifecycle import Step
-from modelmax_async._moves import Renew, Store
+from modelmax_async._moves import Arm, Renew, Store
 from modelmax_async._tasks import Tasks
 from modelmax_async.ledger import Key, Ledger
 
@@ -31,7 +32,8 @@ class Heartbeat:
         self._tasks = tasks
         self._hooks = hooks
         self._held: dict[Key, str] = {}
-        self._renewing: dict[Key, asyncio.Task[Step | None]] = {}
+        self._signs: dict[Key, float] = {}
+        self._renewing: dict[Key, asyncio.Task[None]] = {}
         self._unsaved: dict[Key, Store] = {}
         self._saving: dict[Key, asyncio.Task[Step | None]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -39,18 +41,37 @@ class Heartbeat:
     def hold(self, key: Key, attempt: str) -> None:
         """Renew the attempt's lease until `let_go`."""
         self._held[key] = attempt
-        if self._task is None or self._task.done():
-            self._task = self._tasks.spawn(self._run())
+        self._start()
 
     def let_go(self, key: Key) -> None:
         """Stop renewing, unless a paid answer of this attempt is still to be saved."""
         if key not in self._unsaved:
             self._held.pop(key, None)
+        self._signs.pop(key, None)
+
+    async def arm(self, key: Key, attempt: str) -> bool:
+        """Arm an attempt; return whether that was granted, and in time."""
+        asked = _clock.boottime()
+        done = await self._ledger.apply(key, Arm(attempt, LEASE))
+        if done is None or not done.granted:
+            return False
+        self._signs[key] = asked
+        return self.in_time(key)
+
+    def in_time(self, key: Key) -> bool:
+        """Whether the last lease that the ledger granted still holds, by this machine's clock.
+
+        It counts from when it was asked for: the ledger may have been slow to say so.
+        """
+        return _clock.boottime() - self._signs[key] < LEASE
 
     def unsaved(self, key: Key) -> bytes | None:
         """Return a paid answer that the ledger could not take yet."""
         kept = self._unsaved.get(key)
-        return None if kept is None else kept.body
+        if kept is None:
+            return None
+        self._start()  # whoever cancelled all tasks of the loop has ended the retries too
+        return kept.body
 
     async def save(self, key: Key, store: Store) -> Step | None:
         """Put a paid answer into the ledger; where that fails, keep it and try again.
@@ -78,6 +99,10 @@ class Heartbeat:
         for store in self._unsaved.values():
             cause = "the client closed, and a paid answer is still not stored: it is lost"
             self._hooks.emit(LedgerFailed(store.job, cause))
+
+    def _start(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = self._tasks.spawn(self._run())
 
     async def _run(self) -> None:
         while self._held:
@@ -108,6 +133,11 @@ class Heartbeat:
     def _renew(self, key: Key, attempt: str) -> None:
         """Renew a lease. A renewal that fails lets it run out, which is safe."""
         if key not in self._renewing:
-            task = self._tasks.spawn(self._ledger.apply(key, Renew(attempt, LEASE)))
-            self._renewing[key] = task
+            task = self._renewing[key] = self._tasks.spawn(self._sign(key, attempt))
             task.add_done_callback(lambda _: self._renewing.pop(key))
+
+    async def _sign(self, key: Key, attempt: str) -> None:
+        asked = _clock.boottime()
+        done = await self._ledger.apply(key, Renew(attempt, LEASE))
+        if done is not None and done.granted and self._signs.get(key, asked) < asked:
+            self._signs[key] = asked

@@ -152,15 +152,7 @@ class Settler:
         self, job: Job, attempt: str, decisions: list[Decision]
     ) -> verdicts.Verdict:
         """Send, and judge the answer; on the way out by an exception nothing stays claimed."""
-
-        async def arm() -> None:
-            if self._closing:
-                raise ClientStateError("the client was closed before the billed call was sent")
-            if decisions and not any(decision.wanted() for decision in decisions):
-                raise NotArmed  # a decision ends with the coroutine that made it
-            await self._arm(job, attempt)
-
-        exchange = Exchange(once=True, before_send=arm)
+        exchange = self._exchange(job, attempt, decisions)
         try:
             reply = await self._transport.send_once(build_result(job), exchange)
         except TransportError as exc:
@@ -177,14 +169,24 @@ class Settler:
             self._hooks.emit(UnarmedAnswer(job, attempt))
         return verdicts.judge_reply(reply, job, now=_clock.wall())
 
-    async def _arm(self, job: Job, attempt: str) -> None:
-        """Arm the attempt, and see that its lease still holds by this machine's own clock."""
-        began = _clock.boottime()
-        lease = _heartbeat.LEASE
-        done = await self._records.apply(job, moves.Arm(attempt, lease))
-        if not done.granted or _clock.boottime() - began >= lease:
-            raise NotArmed
-        self._hooks.emit(BilledCallArmed(job, attempt))
+    def _exchange(self, job: Job, attempt: str, decisions: list[Decision]) -> Exchange:
+        """Return an exchange that arms the attempt just before byte 0, and looks once more."""
+        key = self._records.key(job)
+
+        async def arm() -> None:
+            if self._closing:
+                raise ClientStateError("the client was closed before the billed call was sent")
+            if decisions and not any(decision.wanted() for decision in decisions):
+                raise NotArmed  # a decision ends with the coroutine that made it
+            if not await self._beat.arm(key, attempt):
+                raise NotArmed
+            self._hooks.emit(BilledCallArmed(job, attempt))
+
+        def last_look() -> None:
+            if not self._beat.in_time(key):
+                raise NotArmed
+
+        return Exchange(once=True, before_send=arm, last_look=last_look)
 
     async def _abandon(
         self, job: Job, attempt: str, exchange: Exchange, error: BaseException
@@ -199,11 +201,8 @@ class Settler:
             await self._records.note(job, moves.Release(attempt))
             return
         phase: Phase = "answered" if exchange.answered else "sent"
-        cause = (
-            "the client was closed, or its event loop ended, before the answer arrived "
-            f"({type(error).__name__})"
-        )
-        await self._doubt(job, attempt, phase, cause)
+        cause = "the client was closed, or its event loop ended, before the answer arrived"
+        await self._doubt(job, attempt, phase, f"{cause} ({type(error).__name__})")
 
     async def _record(
         self, job: Job, attempt: str, verdict: verdicts.Verdict

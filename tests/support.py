@@ -37,7 +37,7 @@ async def in_process(emulator: Emulator, **options: Any) -> AsyncIterator[AsyncQ
     here: dict[str, Any] = {"model": "veo-3", "base_url": "http://127.0.0.1", "api_key": KEY}
     async with (
         emulator.transport() as transport,
-        AsyncQueueClient(http_client=transport, **(here | options)) as client,
+        AsyncQueueClient(**({"http_client": transport} | here | options)) as client,
     ):
         yield client
 

@@ -374,7 +374,7 @@ async def test_url_that_is_too_long_is_refused_in_our_words(
     job = Job("veo-3", "x", status_url=LONG + "/status", response_url=LONG)
 
     async with on_socket(url) as client:
-        with pytest.raises(ValueError, match=r"the URL of job x cannot be requested: URL too"):
+        with pytest.raises(ValueError, match="Nothing was sent"):
             await client.result(job)
         transport = client._engine.transport
         with pytest.raises(ValueError, match=r"the URL cannot be requested.*Nothing was sent"):

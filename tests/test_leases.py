@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import attrs
+import httpx
 import pytest
 from ledgers import Handle, on
 from support import in_process, in_virtual_time
@@ -13,7 +14,7 @@ from modelmax_async import LedgerEntry, MemoryLedger, Result, ResultUncertainErr
 from modelmax_async._leases import LeaseWatch
 from modelmax_async._wire import make_job
 from modelmax_async.emulator import Emulator, Fault
-from modelmax_async.ledger import Arm, Claim, Key, Move, Release
+from modelmax_async.ledger import Arm, Claim, Key, Move, Release, Renew
 
 JOB = make_job("veo-3", "reef")
 KEY = Key("http://127.0.0.1:80", "reef")
@@ -217,3 +218,41 @@ class TestClients:
 
         assert request_id == result.request_id
         assert {request_id: 1} == emulator.billed
+
+    @pytest.mark.parametrize("renewed", [True, False])
+    async def test_slow_connection_outlives_its_lease_only_while_that_is_renewed(
+        self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, *, renewed: bool
+    ) -> None:
+        """It was armed before it connected, since no answer has shown trace events yet."""
+        request_id = emulator.add_job()
+        clock = asyncio.get_running_loop().time
+        monkeypatch.setattr(_clock, "boottime", clock)
+        transport = SlowToConnect(emulator, 15)
+
+        async def out_of_reach(_: Move) -> None:
+            raise OSError("the ledger is out of reach")
+
+        store = MemoryLedger()
+        ledger = store if renewed else Handle(store, before=on(Renew, out_of_reach))
+        async with in_process(emulator, ledger=ledger, http_client=transport) as client:
+            await client.result(request_id)
+
+        assert {request_id: 1} == emulator.result_calls
+        assert (1 if renewed else 2) == transport.connections
+
+
+class SlowToConnect(httpx.AsyncBaseTransport):
+    """The emulator, at whose first request it takes long to get a connection."""
+
+    emits_httpcore_trace_events = True
+
+    def __init__(self, emulator: Emulator, seconds: float) -> None:
+        self.inner = emulator.transport()
+        self.seconds = seconds
+        self.connections = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.connections += 1
+        if self.connections == 1:
+            await asyncio.sleep(self.seconds)
+        return await self.inner.handle_async_request(request)

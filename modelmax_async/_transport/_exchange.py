@@ -43,6 +43,8 @@ class Exchange:
         once: whether it must not be sent twice: it costs something. A transport that would send
             it again is stopped before byte 0, where it traces that.
         before_send: what must be done before byte 0; ``None`` once it has been.
+        last_look: raises where byte 0 would come too late; called just before it, where trace
+            events announce it.
         kind: what carries it.
         progress: how far it came.
         traced: whether a trace event of any kind was seen.
@@ -53,6 +55,7 @@ class Exchange:
 
     once: bool = False
     before_send: BeforeSend | None = None
+    last_look: Callable[[], None] | None = None
     kind: Kind = Kind.UNKNOWN
     progress: Progress = Progress.QUEUED
     traced: bool = False
@@ -95,6 +98,7 @@ class Exchange:
         if self.started and self.once:
             raise RuntimeError("the transport tried to send a request twice")
         await self._arm()
+        self._look()
         self.started = True
         self.progress = max(self.progress, Progress.SENT)
 
@@ -108,6 +112,16 @@ class Exchange:
             self.refusal = exc
             raise
         self.before_send = None
+
+    def _look(self) -> None:
+        # A transport that is not trusted may have sent it before: no refusal would be true.
+        if self.last_look is None or self.kind not in TRACING:
+            return
+        try:
+            self.last_look()
+        except BaseException as exc:
+            self.refusal = exc
+            raise
 
     def maybe_sent(self, error: BaseException) -> bool:
         """Whether a byte of the request may have left, given how the exchange broke."""

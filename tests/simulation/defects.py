@@ -1,6 +1,7 @@
 """Defects put back into the package, to ask how many seeds the simulation needs for each.
 
-A defect is a context manager that patches attributes for as long as it is open.
+A defect is a context manager that patches attributes for as long as it is open. Those with a
+number once stood in the package, and were found by other means.
 """
 
 from __future__ import annotations
@@ -12,8 +13,24 @@ from unittest.mock import patch
 
 import attrs
 
-from modelmax_async import TransportError, _verdicts
-from simulation.run import Verdict, simulate
+from modelmax_async import (
+    LedgerEntry,
+    TransportError,
+    _calls,
+    _heartbeat,
+    _lifecycle,
+    _poller,
+    _records,
+    _schedule,
+    _settle,
+    _tasks,
+    _verdicts,
+    _wire,
+)
+from modelmax_async._lifecycle import Step, is_held
+from modelmax_async._moves import Claim, Fail, Look, Move, Remember, Store
+from modelmax_async._transport import Exchange, _exchange, _kinds
+from modelmax_async.ledger import _memory, _sqlite
 
 Defect = Callable[[], AbstractContextManager[object]]
 DEFECTS: dict[str, Defect] = {}
@@ -60,25 +77,175 @@ def _pages_are_proof() -> Iterator[None]:
         yield
 
 
-@attrs.frozen
-class Found:
-    """How many seeds it took to find a defect, and by which rules."""
+@defect("1: a foreign transport's exception is believed")
+@contextmanager
+def _believed() -> Iterator[None]:
+    def is_believed(_: object, error: BaseException, **__: bool) -> bool:
+        return isinstance(error, _kinds._NEVER_SENT)
 
-    name: str
-    seeds: int
-    rules: tuple[str, ...]
-
-    @property
-    def found(self) -> bool:
-        return bool(self.rules)
+    with patch.object(_exchange, "is_believed", is_believed):
+        yield
 
 
-def hunt(name: str, limit: int, known: frozenset[str] = frozenset()) -> Found:
-    """Run seeds under a defect until a rule is broken, ``known`` ones apart."""
-    for seed in range(limit):
-        with DEFECTS[name]():
-            verdict: Verdict = simulate(seed)
-        rules = dict.fromkeys(v.rule for v in verdict.violations if v.rule not in known)
-        if rules:
-            return Found(name, seed + 1, tuple(rules))
-    return Found(name, limit, ())
+@defect("2: a refused decision is taken again about whatever the ledger holds by then")
+@contextmanager
+def _over_a_call() -> Iterator[None]:
+    honest, claim = _records.Records.apply, _lifecycle._claim
+
+    async def apply(self: Any, job: Any, move: Move) -> Step:
+        if not isinstance(move, Claim) or move.accept is None:
+            return await honest(self, job, move)
+        done = await honest(self, job, attrs.evolve(move, accept=None))
+        served = done.entry.state == "stored" and _lifecycle._has_result(done.entry)
+        if done.granted or served or done.entry.attempt is None:
+            return done
+        return await honest(self, job, attrs.evolve(move, accept=done.entry.attempt))
+
+    def over_an_answer(entry: LedgerEntry, move: Claim, now: float) -> LedgerEntry | None:
+        if entry.state != "stored" or move.accept != entry.attempt:
+            return claim(entry, move, now)
+        claimed = claim(attrs.evolve(entry, body=None), move, now)
+        return claimed and attrs.evolve(claimed, body=entry.body)
+
+    with patch.object(_records.Records, "apply", apply), _moves(Claim, over_an_answer):
+        yield
+
+
+@defect("3: a decision outlives the coroutine that made it")
+@contextmanager
+def _owned_decision() -> Iterator[None]:
+    honest = _calls.Calls.result
+
+    async def result(self: Any, job: Any, *, accept: bool) -> Any:
+        return await self._tasks.run(honest(self, job, accept=accept))
+
+    with patch.object(_calls.Calls, "result", result):
+        yield
+
+
+@defect("4: byte 0 may come after the lease")
+@contextmanager
+def _late() -> Iterator[None]:
+    with patch.object(_heartbeat.Heartbeat, "in_time", lambda *_: True):
+        yield
+
+
+@defect("4: a wall clock that jumps declares an owner gone")
+@contextmanager
+def _by_the_wall() -> Iterator[None]:
+    with _lapsing():
+        yield
+
+
+@defect("7: a late unreadable answer displaces a good one")
+@contextmanager
+def _displaced() -> Iterator[None]:
+    def store(entry: LedgerEntry, move: Store, now: float) -> LedgerEntry | None:
+        if entry.state == "stored" and entry.attempt != move.attempt:
+            return None
+        paid = {"attempt": move.attempt, "body": move.body}
+        return _lifecycle._ended(entry, now, "stored", resting=None, decided=None, **paid)
+
+    with _moves(Store, store):
+        yield
+
+
+@defect("8: a body that is whole is dropped with its exchange")
+@contextmanager
+def _dropped() -> Iterator[None]:
+    class Forgetful(Exchange):
+        reply = property(lambda _: None, lambda *_: None)
+
+    with patch.object(_settle, "Exchange", Forgetful):
+        yield
+
+
+@defect("10: an iterator may be started in a client that is closed")
+@contextmanager
+def _started_late() -> Iterator[None]:
+    honest = _tasks.Tasks.bind
+
+    def bind(self: Any) -> Any:
+        life, self.life = self.life, _tasks.Life.OPEN
+        try:
+            return honest(self)
+        finally:
+            self.life = life
+
+    with patch.object(_tasks.Tasks, "bind", bind):
+        yield
+
+
+@defect("13: a lease from a clock that was ahead strands its job")
+@contextmanager
+def _stranded() -> Iterator[None]:
+    with _lapsing(), patch.object(_lifecycle, "_is_gone", lambda *_: False):
+        yield
+
+
+@defect("14: a visit cancelled before its first step keeps its slot")
+@contextmanager
+def _kept_slot() -> Iterator[None]:
+    honest = _schedule.Schedule._returned
+
+    def returned(self: Any, item: Any, task: Any) -> None:
+        if not task.cancelled():
+            honest(self, item, task)
+
+    with patch.object(_schedule.Schedule, "_returned", returned):
+        yield
+
+
+@defect("15: an uncertain job fails by what a status answer says")
+@contextmanager
+def _failed() -> Iterator[None]:
+    def fail(entry: LedgerEntry, move: Fail, now: float) -> LedgerEntry | None:
+        another = entry.state == "armed" and entry.attempt != move.attempt
+        if another or entry.state in {"stored", "failed"}:
+            return None
+        return _lifecycle._ended(entry, now, "failed", error=move.error)
+
+    with _moves(Fail, fail):
+        yield
+
+
+@defect("16: an answer about another job is believed")
+@contextmanager
+def _another_job() -> Iterator[None]:
+    with patch.object(_wire, "_check_named", lambda *_: None):
+        yield
+
+
+@defect("17: the first waiter's model is everybody's")
+@contextmanager
+def _one_model() -> Iterator[None]:
+    honest = _poller.Poller.subscribe
+
+    def subscribe(self: Any, job: Any, subscriber: Any, *, bulk: bool = False) -> Any:
+        key = self._records.key(job)
+        waits = (self._waits.get((key, model)) for model in sorted(self._models))
+        job = next((wait.job for wait in waits if wait is not None), job)
+        return honest(self, job, subscriber, bulk=bulk)
+
+    with patch.object(_poller.Poller, "subscribe", subscribe):
+        yield
+
+
+def _moves(kind: type[Move], decide: Callable[..., LedgerEntry | None]) -> Any:
+    """Decide one kind of move in another way."""
+    return patch.dict(_lifecycle._MOVES, {kind: decide})
+
+
+@contextmanager
+def _lapsing() -> Iterator[None]:
+    """Let leases run out by the wall clock, as they once did."""
+    honest = _lifecycle.step
+
+    def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+        asked = isinstance(move, Look | Remember | Claim | Fail)
+        if entry is not None and asked and is_held(entry) and entry.lease_until <= now:
+            entry = _lifecycle._abandoned_by_owner(entry, now)
+        return honest(entry, move, now)
+
+    with patch.object(_memory, "step", step), patch.object(_sqlite, "step", step):
+        yield

@@ -1,0 +1,32 @@
+"""How many seeds the simulation needs for a defect that is put back."""
+
+from __future__ import annotations
+
+import attrs
+
+from simulation.defects import DEFECTS
+from simulation.run import Verdict, simulate
+
+
+@attrs.frozen
+class Found:
+    """How many seeds it took to find a defect, and by which rules."""
+
+    name: str
+    seeds: int
+    rules: tuple[str, ...]
+
+    @property
+    def found(self) -> bool:
+        return bool(self.rules)
+
+
+def hunt(name: str, limit: int, known: frozenset[str] = frozenset()) -> Found:
+    """Run seeds under a defect until a rule is broken, ``known`` ones apart."""
+    for seed in range(limit):
+        with DEFECTS[name]():
+            verdict: Verdict = simulate(seed)
+        rules = dict.fromkeys(v.rule for v in verdict.violations if v.rule not in known)
+        if rules:
+            return Found(name, seed + 1, tuple(rules))
+    return Found(name, limit, ())
