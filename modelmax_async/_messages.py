@@ -69,11 +69,12 @@ def parse_error(reply: Reply, *, now: float, job: Job | None) -> APIError:
     fallback = ServerError if reply.status >= 500 else APIError  # noqa: PLR2004 - 5xx
     kind = _ERRORS.get(reply.status, fallback)
     rest = {k: v for k, v in found.items() if k not in {"message", "type"}}
+    headers = reply.headers
     return kind(
         as_text(found.get("message")) or "(no documented error body)",
         status_code=reply.status,
         error_type=as_text(found["type"]) if found else None,
-        retry_after=parse_retry_after(reply.headers.get("retry-after"), now),
+        retry_after=parse_retry_after(headers.get("retry-after"), now, headers.get("date")),
         details=rest,
         job=job,
     )

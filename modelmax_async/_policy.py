@@ -98,22 +98,32 @@ def is_final(status_code: int, failing_for: float) -> bool:
     return 400 <= status_code < 500 and status_code not in {408, 425, 429}  # noqa: PLR2004 - 4xx
 
 
-def parse_retry_after(value: str | None, now: float) -> float | None:
+def parse_retry_after(value: str | None, now: float, date: str | None = None) -> float | None:
     """Return the seconds of a ``Retry-After`` header: a number, or an HTTP date.
 
     Args:
         value: the header, ``None`` when there was none.
-        now: seconds since the epoch.
+        now: seconds since the epoch, by the clock of this machine.
+        date: the answer's ``Date`` header: a date is meant by the server's clock, not by ours.
     """
     if value is None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
         return min(float(text), LONGEST_RETRY_AFTER)
+    then = _parse_date(text)
+    if then is None:
+        return None
+    sent = _parse_date(date or "")
+    return min(max(0.0, then - (now if sent is None else sent)), LONGEST_RETRY_AFTER)
+
+
+def _parse_date(text: str) -> float | None:
+    """Return an HTTP date as seconds since the epoch; ``None`` where it is none."""
     try:
-        then = parsedate_to_datetime(text)
+        found = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):
         return None
-    if then.tzinfo is None:  # an HTTP date is in GMT, whether it says so or not
-        then = then.replace(tzinfo=UTC)
-    return min(max(0.0, then.timestamp() - now), LONGEST_RETRY_AFTER)
+    if found.tzinfo is None:  # an HTTP date is in GMT, whether it says so or not
+        found = found.replace(tzinfo=UTC)
+    return found.timestamp()

@@ -163,6 +163,14 @@ def test_date_without_a_zone_is_gmt_wherever_this_runs(
     assert found == 30.0
 
 
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [(_date(-7200), 3600.0), (_date(10), 20.0), (_date(60), 0.0), ("soon", 30.0), (None, 30.0)],
+)
+def test_date_is_meant_by_the_servers_clock(date: str | None, expected: float) -> None:
+    assert expected == parse_retry_after(_date(30), NOW, date)
+
+
 @given(
     st.text(max_size=40)
     | st.text("0123456789 :,+-GMTJanFebWed", max_size=40)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
+from email.utils import formatdate
 from random import Random
 from typing import Any
 
 import attrs
 import httpx
 
+from simulation.processes import EPOCH
 from simulation.wires import Answer
 
 Change = Callable[[Answer | None], Answer | None]
@@ -151,7 +154,10 @@ def _retry_after(status: int, chance: Random) -> tuple[tuple[str, str], ...]:
     if status not in {429, 503} or chance.random() < 0.5:
         return ()
     dates = ["Tue, 14 Nov 2023 22:14:20 GMT", "soon"]
-    return (("retry-after", chance.choice(["0", "1", "5", "20", *dates])),)
+    # The server's clock is right, and it says so: no client has to believe its own.
+    date = formatdate(EPOCH + asyncio.get_running_loop().time(), usegmt=True)
+    wish = chance.choice(["0", "1", "5", "20", *dates])
+    return (("retry-after", wish), ("date", date))
 
 
 def _instead(made: Answer) -> Change:
