@@ -40,8 +40,9 @@ class FileMethods:
             overwrite: fetch again what is already there, complete.
 
         Returns:
-            The paths, in the order of ``result.videos``: ``<request id>-<index>.mp4``; an
-            id that is no plain lower-case word is cleaned and carries a digest.
+            The paths, in the order of ``result.videos``: ``<request id>-<index>.<suffix>``, the
+            suffix being that of the container; an id that is not a plain lower-case word is
+            cleaned and carries a digest.
 
         Raises:
             DownloadError: which says where the ``.part`` is and what to do. The other videos

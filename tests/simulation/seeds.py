@@ -22,5 +22,7 @@ SEEDS_THAT_FOUND_SOMETHING: dict[int, str] = {
     179: "a ConnectTimeout of a foreign transport was taken for proof that nothing was sent",
     757: "a late unreadable answer kept a good one out",
     793: "a decision paid over an answer that was stored in between",
+    10: "a FAILED status hid that the owner of a call was gone",
     1172: "a ledger that hangs held up closing",
+    2117: "a Retry-After date was read by a clock that was two hours behind",
 }
