@@ -579,9 +579,11 @@ async def test_many_may_close_at_once_and_again(ledger: SQLiteLedger) -> None:
 
 
 async def test_closing_what_was_never_used_makes_nothing(path: Path) -> None:
-    await SQLiteLedger(path).aclose()
+    ledger = SQLiteLedger(path)
+    await ledger.aclose()
 
     assert not path.exists()
+    assert 10.0 == ledger._thread._file._busy_timeout
 
 
 async def test_closing_waits_for_a_thread_that_is_just_ending(

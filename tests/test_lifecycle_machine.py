@@ -294,7 +294,7 @@ def _walk(machine: BilledOnce, chance: Random) -> None:
             lambda: machine.give_up(number, crash=chance.random() < 0.5),
         ]
     if machine.armed:
-        steps += [lambda: machine.end(number, chance.choice(ENDS))]  # type: ignore[arg-type]
+        steps += [lambda: machine.end(number, chance.choice(ENDS))]
     if machine.claimed or machine.armed:
         steps += [lambda: machine.beat(number), lambda: machine.beat(number)]
     if machine.entry is not None and is_held(machine.entry):
