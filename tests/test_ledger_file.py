@@ -130,6 +130,18 @@ async def test_file_in_the_place_of_another_is_noticed_and_left_alone(
     assert before == path.read_bytes()
 
 
+async def test_ledger_that_has_only_read_notices_another_file(path: Path) -> None:
+    reader = SQLiteLedger(path)
+    other = await asyncio.to_thread(_another_ledger, path.with_name("other.db"))
+    assert [] == await names(reader)
+    await reader.aclose()
+    path.write_bytes(other)
+
+    with pytest.raises(LedgerError, match="removed or replaced"):
+        await names(reader)
+    await reader.aclose()
+
+
 @lets_go
 @pytest.mark.parametrize("in_place", [True, False])
 async def test_older_copy_of_the_same_file_is_noticed(
@@ -391,6 +403,30 @@ async def test_lock_that_sqlite_does_not_wait_for_is_waited_for(
     assert done.granted
 
 
+async def test_file_that_is_refused_is_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[sqlite3.Connection] = []
+    connect: Any = sqlite3.connect
+
+    def recorded(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        db: sqlite3.Connection = connect(*arguments, check_same_thread=False, **options)
+        made.append(db)
+        return db
+
+    with closing(connect(path)) as db, db:
+        db.execute("PRAGMA user_version = 3")
+    monkeypatch.setattr(sqlite3, "connect", recorded)
+    ledger = SQLiteLedger(path)
+    with pytest.raises(LedgerError, match="upgrade modelmax_async"):
+        await remember(ledger, "a")
+    await ledger.aclose()
+
+    assert 1 == len(made)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("SELECT 1")
+
+
 async def test_error_that_is_no_lock_is_told_at_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -543,9 +579,11 @@ async def test_many_may_close_at_once_and_again(ledger: SQLiteLedger) -> None:
 
 
 async def test_closing_what_was_never_used_makes_nothing(path: Path) -> None:
-    await SQLiteLedger(path).aclose()
+    ledger = SQLiteLedger(path)
+    await ledger.aclose()
 
     assert not path.exists()
+    assert 10.0 == ledger._thread._file._busy_timeout
 
 
 async def test_closing_waits_for_a_thread_that_is_just_ending(

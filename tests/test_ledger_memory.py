@@ -83,6 +83,12 @@ def test_bounds_below_one_are_refused(bound: str, value: int) -> None:
         MemoryLedger(**{bound: value})
 
 
+def test_bounds_by_default() -> None:
+    ledger = MemoryLedger()
+
+    assert (250_000, 256 * 2**20) == (ledger._max_entries, ledger._max_body_bytes)
+
+
 def test_bounds_of_one_are_taken() -> None:
     ledger = MemoryLedger(max_entries=1, max_body_bytes=1)
 
@@ -158,6 +164,28 @@ async def test_claim_makes_room_for_the_answer_that_it_is_for() -> None:
 
     assert done.granted
     assert ["a"] == await listed(ledger, "delivered")
+
+
+async def test_claim_drops_no_more_than_it_must() -> None:
+    ledger = MemoryLedger(max_body_bytes=100)
+    await deliver(ledger, "a", b"x" * 99)
+
+    await claim(ledger, "next", "a1")
+
+    assert ["a"] == await listed(ledger, "stored")
+
+
+async def test_owner_that_is_gone_is_recorded_even_by_a_full_memory() -> None:
+    ledger = MemoryLedger(max_body_bytes=1)
+    await claim(ledger, "a", "gone")
+    armed = await take(ledger, "a", Arm("gone", 10))
+    await store(ledger, "b")
+    until = armed.entry.lease_until
+
+    move = Claim(make_job("veo-3", "a"), "me", "next", 10, takeover=until)
+    done = await take(ledger, "a", move)
+
+    assert ("uncertain", False) == (done.entry.state, done.granted)
 
 
 async def test_body_delivered_late_gives_way_at_once_where_there_is_no_room() -> None:
@@ -285,7 +313,7 @@ async def test_decided_call_of_unknown_outcome_stays_open(dropped: MemoryLedger)
         make_job("veo-3", "a/b=é"),
         Job("veo-3", "a/b=é"),
         Job("veo-3", "a/b=é", "/else/where/status", "/else/where"),
-        Job("veo-3", "another id than the key's"),
+        make_job("veo-3", "another id than the key's"),
     ],
 )
 async def test_job_that_gave_way_comes_back_equal(job: Job) -> None:
@@ -361,7 +389,9 @@ async def test_full_memory_refuses_new_jobs_when_all_owe_something() -> None:
 
 async def test_open_questions_and_calls_under_way_are_never_forgotten() -> None:
     ledger = MemoryLedger(max_entries=3)
-    for name in ("open", "armed", "claimed"):
+    await remember(ledger, "open")
+    await remember(ledger, "claimed")
+    for name in ("open", "claimed", "armed"):
         await claim(ledger, name, "a")
     await take(ledger, "open", Arm("a", 10))
     await take(ledger, "armed", Arm("a", 10))
@@ -370,7 +400,7 @@ async def test_open_questions_and_calls_under_way_are_never_forgotten() -> None:
     with pytest.raises(LedgerError, match="an open question"):
         await remember(ledger, "next")
 
-    assert ["open", "armed", "claimed"] == await listed(ledger)
+    assert ["open", "claimed", "armed"] == await listed(ledger)
 
 
 async def test_answer_to_a_job_that_is_there_makes_nobody_give_way() -> None:
@@ -489,6 +519,17 @@ async def test_warning_comes_at_four_fifths_of_the_bytes(
 
     assert (0, 1) == (before, _warnings(caplog))
     assert "80 of 100 bytes" in caplog.text
+
+
+async def test_delivering_makes_room_that_counts_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger = MemoryLedger(max_body_bytes=100)
+    await store(ledger, "a", b"x" * 80)
+    ledger.delivered(key("a"))
+    await store(ledger, "b", b"x" * 80)
+
+    assert 2 == _warnings(caplog)
 
 
 async def test_handler_of_the_warning_may_use_the_ledger() -> None:

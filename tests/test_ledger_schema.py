@@ -387,6 +387,7 @@ async def test_every_field_of_every_state_comes_back_equal(
     await ledger.aclose()
 
     assert [entry, other] == found
+    assert acknowledged is found[0].acknowledged  # and no number
     assert {field.name for field in attrs.fields(LedgerEntry)} == {
         *_sqlite._ENTRY,
         "job",

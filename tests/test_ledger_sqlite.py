@@ -26,6 +26,7 @@ from modelmax_async.ledger import (
     Store,
 )
 from modelmax_async.ledger import _sqlite_thread as sqlite_thread
+from modelmax_async.ledger._sqlite_file import explain
 
 pytestmark = pytest.mark.anyio
 ORIGIN = "https://api.modelmax.io:443"
@@ -66,12 +67,12 @@ async def test_every_commit_is_synced(tmp_path: Path) -> None:
     found = await thread.run(
         lambda db: [
             db.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("synchronous", "journal_mode")
+            for name in ("synchronous", "fullfsync", "journal_mode")
         ]
     )
     await ledger.aclose()
 
-    assert [2, "wal"] == found
+    assert [2, 1, "wal"] == found
 
 
 async def test_idle_ledger_lets_go_of_its_thread_and_comes_back(
@@ -226,6 +227,35 @@ async def test_unusable_file_says_what_to_do(
     await ledger.aclose()
 
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (
+            sqlite3.OperationalError("database is locked"),
+            "find it, or pass a longer busy_timeout",
+        ),
+        (
+            sqlite3.OperationalError("database is busy"),
+            "find it, or pass a longer busy_timeout",
+        ),
+        (sqlite3.OperationalError("database or disk is full"), "Make room on the disk"),
+        (sqlite3.DatabaseError("file is not a database"), "may save the paid results"),
+        (sqlite3.DatabaseError("disk image is malformed"), "may save the paid results"),
+        (sqlite3.OperationalError("unable to open database file"), "must be writable"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "must be writable"),
+        (PermissionError(13, "Permission denied"), "must be writable"),
+        (sqlite3.OperationalError("disk I/O error"), "nothing of this step was recorded"),
+    ],
+)
+def test_error_says_what_to_do_and_has_its_cause(error: Exception, advice: str) -> None:
+    made = explain(error, Path("runs.db"))
+
+    assert str(made).startswith(f"the ledger runs.db could not be used ({error}). ")
+    assert advice in str(made)
+    assert error is made.__cause__
+    assert made is explain(made, Path("runs.db"))
 
 
 async def test_missing_directory_says_so(tmp_path: Path) -> None:

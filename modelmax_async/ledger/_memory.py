@@ -116,10 +116,8 @@ class MemoryLedger:
             self._warning()  # falls below the mark again, perhaps
 
     def _find(self, key: Key) -> LedgerEntry | None:
-        entry = self._entries.get(key)
-        if entry is None and (dropped := self._dropped.get(key)) is not None:
-            return dropped.entry(key)
-        return entry
+        dropped = self._dropped.get(key)
+        return self._entries.get(key) if dropped is None else dropped.entry(key)
 
     def _file(self, key: Key, entry: LedgerEntry) -> None:
         """Put an entry in the place of what is there of the job."""
