@@ -53,7 +53,9 @@ class Heartbeat:
         """Arm an attempt; return whether that was granted, and in time."""
         asked = _clock.boottime()
         done = await self._ledger.apply(key, Arm(attempt, LEASE))
-        if done is None or not done.granted:
+        if done is None:
+            raise LedgerError("the ledger lost an entry that it was just given")
+        if not done.granted:
             return False
         self._signs[key] = asked
         return self.in_time(key)
