@@ -61,6 +61,13 @@ def test_lease_of_unknown_length_is_taken_for_one_of_ours() -> None:
     assert 100.0 == watched(*every_second(6), lease=5.0, entry=unknown).gone(KEY)
 
 
+def test_lease_lasts_as_long_as_its_owner_says() -> None:
+    longer = attrs.evolve(HELD, lease=20.0)
+
+    assert watched(*every_second(20), entry=longer).gone(KEY) is None
+    assert 100.0 == watched(*every_second(21), entry=longer).gone(KEY)
+
+
 def test_job_that_nobody_holds_is_forgotten() -> None:
     watch = watched(*every_second(11))
     watch.forget(KEY)
@@ -75,6 +82,18 @@ def test_leases_that_nobody_asks_about_any_more_are_dropped() -> None:
         watch.look(Key("", str(n)), HELD, float(n))
 
     assert 601 == len(watch._seen)
+
+
+def test_lease_that_is_still_asked_about_keeps_no_forgotten_one_alive() -> None:
+    watch = LeaseWatch(10.0)
+    other = Key("http://127.0.0.1:80", "wreck")
+
+    watch.look(KEY, HELD, 0.0)
+    watch.look(other, HELD, 1.0)
+    for now in (500.0, 700.0):
+        watch.look(KEY, HELD, now)
+
+    assert [KEY] == list(watch._seen)
 
 
 @pytest.mark.anyio
