@@ -159,7 +159,7 @@ async def test_decision_cancelled_before_byte_0_is_not_carried_out(emulator: Emu
 async def test_decision_of_two_callers_survives_the_first_ones_cancellation(
     emulator: Emulator,
 ) -> None:
-    store = MemoryLedger()
+    store = Seen()
     request_id = await left_uncertain(emulator, store)
 
     async def linger(_: Move) -> None:
@@ -173,6 +173,7 @@ async def test_decision_of_two_callers_survives_the_first_ones_cancellation(
 
     assert request_id == result.request_id
     assert {request_id: 2} == emulator.result_calls
+    assert 2 == store.kinds.count("Claim")  # the call that was left uncertain, and this one
 
 
 async def test_decision_does_not_cover_what_a_live_call_turns_out_to_be(

@@ -184,16 +184,17 @@ class TestClients:
         assert not paused.granted
         assert {request_id: 1} == emulator.result_calls
 
+    @pytest.mark.parametrize("seconds", [10.0, 3600.0])
     async def test_no_byte_leaves_after_the_lease_that_was_armed(
-        self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+        self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, seconds: float
     ) -> None:
         """The machine was suspended between the arm's commit and the send."""
         request_id = emulator.add_job()
-        boottime = _clock.boottime
+        monkeypatch.setattr(_clock, "boottime", lambda: 0.0)
         calls_at_release: list[int] = []
 
         async def suspend(_: Move) -> None:
-            monkeypatch.setattr(_clock, "boottime", lambda: boottime() + 3600)
+            monkeypatch.setattr(_clock, "boottime", lambda: seconds)
             handle.after = None
 
         async def note(_: Move) -> None:

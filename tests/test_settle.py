@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
+import attrs
 import pytest
 from ledgers import Handle, Seen, on
 from support import in_process, in_virtual_time
@@ -11,16 +13,23 @@ from support import in_process, in_virtual_time
 from modelmax_async import (
     ClientStateError,
     InsufficientBalanceError,
+    InvalidResponseError,
     MemoryLedger,
     NotReadyError,
     Result,
     ResultUncertainError,
 )
 from modelmax_async._entry import Again
-from modelmax_async._events import BilledCallArmed, ClaimReleased, Event, ResultStored
+from modelmax_async._events import (
+    BilledCallArmed,
+    ClaimReleased,
+    Event,
+    ResultStored,
+    ResultUncertain,
+)
 from modelmax_async._wire import make_job
 from modelmax_async.emulator import Emulator, Fault, JobScript
-from modelmax_async.ledger import Arm, Claim, Key, Move, Store
+from modelmax_async.ledger import Arm, Claim, Key, Move, Renew, Store
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 
@@ -177,3 +186,94 @@ async def test_call_that_cost_nothing_is_told_as_released_and_why(
 
     assert [BilledCallArmed, ClaimReleased] == [type(event) for event in seen]
     assert cause in str(seen[1])
+
+
+async def test_call_of_unknown_outcome_is_told(emulator: Emulator) -> None:
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.drop_after())
+    seen: list[Event] = []
+
+    async with in_process(emulator, hooks=[seen.append]) as client:
+        with pytest.raises(ResultUncertainError):
+            await client.result(request_id)
+
+    assert [BilledCallArmed, ResultUncertain] == [type(event) for event in seen]
+
+
+async def test_call_that_the_close_breaks_off_is_recorded_as_far_as_it_came(
+    emulator: Emulator,
+) -> None:
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.hang(100))
+    store = Seen()
+    seen: list[Event] = []
+
+    async with in_process(emulator, ledger=store, hooks=[seen.append], timeout=200) as client:
+        asking = asyncio.create_task(client.result(request_id))
+        await asyncio.sleep(1)
+        await client._engine.settler.drain(5.0)
+        await asyncio.gather(asking, return_exceptions=True)
+        (entry,) = await client.unresolved()
+
+    assert ["Claim", "Arm", "Doubt"] == [kind for kind in store.kinds if kind != "Renew"]
+    assert ("uncertain", "sent") == (entry.state, entry.phase)
+    assert [BilledCallArmed, ResultUncertain] == [type(event) for event in seen]
+
+
+def answer(request_id: str, url: str) -> Fault:
+    body = {"request_id": request_id, "status": "COMPLETED", "data": [{"url": url}]}
+    return Fault.raw(200, json.dumps(body).encode())
+
+
+def late(fault: Fault, seconds: float) -> Fault:
+    return attrs.evolve(fault, change=lambda a: attrs.evolve(fault.change(a), hang=seconds))
+
+
+async def out_of_reach(_: Move) -> None:
+    raise OSError("the ledger is out of reach")
+
+
+async def test_of_two_paid_answers_all_are_served_the_one_that_is_kept(
+    emulator: Emulator,
+) -> None:
+    request_id = emulator.add_job()
+    emulator.fault("result", late(answer(request_id, "/v1/late"), 25))
+    emulator.fault("result", answer(request_id, "/v1/kept"))
+    store = MemoryLedger()
+
+    async with (
+        in_process(emulator, ledger=Handle(store, before=on(Renew, out_of_reach))) as one,
+        in_process(emulator, ledger=store) as other,
+    ):
+        first = asyncio.create_task(one.result(request_id))
+        await asyncio.sleep(1)
+        await other.result(request_id, accept_second_charge=True)
+        result = await first
+
+    assert "/v1/kept" == result.videos[0].url
+
+
+async def test_late_garbage_is_told_while_a_third_call_is_under_way(emulator: Emulator) -> None:
+    """The second call brought garbage too, and the user has paid once more."""
+    request_id = emulator.add_job()
+    emulator.fault("result", late(Fault.garble(b"\x80"), 25))
+    emulator.fault("result", Fault.garble(b"\x81"))
+    emulator.fault("result", Fault.hang(25))
+    store = MemoryLedger()
+
+    async with (
+        in_process(emulator, ledger=Handle(store, before=on(Renew, out_of_reach))) as one,
+        in_process(emulator, ledger=store) as other,
+    ):
+        first = asyncio.create_task(one.result(request_id))
+        await asyncio.sleep(1)
+        with pytest.raises(InvalidResponseError):
+            await other.result(request_id, accept_second_charge=True)
+        third = asyncio.create_task(other.result(request_id, accept_second_charge=True))
+        with pytest.raises(InvalidResponseError):
+            await first
+        under_way = not third.done()
+        result = await third
+
+    assert under_way
+    assert request_id == result.request_id
