@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 
-import attrs
 import pytest
 from ledgers import Handle, Seen, on
-from support import in_process, in_virtual_time
+from support import in_process, in_virtual_time, late
 
 from modelmax_async import (
     ClientStateError,
@@ -223,10 +222,6 @@ async def test_call_that_the_close_breaks_off_is_recorded_as_far_as_it_came(
 def answer(request_id: str, url: str) -> Fault:
     body = {"request_id": request_id, "status": "COMPLETED", "data": [{"url": url}]}
     return Fault.raw(200, json.dumps(body).encode())
-
-
-def late(fault: Fault, seconds: float) -> Fault:
-    return attrs.evolve(fault, change=lambda a: attrs.evolve(fault.change(a), hang=seconds))
 
 
 async def out_of_reach(_: Move) -> None:
