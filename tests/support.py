@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from virtual_time import VIRTUAL
 
@@ -21,7 +22,7 @@ from modelmax_async import (
 )
 from modelmax_async._settings import ApiKey, read_settings
 from modelmax_async._transport import HTTPClient, Transport
-from modelmax_async.emulator import Emulator
+from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.ledger import Key, Move, Step
 
 KEY = "sk-emulator"
@@ -78,6 +79,11 @@ class Moves(MemoryLedger):
         done = await super().apply(key, move)
         self.names.append(type(move).__name__)
         return done
+
+
+def late(fault: Fault, seconds: float) -> Fault:
+    """The same fault, that many seconds later."""
+    return attrs.evolve(fault, change=lambda a: attrs.evolve(fault.change(a), hang=seconds))
 
 
 def result_of(*urls: str, request_id: str = "reef") -> Result:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 from ledgers import Handle, on
-from support import in_process, in_virtual_time
+from support import in_process, in_virtual_time, late
 
 from modelmax_async import (
     BadRequestError,
@@ -28,11 +28,6 @@ from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.ledger import Arm, Claim, Doubt, Fail, Key, Move, Remember, Renew, Store
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
-
-
-def late(fault: Fault, seconds: float) -> Fault:
-    """The same fault, that many seconds later."""
-    return attrs.evolve(fault, change=lambda a: attrs.evolve(fault.change(a), hang=seconds))
 
 
 async def unsure(_: Move) -> None:

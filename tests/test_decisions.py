@@ -15,10 +15,22 @@ from modelmax_async import (
     ResultUncertainError,
     ServerError,
 )
-from modelmax_async._decisions import Decision, decide
+from modelmax_async._decisions import Decision, Flight, decide
+from modelmax_async._entry import Again
 from modelmax_async._wire import make_job
 from modelmax_async.emulator import Emulator, Fault
-from modelmax_async.ledger import Arm, Claim, Doubt, Key, Look, Move, Store
+from modelmax_async.ledger import (
+    Arm,
+    Claim,
+    Doubt,
+    Fail,
+    Key,
+    Look,
+    Move,
+    Release,
+    Remember,
+    Store,
+)
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 
@@ -147,7 +159,7 @@ async def test_decision_cancelled_before_byte_0_is_not_carried_out(emulator: Emu
 async def test_decision_of_two_callers_survives_the_first_ones_cancellation(
     emulator: Emulator,
 ) -> None:
-    store = MemoryLedger()
+    store = Seen()
     request_id = await left_uncertain(emulator, store)
 
     async def linger(_: Move) -> None:
@@ -161,6 +173,7 @@ async def test_decision_of_two_callers_survives_the_first_ones_cancellation(
 
     assert request_id == result.request_id
     assert {request_id: 2} == emulator.result_calls
+    assert 2 == store.kinds.count("Claim")  # the call that was left uncertain, and this one
 
 
 async def test_decision_does_not_cover_what_a_live_call_turns_out_to_be(
@@ -247,21 +260,71 @@ async def test_refetch_ends_with_the_last_waiter(emulator: Emulator) -> None:
     assert {request_id: 1} == emulator.result_calls
 
 
-async def test_nothing_is_decided_about_a_job_that_owes_no_answer() -> None:
+def yes() -> bool:
+    return True
+
+
+A1 = Decision("a1", None, yes)
+A1_HELD = Decision("a1", 10.0, yes)
+A2 = Decision("a2", None, yes)
+
+
+@pytest.mark.parametrize(
+    ("moves", "expected"),
+    [
+        ([], None),
+        ([Release("a1")], None),
+        ([Fail("no", "a1")], None),
+        ([Arm("a1", 10.0), Doubt("a1", "sent", "it broke off")], "a1"),
+    ],
+)
+async def test_only_what_is_open_can_be_decided_about(
+    moves: list[Move], expected: str | None
+) -> None:
     store = MemoryLedger()
-    job = make_job("veo-3", "free")
-    key = Key("http://127.0.0.1:80", "free")
+    job = make_job("veo-3", "reef")
+    key = Key("http://127.0.0.1:80", "reef")
 
-    def yes() -> bool:
-        return True
+    await store.apply(key, Claim(job, "me", "a1", 10.0) if moves else Remember(job))
+    for move in moves:
+        await store.apply(key, move)
+    seen = await store.apply(key, Look(job))
 
-    await store.apply(key, Claim(job, "me", "a1", 10.0))
-    claimed = await store.apply(key, Look(job))
+    assert seen is not None
+    assert (expected and Decision(expected, None, yes)) == decide(seen.entry, yes)
+
+
+async def test_decision_about_a_call_under_way_is_bound_to_its_lease() -> None:
+    store = MemoryLedger()
+    job = make_job("veo-3", "reef")
+    key = Key("http://127.0.0.1:80", "reef")
+
+    claimed = await store.apply(key, Claim(job, "me", "a1", 10.0))
+
     assert claimed is not None
-    await store.apply(key, Arm("a1", 10.0))
-    await store.apply(key, Doubt("a1", "sent", "it broke off"))
-    uncertain = await store.apply(key, Look(job))
-    assert uncertain is not None
-
     assert Decision("a1", claimed.entry.lease_until, yes) == decide(claimed.entry, yes)
-    assert Decision("a1", None, yes) == decide(uncertain.entry, yes)
+
+
+@pytest.mark.parametrize(
+    ("model", "decision", "resting_on", "expected"),
+    [
+        ("veo-3", None, [], True),
+        ("veo-3", None, [A1], True),
+        ("veo-3", A1, [A1_HELD], True),
+        ("veo-3", A1, [A2], False),
+        ("veo-3", A1, [], False),
+        ("veo-2", None, [], False),
+        ("veo-2", A1, [A1], False),
+    ],
+)
+async def test_attempt_is_shared_by_those_who_want_the_same(
+    model: str, decision: Decision | None, resting_on: list[Decision], *, expected: bool
+) -> None:
+    async def attempt() -> Result | Again:
+        return Again("held")
+
+    task = asyncio.create_task(attempt())
+    flight = Flight(make_job("veo-3", "reef"), task, resting_on)
+    await task
+
+    assert expected is flight.serves(make_job(model, "reef"), decision)

@@ -62,6 +62,13 @@ def test_lease_of_unknown_length_is_taken_for_one_of_ours() -> None:
     assert 100.0 == watched(*every_second(6), lease=5.0, entry=unknown).gone(KEY)
 
 
+def test_lease_lasts_as_long_as_its_owner_says() -> None:
+    longer = attrs.evolve(HELD, lease=20.0)
+
+    assert watched(*every_second(20), entry=longer).gone(KEY) is None
+    assert 100.0 == watched(*every_second(21), entry=longer).gone(KEY)
+
+
 def test_job_that_nobody_holds_is_forgotten() -> None:
     watch = watched(*every_second(11))
     watch.forget(KEY)
@@ -76,6 +83,18 @@ def test_leases_that_nobody_asks_about_any_more_are_dropped() -> None:
         watch.look(Key("", str(n)), HELD, float(n))
 
     assert 601 == len(watch._seen)
+
+
+def test_lease_that_is_still_asked_about_keeps_no_forgotten_one_alive() -> None:
+    watch = LeaseWatch(10.0)
+    other = Key("http://127.0.0.1:80", "wreck")
+
+    watch.look(KEY, HELD, 0.0)
+    watch.look(other, HELD, 1.0)
+    for now in (500.0, 700.0):
+        watch.look(KEY, HELD, now)
+
+    assert [KEY] == list(watch._seen)
 
 
 @pytest.mark.anyio
@@ -166,16 +185,17 @@ class TestClients:
         assert not paused.granted
         assert {request_id: 1} == emulator.result_calls
 
+    @pytest.mark.parametrize("seconds", [10.0, 3600.0])
     async def test_no_byte_leaves_after_the_lease_that_was_armed(
-        self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+        self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, seconds: float
     ) -> None:
         """The machine was suspended between the arm's commit and the send."""
         request_id = emulator.add_job()
-        boottime = _clock.boottime
+        monkeypatch.setattr(_clock, "boottime", lambda: 0.0)
         calls_at_release: list[int] = []
 
         async def suspend(_: Move) -> None:
-            monkeypatch.setattr(_clock, "boottime", lambda: boottime() + 3600)
+            monkeypatch.setattr(_clock, "boottime", lambda: seconds)
             handle.after = None
 
         async def note(_: Move) -> None:
