@@ -34,7 +34,7 @@ class Poller:
         self._random = policies.random
         #: By model too: one that the server refuses must not end the waiting under another.
         self._waits: dict[tuple[Key, str], Wait] = {}
-        self._models: set[str] = set()
+        self._models: dict[str, None] = {}
         self.width = policies.width
         self._schedule: Schedule[Wait] = Schedule(
             self._visit, self._lost, tasks, self.width, policies.random
@@ -64,7 +64,7 @@ class Poller:
         if wait is None:
             wait = Wait(job, key, loop.time())
             self._waits[key, job.model] = wait
-            self._models.add(job.model)
+            self._models[job.model] = None
             spread = self._patience.interval(wait) if bulk else 0.0
             wait.intervals = 0
             self._schedule.put(wait, spread * self._random())

@@ -224,7 +224,8 @@ class Settler:
                 if not retry:
                     raise error
                 return Again("unbilled", error)
-            case verdicts.Unknown(phase, cause):
+            case unknown:
+                phase, cause = unknown.phase, unknown.cause
                 await self._doubt(job, attempt, phase, cause)
                 since = _clock.wall()
                 raise ResultUncertainError(

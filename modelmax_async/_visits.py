@@ -152,13 +152,13 @@ class Visits:
             error, leases = report.error or "", self._records.leases
             gone = leases.gone(wait.key)
             done = await self._records.note(wait.job, Fail(error, takeover=gone))
-            if done is not None:
-                if is_held(done.entry):
-                    leases.look(wait.key, done.entry, asyncio.get_running_loop().time())
-                    return self._again(wait, Again("held"))
-                also = f"now the server says FAILED: {error}"
-                if (result := read_entry(done.entry, wait.job, also=also)) is not None:
-                    return result
+            if done is not None and is_held(done.entry):
+                leases.look(wait.key, done.entry, asyncio.get_running_loop().time())
+                return self._again(wait, Again("held"))
+            also = f"now the server says FAILED: {error}"
+            known = None if done is None else read_entry(done.entry, wait.job, also=also)
+            if known is not None:
+                return known
         raise JobFailedError(report.error or "(no reason given)", job=wait.job)
 
     async def _fetch(self, wait: Wait) -> float | Result:

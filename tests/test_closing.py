@@ -291,3 +291,22 @@ async def test_nothing_is_waited_for_in_a_client_that_closes() -> None:
         await sleeping
     with pytest.raises(ClientStateError, match="closed"):
         tasks.bind()
+
+
+async def test_close_that_was_cancelled_on_its_way_can_be_called_again(
+    emulator: Emulator,
+) -> None:
+    emulator.fault("result", Fault.hang(20))
+
+    async with in_process(emulator) as client:
+        waiting = asyncio.create_task(client.wait_for(emulator.add_job()))
+        await asyncio.sleep(1)
+        closing = asyncio.create_task(client.aclose())
+        await asyncio.sleep(1)
+        assert client._engine._closing is not None
+        client._engine._closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        await client.aclose()
+
+        assert client._engine.tasks.life is Life.CLOSED
+    assert isinstance(await waiting, Result)

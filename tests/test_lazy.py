@@ -51,3 +51,10 @@ def test_module_that_is_there_stays_importable() -> None:
     _absent.remember_absent("colorsys")
 
     assert __import__("colorsys") is sys.modules["colorsys"]
+
+
+@pytest.mark.parametrize("name", ["emulator", "events", "ledger", "testing"])
+def test_public_module_is_loaded_when_it_is_asked_for(name: str) -> None:
+    load = vars(modelmax_async)["__getattr__"]
+
+    assert load(name) is sys.modules[f"modelmax_async.{name}"]

@@ -519,10 +519,13 @@ async def test_claim_that_was_lost_before_byte_zero_is_made_again(
     assert {request_id: 1} == emulator.result_calls
 
 
-async def test_ledger_that_loses_its_entry_stops_the_call(emulator: Emulator, url: str) -> None:
+@pytest.mark.parametrize("kind", [Claim, Arm])
+async def test_ledger_that_loses_its_entry_stops_the_call(
+    emulator: Emulator, url: str, kind: type[Move]
+) -> None:
     class Losing(MemoryLedger):
         async def apply(self, key: Key, move: Move) -> Step | None:
-            return None if isinstance(move, Arm) else await super().apply(key, move)
+            return None if isinstance(move, kind) else await super().apply(key, move)
 
     request_id = emulator.add_job()
 
@@ -531,6 +534,24 @@ async def test_ledger_that_loses_its_entry_stops_the_call(emulator: Emulator, ur
             await client.wait_for(request_id)
 
     assert {} == emulator.result_calls
+
+
+async def test_ledger_that_does_not_keep_an_answer_is_reported(
+    emulator: Emulator, url: str
+) -> None:
+    class Losing(MemoryLedger):
+        async def apply(self, key: Key, move: Move) -> Step | None:
+            return None if isinstance(move, Store) else await super().apply(key, move)
+
+    seen: list[Event] = []
+    async with on_socket(url, ledger=Losing(), hooks=[seen.append]) as client:
+        request_id = emulator.add_job()
+        result = await client.wait_for(request_id)
+
+    causes = [event.cause for event in seen if isinstance(event, LedgerFailed)]
+    assert request_id == result.request_id
+    assert "did not keep" in causes[0]
+    assert "it is lost" in causes[-1]
 
 
 async def test_submit_is_recorded_right_after_the_answer(

@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 
+from simulation import stores
 from simulation.evidence import Violation
 from simulation.loop import Deadlock, SimulationLoop
 from simulation.patches import deterministic
@@ -52,6 +53,7 @@ def simulate(seed: int, features: frozenset[str] | None = None) -> Verdict:
         seed: decides everything.
         features: what may go wrong, instead of what the seed would draw.
     """
+    stores.prepare()  # its file has a random id, which must not be drawn from a world's chance
     with _undisturbed():
         return _run(seed, features)  # its world is gone with its frame
 

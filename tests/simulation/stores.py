@@ -69,7 +69,7 @@ class MemoryStore:
 
 
 @cache
-def _template() -> sqlite3.Connection:
+def prepare() -> sqlite3.Connection:
     """Return an empty ledger as the package makes it, to copy: making one syncs a disk."""
     made = sqlite3.connect(":memory:", isolation_level=None)
     with (
@@ -85,7 +85,7 @@ class SQLiteStore:
 
     def __init__(self) -> None:
         self._db = sqlite3.connect(":memory:", isolation_level=None)
-        _template().backup(self._db)
+        prepare().backup(self._db)
 
     def apply(self, key: Key, move: Move) -> Step | None:
         self._db.execute("BEGIN IMMEDIATE")
