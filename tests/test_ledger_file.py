@@ -22,6 +22,7 @@ from modelmax_async import LedgerError, SQLiteLedger
 from modelmax_async._wire import make_job
 from modelmax_async.ledger import Key, Remember, Step, Store, _sqlite_file, _sqlite_schema
 from modelmax_async.ledger import _sqlite_thread as sqlite_thread
+from modelmax_async.ledger._sqlite_file import SQLiteFile
 
 pytestmark = pytest.mark.anyio
 ORIGIN = "https://api.modelmax.io:443"
@@ -546,6 +547,58 @@ async def test_closing_waits_for_what_was_asked_for_before_and_for_nothing_after
 
     assert (True, False) == ends
     assert ["a", "before"] == await names(ledger)
+
+
+async def test_closing_keeps_its_place_among_what_waits(ledger: SQLiteLedger) -> None:
+    gate = threading.Event()
+    asked: list[asyncio.Task[Any]] = []
+    for ask in (
+        ledger._thread.run(lambda _: gate.wait(10)),
+        store(ledger, "b"),
+        ledger.aclose(),
+        store(ledger, "c"),
+        ledger.aclose(),
+        ledger.aclose(),
+    ):
+        asked.append(asyncio.create_task(ask))
+        await asyncio.sleep(0)
+    gate.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*asked)
+
+    assert ["a", "b", "c"] == await names(ledger)
+
+
+async def test_closing_does_not_open_the_file_again(
+    ledger: SQLiteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[SQLiteFile] = []
+    monkeypatch.setattr(SQLiteFile, "open", opened.append)
+    await remember(ledger, "b")
+    thread = running(ledger)
+    await ledger.aclose()
+    await asyncio.to_thread(thread.join, 5)
+
+    assert [] == opened
+
+
+async def test_no_more_than_a_batch_shares_a_transaction(
+    ledger: SQLiteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_thread, "BATCH", 3)
+    gate = threading.Event()
+    slow = asyncio.create_task(ledger._thread.run(lambda _: gate.wait(10)))
+    await asyncio.sleep(0.05)
+    many = [asyncio.create_task(remember(ledger, f"{n}")) for n in range(7)]
+    await asyncio.sleep(0)
+    before = ledger._thread._file._marks
+    gate.set()
+    await asyncio.gather(slow, *many)
+    after = ledger._thread._file._marks
+
+    assert before is not None
+    assert after is not None
+    assert before.writes + 3 == after.writes
 
 
 async def test_closing_that_is_cancelled_leaves_the_thread_to_finish(
