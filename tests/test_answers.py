@@ -181,12 +181,17 @@ async def test_failed_answer_to_a_decided_call_leaves_the_earlier_charge_open(
     assert "uncertain" == entry.state
 
 
-async def test_failure_that_no_ledger_takes_is_raised_all_the_same(emulator: Emulator) -> None:
-    request_id = emulator.add_job(script=JobScript(outcome="FAILED"))
+@pytest.mark.parametrize(
+    ("error", "expected"), [("blocked by a filter", "blocked"), ("", "no reason given")]
+)
+async def test_failure_that_no_ledger_takes_is_raised_all_the_same(
+    emulator: Emulator, error: str, expected: str
+) -> None:
+    request_id = emulator.add_job(script=JobScript(outcome="FAILED", error=error))
     ledger = Handle(MemoryLedger(), before=on(Fail, unsure))
 
     async with in_process(emulator, ledger=ledger) as client:
-        with pytest.raises(JobFailedError):
+        with pytest.raises(JobFailedError, match=expected):
             await client.wait_for(request_id)
         with pytest.raises(JobFailedError):
             await client.result(request_id)
@@ -346,6 +351,7 @@ async def test_given_up_job_is_fetched_only_with_consent(emulator: Emulator) -> 
         with pytest.raises(ResultUncertainError, match="gave the job up"):
             await client.result(request_id)
         assert {} == emulator.result_calls
+        assert {} == emulator.polls
         result = await client.result(request_id, accept_second_charge=True)
 
     assert request_id == result.request_id

@@ -1,0 +1,172 @@
+"""Delays after good answers and bad ones, and what a bad one means for the whole client."""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+import pytest
+from support import in_virtual_time
+
+from modelmax_async import APIError, ModelMaxError, PollPolicy, RetryPolicy, TransportError
+from modelmax_async._events import Event, Hooks, PollFailed, PollingPaused
+from modelmax_async._patience import Patience
+from modelmax_async._policy import DelayPolicy
+from modelmax_async._schedule import Schedule
+from modelmax_async._tasks import Tasks
+from modelmax_async._waits import Policies, Wait
+from modelmax_async._wire import make_job
+from modelmax_async.ledger import Key
+
+pytestmark = [pytest.mark.anyio, in_virtual_time]
+JOB = make_job("veo-3", "reef")
+RETRY = RetryPolicy(initial=2.0, factor=2.0, maximum=100.0, give_up_after=100.0)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def a_wait() -> Wait:
+    return Wait(JOB, Key("http://127.0.0.1:80", "reef"), now())
+
+
+def error_of(status: int, retry_after: float | None = None) -> APIError:
+    return APIError("no", status_code=status, retry_after=retry_after)
+
+
+class Setting:
+    """A patience and the schedule that it acts on."""
+
+    def __init__(self, poll: DelayPolicy | None = None) -> None:
+        self.seen: list[Event] = []
+        policies = Policies(poll or PollPolicy(), RETRY, False, lambda: 0.5, 4)  # noqa: FBT003 - no refetch
+        self.schedule: Schedule[Wait] = Schedule(
+            self._visit, lambda _: None, Tasks(), 4, lambda: 0.5
+        )
+        self.patience = Patience(policies, self.schedule, Hooks([self.seen.append]))
+
+    async def _visit(self, wait: Wait) -> float | None:
+        return None
+
+    def fails(self, wait: Wait, error: ModelMaxError) -> float:
+        return self.patience.failed(wait, error)
+
+
+async def test_delays_double_with_each_failure_until_a_good_answer() -> None:
+    setting, wait = Setting(), a_wait()
+
+    delays = [setting.fails(wait, error_of(502)) for _ in range(4)]
+    setting.patience.answered(wait)
+    delays.append(setting.fails(wait, error_of(502)))
+
+    assert [1.0, 2.0, 4.0, 8.0, 1.0] == delays
+
+
+async def test_failure_is_told_with_its_cause_and_the_delay() -> None:
+    setting = Setting()
+    error = TransportError("it broke off", maybe_sent=True, job=JOB)
+
+    setting.fails(a_wait(), error)
+
+    assert [PollFailed(JOB, str(error), 1.0)] == setting.seen
+
+
+@pytest.mark.parametrize(("seconds", "final"), [(99.0, False), (100.0, True)])
+async def test_failing_for_as_long_as_the_patience_is_final(
+    seconds: float, *, final: bool
+) -> None:
+    setting, wait = Setting(), a_wait()
+    error = error_of(502)
+
+    setting.fails(wait, error)
+    await asyncio.sleep(seconds)
+    raised = None
+    try:
+        setting.fails(wait, error)
+    except APIError as exc:
+        raised = exc
+
+    assert (error if final else None) is raised
+
+
+@pytest.mark.parametrize(
+    ("error", "pauses"),
+    [
+        (error_of(429, 50.0), True),
+        (error_of(503, 50.0), True),
+        (error_of(500, 50.0), False),
+        (error_of(408, 50.0), False),
+        (error_of(429), False),
+        (error_of(503), False),
+    ],
+)
+async def test_only_a_429_or_503_that_names_a_time_pauses_the_whole_client(
+    error: APIError, *, pauses: bool
+) -> None:
+    setting, wait = Setting(), a_wait()
+
+    setting.fails(wait, error)
+    await asyncio.sleep(60)
+
+    told = [event for event in setting.seen if isinstance(event, PollingPaused)]
+    assert ([PollingPaused(50.0)] if pauses else []) == told
+    assert (10.0 if pauses else 60.0) == setting.schedule.awake()
+
+
+@pytest.mark.parametrize("status", [429, 503, 500])
+async def test_time_that_the_server_named_is_waited_and_counts_as_no_failing(
+    status: int,
+) -> None:
+    """Once: not as a pause of all and as a respite for this job."""
+    setting, wait = Setting(), a_wait()
+
+    delay = setting.fails(wait, error_of(status, 50.0))
+    await asyncio.sleep(149)
+    setting.fails(wait, error_of(502))
+    await asyncio.sleep(1)
+
+    assert 50.0 == delay
+    with pytest.raises(APIError):
+        setting.fails(wait, error_of(502))
+
+
+@pytest.mark.parametrize(("status", "width"), [(429, 2), (503, 4), (502, 4)])
+async def test_only_a_429_halves_the_visits_at_once(status: int, width: int) -> None:
+    setting = Setting()
+
+    setting.fails(a_wait(), error_of(status))
+
+    assert f"of {width} visits" in repr(setting.schedule)
+
+
+async def test_good_answers_let_the_visits_at_once_grow_back() -> None:
+    setting, wait = Setting(), a_wait()
+
+    setting.fails(wait, error_of(429))
+    for _ in range(10):
+        setting.patience.answered(wait)
+
+    assert "of 4 visits" in repr(setting.schedule)
+
+
+async def test_policy_is_asked_with_the_number_of_the_poll_and_the_time_since_the_start() -> (
+    None
+):
+    asked: list[tuple[int, float, float]] = []
+
+    @attrs.frozen
+    class Noting:
+        def delay(self, attempt: int, elapsed: float, random: float) -> float:
+            asked.append((attempt, elapsed, random))
+            return 7
+
+    await asyncio.sleep(5)
+    setting, wait = Setting(Noting()), a_wait()
+    delays = []
+    for _ in range(3):
+        await asyncio.sleep(2)
+        delays.append(setting.patience.interval(wait))
+
+    assert [(0, 2.0, 0.5), (1, 4.0, 0.5), (2, 6.0, 0.5)] == asked
+    assert [7.0] * 3 == delays
