@@ -10,6 +10,7 @@ import attrs
 from modelmax_async._entry import Again
 from modelmax_async._lifecycle import is_held
 from modelmax_async._models import Job, LedgerEntry, Result
+from modelmax_async._moves import Claim
 
 
 @attrs.frozen
@@ -34,6 +35,42 @@ def decide(entry: LedgerEntry, wanted: Callable[[], bool]) -> Decision | None:
         return None
     lease = entry.lease_until if is_held(entry) else None
     return Decision(entry.attempt, lease, wanted)
+
+
+@attrs.frozen
+class Attempt:
+    """One attempt at the billed call of a job.
+
+    Attributes:
+        job: the job.
+        id: what the ledger knows the attempt by.
+        decisions: those that it rests on, if any; more may join.
+        takeover: the lease of an owner that is gone, if that is what it takes over.
+    """
+
+    job: Job
+    id: str
+    decisions: list[Decision]
+    takeover: float | None
+
+    def claim(self, owner: str, lease: float, *, acknowledged: bool) -> Claim:
+        """Return the move that claims the job, over the attempt that was decided about."""
+        accept = next((decision.attempt for decision in self._holding()), None)
+        return Claim(self.job, owner, self.id, lease, accept, self.takeover, acknowledged)
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether it pays over an earlier one for coroutines that are all gone."""
+        holding = self._holding()
+        return bool(holding) and not any(decision.wanted() for decision in holding)
+
+    def _holding(self) -> list[Decision]:
+        """Return the decisions that are not void: no lease was renewed after them."""
+        return [d for d in self.decisions if d.lease_until in {None, self.takeover}]
+
+
+class NotArmed(Exception):  # noqa: N818 - control flow in the settler, not an error
+    """Not one byte may be sent: the claim is another's, too old, or nobody's wish any more."""
 
 
 @attrs.frozen

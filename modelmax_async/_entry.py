@@ -48,7 +48,7 @@ def read_entry(entry: LedgerEntry, job: Job, *, also: str = "") -> Result | None
         causes = (
             entry.cause or "unknown",
             also,
-            given_up and "you gave the job up with forget()",
+            given_up and "you gave the job up",
         )
         raise ResultUncertainError(
             "; ".join(cause for cause in causes if cause),

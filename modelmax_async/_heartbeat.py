@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from modelmax_async import _clock
 from modelmax_async._errors import LedgerError
@@ -16,8 +19,46 @@ from modelmax_async.ledger import Key, Ledger
 LEASE = 10.0
 #: Seconds between two signs of life.
 BEAT = 2.5
-#: Seconds that a paid answer waits for the ledger before it is handed out unrecorded.
-PATIENCE = 10.0
+#: Seconds that a paid answer waits for the ledger before it is handed out unrecorded, and
+#: before it is stored once more beside a try that hangs.
+PATIENCE = 15.0
+#: Moves about one job that may hang beside each other.
+_MOST = 4
+
+
+T = TypeVar("T")
+
+
+class Tries(Generic[T]):
+    """Moves about each job that may fail or hang, each in a task of its own.
+
+    A further one is made beside those that hang; where there are too many, the oldest is
+    cancelled.
+    """
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._running: dict[Key, list[asyncio.Task[T]]] = {}
+
+    def running(self, key: Key) -> bool:
+        """Whether a try for the job is under way."""
+        return key in self._running
+
+    def start(self, key: Key, move: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Make one more try."""
+        tries = self._running.setdefault(key, [])
+        if len(tries) >= _MOST:
+            tries[0].cancel()
+        task = self._tasks.spawn(move)
+        tries.append(task)
+        task.add_done_callback(partial(self._ended, key))
+        return task
+
+    def _ended(self, key: Key, task: asyncio.Task[T]) -> None:
+        tries = self._running[key]
+        tries.remove(task)
+        if not tries:
+            del self._running[key]
 
 
 class Heartbeat:
@@ -33,9 +74,9 @@ class Heartbeat:
         self._hooks = hooks
         self._held: dict[Key, str] = {}
         self._signs: dict[Key, float] = {}
-        self._renewing: dict[Key, asyncio.Task[None]] = {}
+        self._renewals = Tries[None](tasks)
         self._unsaved: dict[Key, Store] = {}
-        self._saving: dict[Key, asyncio.Task[Step | None]] = {}
+        self._stores = Tries[Step](tasks)
         self._task: asyncio.Task[None] | None = None
 
     def hold(self, key: Key, attempt: str) -> None:
@@ -82,7 +123,7 @@ class Heartbeat:
             What became of the move; ``None`` where the ledger has not taken it so far.
         """
         self._unsaved[key] = store  # first of all: what is cancelled now is tried again
-        task = self._save(key)
+        task = self._stores.start(key, self._store(key, store))
         await asyncio.wait([task], timeout=PATIENCE)
         if task.done() and not task.cancelled() and task.exception() is None:
             return task.result()
@@ -107,20 +148,16 @@ class Heartbeat:
             self._task = self._tasks.spawn(self._run())
 
     async def _run(self) -> None:
+        beats = 0
         while self._held:
             await asyncio.sleep(BEAT)
-            for key in list(self._unsaved):
-                self._save(key)
+            beats += 1
+            for key, store in self._unsaved.items():
+                if not self._stores.running(key) or beats % int(PATIENCE / BEAT) == 0:
+                    self._stores.start(key, self._store(key, store))
             for key, attempt in self._held.items():
-                self._renew(key, attempt)
-
-    def _save(self, key: Key) -> asyncio.Task[Step | None]:
-        """Start to store an answer, or return the try that is under way."""
-        task = self._saving.get(key)
-        if task is None:
-            task = self._saving[key] = self._tasks.spawn(self._store(key, self._unsaved[key]))
-            task.add_done_callback(lambda _: self._saving.pop(key))
-        return task
+                # One that fails lets the lease run out, which is safe.
+                self._renewals.start(key, self._renew(key, attempt))
 
     async def _store(self, key: Key, store: Store) -> Step:
         done = await self._ledger.apply(key, store)
@@ -132,13 +169,7 @@ class Heartbeat:
                 del self._held[key]
         return done
 
-    def _renew(self, key: Key, attempt: str) -> None:
-        """Renew a lease. A renewal that fails lets it run out, which is safe."""
-        if key not in self._renewing:
-            task = self._renewing[key] = self._tasks.spawn(self._sign(key, attempt))
-            task.add_done_callback(lambda _: self._renewing.pop(key))
-
-    async def _sign(self, key: Key, attempt: str) -> None:
+    async def _renew(self, key: Key, attempt: str) -> None:
         asked = _clock.boottime()
         done = await self._ledger.apply(key, Renew(attempt, LEASE))
         if done is not None and done.granted and self._signs.get(key, asked) < asked:

@@ -187,11 +187,19 @@ def _store(entry: LedgerEntry, move: Store, now: float) -> LedgerEntry | None:
             return None
         if another and not readable:
             return None
-    elif another and is_held(entry) and not is_readable(move.body, entry.job):
+    elif another and _may_go_on(entry) and not is_readable(move.body, entry.job):
         # A late answer that helps nobody must not displace the call that is under way.
         return evolve(entry, body=move.body, resting="stored")
     paid: dict[str, Any] = {"attempt": move.attempt, "body": move.body}
     return _ended(entry, now, "stored", resting=None, decided=None, **paid)
+
+
+def _may_go_on(entry: LedgerEntry) -> bool:
+    """Whether a call under way goes on though an earlier one was paid for, it turns out.
+
+    One that is sent cannot be stopped; one that was decided about pays over that very one.
+    """
+    return entry.state == "armed" or (entry.state == "claimed" and entry.decided is not None)
 
 
 def _release(entry: LedgerEntry, move: Release, now: float) -> LedgerEntry | None:

@@ -63,10 +63,10 @@ class Poller:
         wait = self._waits.get((key, job.model))
         if wait is None:
             wait = Wait(job, key, loop.time())
+            spread = self._patience.interval(wait) if bulk else 0.0  # a user's policy may raise
+            wait.intervals = 0
             self._waits[key, job.model] = wait
             self._models[job.model] = None
-            spread = self._patience.interval(wait) if bulk else 0.0
-            wait.intervals = 0
             self._schedule.put(wait, spread * self._random())
         elif subscriber.bills and not wait.recalled and not wait.busy:
             self._schedule.put(wait, 0.0)

@@ -1,7 +1,11 @@
-"""What the ledger holds of each job, and what is noted there beside the billed call."""
+"""What the ledger holds of each job, and what is noted there beside the billed call.
+
+Every question to the ledger is bounded, so that one that hangs holds nobody for ever.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 
 from modelmax_async._errors import LedgerError
@@ -11,6 +15,10 @@ from modelmax_async._lifecycle import Step
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async._moves import Look, Move
 from modelmax_async.ledger import Key, Ledger
+
+#: Seconds that a ledger has for a move that the billed call depends on, and for one that
+#: records what has happened anyway. SQLite waits 10 seconds for a lock.
+ANSWER, NOTE = 30.0, 15.0
 
 
 class Records:
@@ -34,7 +42,7 @@ class Records:
         Raises:
             LedgerError: when the ledger fails.
         """
-        done = await self.ledger.apply(self.key(job), Look(job))
+        done = await self._ask(job, Look(job), ANSWER)
         return None if done is None else done.entry
 
     async def apply(self, job: Job, move: Move) -> Step:
@@ -43,7 +51,7 @@ class Records:
         Raises:
             LedgerError: when the ledger fails, or has lost the job.
         """
-        done = await self.ledger.apply(self.key(job), move)
+        done = await self._ask(job, move, ANSWER)
         if done is None:
             raise LedgerError("the ledger lost an entry that it was just given")
         return done
@@ -51,10 +59,22 @@ class Records:
     async def note(self, job: Job, move: Move) -> Step | None:
         """Record what was learnt; where the ledger fails, report it and go on."""
         try:
-            return await self.ledger.apply(self.key(job), move)
+            return await self._ask(job, move, NOTE)
         except Exception as exc:  # noqa: BLE001 - what was learnt is worth more than its record
             self._hooks.emit(LedgerFailed(job, str(exc)))
             return None
+
+    async def _ask(self, job: Job, move: Move, seconds: float) -> Step | None:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.ledger.apply(self.key(job), move)
+        except TimeoutError:
+            failure = LedgerError(
+                f"the ledger did not answer within {seconds:.0f} seconds about job "
+                f"{job.request_id} ({type(move).__name__}). The move may take effect later",
+                job=job,
+            )
+        raise failure
 
     async def entries(self, states: Collection[LedgerState]) -> list[LedgerEntry]:
         """Return the entries in these states, oldest first.

@@ -15,9 +15,6 @@ dies there (a caller's cancellation never reaches it; only a closing loop's does
    ledger fails or hangs, the result is returned all the same, kept here, and stored later.
 6. ``apply(Release)``, ``apply(Doubt)``, ``apply(Fail)``: if it fails the entry stays armed,
    its lease is not renewed, and it turns uncertain: never free.
-
-Between the last look at the clock and byte 0 a machine may stand still, and nobody can see it:
-see README, "Where the promise ends".
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ import uuid
 from modelmax_async import _clock, _heartbeat
 from modelmax_async import _moves as moves
 from modelmax_async import _verdicts as verdicts
-from modelmax_async._decisions import Decision, Flight
+from modelmax_async._decisions import Attempt, Decision, Flight, NotArmed
 from modelmax_async._entry import Again, read_entry
 from modelmax_async._errors import (
     ClientStateError,
@@ -48,16 +45,13 @@ from modelmax_async._events import (
     UnarmedAnswer,
 )
 from modelmax_async._heartbeat import Heartbeat
-from modelmax_async._models import Job, Phase, Result
+from modelmax_async._lifecycle import Step
+from modelmax_async._models import Job, LedgerEntry, Phase, Result
 from modelmax_async._records import Records
 from modelmax_async._tasks import Tasks
 from modelmax_async._transport import Exchange, Transport
 from modelmax_async._wire import build_result, parse_result
 from modelmax_async.ledger import Key
-
-
-class NotArmed(Exception):  # noqa: N818 - control flow between two functions, not an error
-    """Not one byte may be sent: the claim is another's, too old, or nobody's wish any more."""
 
 
 class Settler:
@@ -87,8 +81,7 @@ class Settler:
             acknowledged: whether the server has confirmed that it knows the job.
 
         Raises:
-            JobFailedError, ResultUncertainError, ResultDroppedError, InvalidResponseError,
-            LedgerError, APIError, ClientStateError
+            JobError, InvalidResponseError, LedgerError, APIError, ClientStateError
         """
         key = self._records.key(job)
         flight = self._flights.get(key)
@@ -98,12 +91,12 @@ class Settler:
         if flight is None:
             if self._closing:
                 raise ClientStateError("the client was closed", job=job)
-            decisions: list[Decision] = []
-            attempt = self._attempt(key, job, decisions, acknowledged=acknowledged)
-            flight = Flight(job, self._tasks.spawn(attempt), decisions)
+            decisions = [] if decision is None else [decision]
+            task = self._tasks.spawn(self._fly(job, decisions, acknowledged=acknowledged))
+            flight = Flight(job, task, decisions)
             self._flights[key] = flight
             flight.task.add_done_callback(lambda _: self._flights.pop(key))
-        if decision is not None:
+        elif decision is not None:
             flight.decisions.append(decision)
         return await self._tasks.outcome(flight.task)
 
@@ -122,128 +115,142 @@ class Settler:
         body = self._beat.unsaved(self._records.key(job))
         return None if body is None else parse_result(body, job)
 
-    async def _attempt(
-        self, key: Key, job: Job, decisions: list[Decision], *, acknowledged: bool
+    async def _fly(
+        self, job: Job, decisions: list[Decision], *, acknowledged: bool
     ) -> Result | Again:
+        """Claim the job, make the call, and record what came of it."""
+        key = self._records.key(job)
         if (kept := self.unsaved(job)) is not None:
             return kept
-        attempt = f"{self._owner}:{uuid.uuid4().hex}"
         takeover = self._records.leases.gone(key)
-        lease = _heartbeat.LEASE
-        accept = next((d.attempt for d in decisions if d.lease_until in {None, takeover}), None)
-        claim = moves.Claim(job, self._owner, attempt, lease, accept, takeover, acknowledged)
+        attempt = Attempt(job, f"{self._owner}:{uuid.uuid4().hex}", decisions, takeover)
+        claim = attempt.claim(self._owner, _heartbeat.LEASE, acknowledged=acknowledged)
         done = await self._records.apply(job, claim)
         if not done.granted:
-            found = read_entry(done.entry, job)
-            if found is None:
-                self._records.leases.look(key, done.entry, asyncio.get_running_loop().time())
-            return found or Again("held")
+            return read_entry(done.entry, job) or self._held(key, done.entry)
         self._records.leases.forget(key)
-        self._beat.hold(key, attempt)
+        self._beat.hold(key, attempt.id)
         try:
-            verdict = await self._call(job, attempt, decisions)
-            return await self._record(job, attempt, verdict)
+            return await self._record(attempt, await self._call(attempt))
         except NotArmed:
             return Again("held")
         finally:
             self._beat.let_go(key)
 
-    async def _call(
-        self, job: Job, attempt: str, decisions: list[Decision]
-    ) -> verdicts.Verdict:
+    def _held(self, key: Key, entry: LedgerEntry) -> Again:
+        self._records.leases.look(key, entry, asyncio.get_running_loop().time())
+        return Again("held")
+
+    async def _call(self, attempt: Attempt) -> verdicts.Verdict:
         """Send, and judge the answer; on the way out by an exception nothing stays claimed."""
-        exchange = self._exchange(job, attempt, decisions)
+        job, exchange = attempt.job, self._exchange(attempt)
         try:
             reply = await self._transport.send_once(build_result(job), exchange)
         except TransportError as exc:
             return verdicts.judge_break(exc, answered=exchange.answered)
         except BaseException as exc:
             if exc is exchange.refusal:
-                # Raised by arm(): nothing was sent, so that the claim may go even if armed.
-                await self._records.note(job, moves.Release(attempt))
+                # Raised before byte 0: nothing was sent, so that even an armed claim may go.
+                await self._records.note(job, moves.Release(attempt.id))
             else:
-                await self._abandon(job, attempt, exchange, exc)
+                await self._abandon(attempt, exchange, exc)
             raise
         if exchange.unarmed:
-            await self._records.note(job, moves.Arm(attempt, _heartbeat.LEASE))
-            self._hooks.emit(UnarmedAnswer(job, attempt))
+            await self._records.note(job, moves.Arm(attempt.id, _heartbeat.LEASE))
+            self._hooks.emit(UnarmedAnswer(job, attempt.id))
         return verdicts.judge_reply(reply, job, now=_clock.wall())
 
-    def _exchange(self, job: Job, attempt: str, decisions: list[Decision]) -> Exchange:
+    def _exchange(self, attempt: Attempt) -> Exchange:
         """Return an exchange that arms the attempt just before byte 0, and looks once more."""
-        key = self._records.key(job)
+        key = self._records.key(attempt.job)
 
-        async def arm() -> None:
+        def check_wanted() -> None:
             if self._closing:
                 raise ClientStateError("the client was closed before the billed call was sent")
-            if decisions and not any(decision.wanted() for decision in decisions):
-                raise NotArmed  # a decision ends with the coroutine that made it
-            if not await self._beat.arm(key, attempt):
+            if attempt.unwanted:
                 raise NotArmed
-            self._hooks.emit(BilledCallArmed(job, attempt))
 
         def last_look() -> None:
+            check_wanted()
             if not self._beat.in_time(key):
                 raise NotArmed
+
+        async def arm() -> None:
+            check_wanted()
+            if not await self._beat.arm(key, attempt.id):
+                raise NotArmed
+            self._hooks.emit(BilledCallArmed(attempt.job, attempt.id))
+            last_look()  # hooks may block, and callers leave, while the ledger is asked
 
         return Exchange(once=True, before_send=arm, last_look=last_look)
 
     async def _abandon(
-        self, job: Job, attempt: str, exchange: Exchange, error: BaseException
+        self, attempt: Attempt, exchange: Exchange, error: BaseException
     ) -> None:
         """The loop is closing, the drain's time is up, or worse: leave the truth behind."""
         if exchange.reply is not None:
-            verdict = verdicts.judge_reply(exchange.reply, job, now=_clock.wall())
+            verdict = verdicts.judge_reply(exchange.reply, attempt.job, now=_clock.wall())
             with contextlib.suppress(ModelMaxError):  # what it says is recorded all the same
-                await self._record(job, attempt, verdict)
+                await self._record(attempt, verdict)
             return
         if not exchange.maybe_sent(error):
-            await self._records.note(job, moves.Release(attempt))
+            await self._records.note(attempt.job, moves.Release(attempt.id))
             return
         phase: Phase = "answered" if exchange.answered else "sent"
         cause = "the client was closed, or its event loop ended, before the answer arrived"
-        await self._doubt(job, attempt, phase, f"{cause} ({type(error).__name__})")
+        await self._doubt(attempt, phase, f"{cause} ({type(error).__name__})")
 
-    async def _record(
-        self, job: Job, attempt: str, verdict: verdicts.Verdict
-    ) -> Result | Again:
+    async def _record(self, attempt: Attempt, verdict: verdicts.Verdict) -> Result | Again:
         match verdict:
             case verdicts.Keep(body):
-                return await self._keep(job, attempt, body)
+                return await self._keep(attempt, body)
             case verdicts.NotYet(status):
-                await self._release(job, attempt, f"the job is {status}")
+                await self._release(attempt, f"the job is {status}")
                 return Again("not ready", status=status)
             case verdicts.HasFailed(error):
-                done = await self._records.note(job, moves.Fail(error, attempt))
-                if done is not None:
-                    # What an earlier call cost may still be open.
-                    read_entry(done.entry, job, also=f"now the server says FAILED: {error}")
-                raise JobFailedError(error, job=job)
+                return await self._failed(attempt, error)
             case verdicts.Unbilled(error, retry):
-                await self._release(job, attempt, str(error))
+                await self._release(attempt, str(error))
                 if not retry:
                     raise error
                 return Again("unbilled", error)
             case unknown:
-                phase, cause = unknown.phase, unknown.cause
-                await self._doubt(job, attempt, phase, cause)
-                since = _clock.wall()
-                raise ResultUncertainError(
-                    cause, job=job, phase=phase, since=since, attempt=attempt
-                )
+                return await self._uncertain(attempt, unknown.phase, unknown.cause)
 
-    async def _keep(self, job: Job, attempt: str, body: bytes) -> Result | Again:
-        done = await self._beat.save(self._records.key(job), moves.Store(job, attempt, body))
+    async def _keep(self, attempt: Attempt, body: bytes) -> Result | Again:
+        job, key = attempt.job, self._records.key(attempt.job)
+        done = await self._beat.save(key, moves.Store(job, attempt.id, body))
         if done is not None and not done.granted:
-            self._hooks.emit(AnswerDiscarded(job, attempt))
+            self._hooks.emit(AnswerDiscarded(job, attempt.id))
             return read_entry(done.entry, job) or parse_result(body, job)
-        self._hooks.emit(ResultStored(job, attempt))
+        self._hooks.emit(ResultStored(job, attempt.id))
         return parse_result(body, job)
 
-    async def _doubt(self, job: Job, attempt: str, phase: Phase, cause: str) -> None:
-        await self._records.note(job, moves.Doubt(attempt, phase, cause))
-        self._hooks.emit(ResultUncertain(job, phase, cause))
+    async def _failed(self, attempt: Attempt, error: str) -> Result:
+        """Record that the job FAILED; what an earlier call cost may still be open."""
+        job, also = attempt.job, f"now the server says FAILED: {error}"
+        done = await self._records.note(job, moves.Fail(error, attempt.id))
+        if done is not None and (found := read_entry(done.entry, job, also=also)) is not None:
+            return found
+        if attempt.decisions:
+            cause, since = f"an earlier call is in doubt; {also}", _clock.wall()
+            raise ResultUncertainError(cause, job=job, phase="sent", since=since)
+        raise JobFailedError(error, job=job)
 
-    async def _release(self, job: Job, attempt: str, cause: str) -> None:
-        await self._records.note(job, moves.Release(attempt))
-        self._hooks.emit(ClaimReleased(job, cause))
+    async def _uncertain(self, attempt: Attempt, phase: Phase, cause: str) -> Result:
+        """Record that nobody knows the outcome, unless the ledger knows better by now."""
+        job = attempt.job
+        done = await self._doubt(attempt, phase, cause)
+        if done is not None and (found := read_entry(done.entry, job)) is not None:
+            return found
+        since = _clock.wall()
+        raise ResultUncertainError(cause, job=job, phase=phase, since=since, attempt=attempt.id)
+
+    async def _doubt(self, attempt: Attempt, phase: Phase, cause: str) -> Step | None:
+        done = await self._records.note(attempt.job, moves.Doubt(attempt.id, phase, cause))
+        self._hooks.emit(ResultUncertain(attempt.job, phase, cause))
+        return done
+
+    async def _release(self, attempt: Attempt, cause: str) -> None:
+        await self._records.note(attempt.job, moves.Release(attempt.id))
+        self._hooks.emit(ClaimReleased(attempt.job, cause))

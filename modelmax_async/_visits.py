@@ -16,6 +16,7 @@ from modelmax_async._errors import (
     InconsistentStateError,
     InvalidResponseError,
     JobFailedError,
+    ModelMaxError,
     ResultUncertainError,
     TransportError,
 )
@@ -58,7 +59,7 @@ class Visits:
     async def advance(self, wait: Wait) -> float | Result | None:
         """Take the job one visit further: a delay, its result, or nothing more to watch."""
         if wait.bills and not wait.recalled:
-            known = await self._recall(wait)
+            known = await self._recall_for_some(wait)
             if known is not None:
                 return known
         if not wait.completed:
@@ -68,6 +69,16 @@ class Visits:
         if not wait.bills:
             return None
         return await self._fetch(wait) if wait.recalled else 0.0
+
+    async def _recall_for_some(self, wait: Wait) -> float | Result | None:
+        """Recall; what the ledger says against it concerns those who want the result only."""
+        try:
+            return await self._recall(wait)
+        except ModelMaxError as exc:
+            if isinstance(exc, JobFailedError) or not wait.end_billing(exc):
+                raise
+            wait.recalled = False  # for those who want it later
+            return None
 
     async def _recall(self, wait: Wait) -> float | Result | None:
         """Ask the ledger first: a stored result needs no call at all."""
@@ -103,7 +114,7 @@ class Visits:
         """
         if wait.decision is not None or not self._policies.refetch or error.attempt is None:
             raise error
-        wait.decision = Decision(error.attempt, None, lambda: bool(wait.subscribers))
+        wait.decision = Decision(error.attempt, None, lambda: wait.bills)
 
     async def _poll(self, wait: Wait) -> float | Result | None:
         """Ask for the status; return the delay to the next visit, ``None`` at COMPLETED."""
@@ -147,6 +158,10 @@ class Visits:
             JobFailedError: it was never billed.
             ResultUncertainError, InvalidResponseError: it may have been, whatever status says.
         """
+        if wait.bills and not wait.recalled:  # joined while only others watched
+            known = await self._recall(wait)
+            if isinstance(known, Result):
+                return known
         await self._acknowledge(wait)
         if wait.recalled:
             error, leases = report.error or "", self._records.leases

@@ -124,8 +124,12 @@ class Batch:
         self.ended: deque[Outcome] = deque()
         self.news = asyncio.Event()
         bulk = self.open > poller.width
-        for member in self._members.values():
-            member.wait = poller.subscribe(member.job, member, bulk=bulk)
+        try:
+            for member in self._members.values():
+                member.wait = poller.subscribe(member.job, member, bulk=bulk)
+        except BaseException:
+            self.leave()  # nobody would wait for what those who subscribed bring
+            raise
 
     def end(self, outcome: Outcome) -> None:
         """Note how one job ended."""
@@ -136,13 +140,16 @@ class Batch:
     def expire(self, timeout: float | None) -> None:
         """End every job that is still waited for: the deadline is past."""
         for member in self._members.values():
-            if not member.over:
+            if not member.over and member.wait is not None:
+                # At once: the consumer may be busy for long before it comes back to leave.
+                self._poller.unsubscribe(member.wait, member)
                 member.on_end(None, timed_out(member.job, member.wait.last, timeout))
 
     def leave(self) -> None:
         """Wait for nothing any more."""
         for member in self._members.values():
-            self._poller.unsubscribe(member.wait, member)
+            if member.wait is not None:
+                self._poller.unsubscribe(member.wait, member)
 
 
 class _Member:
@@ -155,7 +162,7 @@ class _Member:
         self._batch = batch
         self.job = job
         self.over = False
-        self.wait: Wait  # set as soon as it is subscribed
+        self.wait: Wait | None = None
 
     def on_status(self, report: StatusReport) -> None:
         """Ignore it: a batch hears of ends."""

@@ -54,6 +54,16 @@ class Wait:
         """Whether anybody here wants the result."""
         return any(subscriber.bills for subscriber in self.subscribers)
 
+    def end_billing(self, error: Exception) -> bool:
+        """Tell those who want the result that there is none, if others only watch."""
+        billing = [subscriber for subscriber in self.subscribers if subscriber.bills]
+        if len(billing) == len(self.subscribers):
+            return False
+        for subscriber in billing:
+            del self.subscribers[subscriber]
+            subscriber.on_end(None, error)
+        return True
+
 
 @attrs.frozen
 class Policies:

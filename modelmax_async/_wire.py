@@ -174,12 +174,11 @@ def parse_status(reply: Reply, job: Job, *, now: float) -> StatusReport:
 def _check_named(data: dict[str, Any], job: Job, body: bytes) -> None:
     """Refuse an answer that names another job: the connection is one answer behind, perhaps."""
     named = data.get("request_id")
-    if isinstance(named, str) and not same_id(named, job.request_id):
-        raise InvalidResponseError(
-            f"the answer for job {job.request_id} is about another job ({as_text(named, 300)})",
-            body=body,
-            job=job,
-        )
+    if named is None or (isinstance(named, str) and same_id(named, job.request_id)):
+        return
+    raise InvalidResponseError(
+        f"the answer for job {job.request_id} is about another job", body=body, job=job
+    )
 
 
 def result_status(reply: Reply, job: Job | None = None) -> tuple[str | None, str]:
@@ -195,6 +194,8 @@ def result_status(reply: Reply, job: Job | None = None) -> tuple[str | None, str
             _check_named(data, job, reply.body)
     except (ValueError, RecursionError, InvalidResponseError):
         return None, ""
+    if body.status != Status.COMPLETED and (body.data or body.usage):
+        return None, ""  # it has what is paid for, whatever its word says
     return body.status, as_text(body.error)
 
 
@@ -221,7 +222,7 @@ def parse_result(body: bytes, job: Job) -> Result:
         problem = f"{type(exc).__name__}: {exc}"
     raise InvalidResponseError(
         f"the paid answer for job {job.request_id} could not be understood ({problem[:300]}). "
-        "Its bytes are in .body and in the ledger; it is not fetched again unless you call "
+        "Its bytes are in .body; it is not fetched again unless you call "
         "result(job, accept_second_charge=True)",
         body=body,
         job=job,

@@ -39,7 +39,9 @@ class JobFailedError(JobError):
         self, error: str, *, job: Job, last_status: Status | str | None = "FAILED"
     ) -> None:
         super().__init__(
-            f"failed and was not billed: {error}", job=job, last_status=last_status
+            f"failed and was not billed: {error or '(no reason given)'}",
+            job=job,
+            last_status=last_status,
         )
         self.error = error
 

@@ -15,9 +15,9 @@ _REFUSED = 300
 _SHORT = 64 * 1024
 
 
-def _says_failed(reply: Reply) -> bool:
+def _is_no_result(reply: Reply) -> bool:
     short = len(reply.body) <= _SHORT  # a larger one takes long to read, and is no error
-    return short and result_status(reply)[0] == Status.FAILED
+    return short and result_status(reply)[0] != Status.COMPLETED
 
 
 def quiet(reply: Reply, key: ApiKey, *, paid: bool = False) -> Reply:
@@ -26,11 +26,11 @@ def quiet(reply: Reply, key: ApiKey, *, paid: bool = False) -> Reply:
     Args:
         reply: the answer.
         key: what it must not hold.
-        paid: whether it may be a paid result, which stays as it came. One that says
-            FAILED is not.
+        paid: whether it may be a paid result, which stays as it came. One that does not say
+            COMPLETED is not.
     """
     refused = reply.status >= _REFUSED
-    if paid and not refused and not _says_failed(reply):
+    if paid and not refused and not _is_no_result(reply):
         return reply
     headers, body = reply.headers, reply.body
     if refused or "content-encoding" in headers:
