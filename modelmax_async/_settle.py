@@ -9,8 +9,8 @@ dies there (a caller's cancellation never reaches it; only a closing loop's does
    longer than the lease, it raises and no byte leaves. Dying inside it leaves the entry claimed
    (free later) or armed.
 4. sending and receiving: the entry is armed, and never claimable again. Cancelled, it is
-   recorded as uncertain; dead, others see it as uncertain once its lease stands still. An
-   answer that is whole by then is judged and stored like any other.
+   recorded as uncertain, unless the answer is whole by then; dead, others see it as
+   uncertain once its lease stands still.
 5. ``apply(Store)``: the answer is in memory only. Dead, the entry is armed: uncertain. If the
    ledger fails or hangs, the result is returned all the same, kept here, and stored later.
 6. ``apply(Release)``, ``apply(Doubt)``, ``apply(Fail)``: if it fails the entry stays armed,
@@ -80,8 +80,7 @@ class Settler:
                 that is there is served as ever.
             acknowledged: whether the server has confirmed that it knows the job.
 
-        Raises:
-            JobError, InvalidResponseError, LedgerError, APIError, ClientStateError
+        Raises: JobError, InvalidResponseError, LedgerError, APIError, ClientStateError.
         """
         key = self._records.key(job)
         flight = self._flights.get(key)
@@ -107,11 +106,7 @@ class Settler:
         await self._beat.aclose(_heartbeat.PATIENCE)
 
     def unsaved(self, job: Job) -> Result | None:
-        """Return the result that the ledger could not take yet.
-
-        Raises:
-            InvalidResponseError: the paid answer that is kept is not understood.
-        """
+        """Return the result that the ledger could not take yet, or raise what it is instead."""
         body = self._beat.unsaved(self._records.key(job))
         return None if body is None else parse_result(body, job)
 

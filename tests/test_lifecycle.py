@@ -135,7 +135,7 @@ renew+a0   -       known   claimed armed     claimed   armed     stored  stored 
 good       STORED  STORED  STORED  STORED    STORED    STORED    STORED  STORED   STORED STORED    STORED    STORED    STORED
 good+a0    STORED  STORED  STORED  STORED    STORED    STORED    STORED  stored   STORED STORED    STORED    STORED    STORED
 bad        STORED  STORED  STORED  STORED    STORED    STORED    STORED  stored   STORED STORED    STORED    STORED    STORED
-bad+a0     STORED  STORED  CLAIMED ARMED     CLAIMED   ARMED     stored  stored   STORED STORED    STORED    STORED    STORED
+bad+a0     STORED  STORED  STORED  ARMED     CLAIMED   ARMED     stored  stored   STORED STORED    STORED    STORED    STORED
 release    -       known   KNOWN   KNOWN     UNCERTAIN UNCERTAIN stored  stored   failed KNOWN     UNCERTAIN abandoned delivered
 release+a0 -       known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
 fail       -       FAILED  FAILED  armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
