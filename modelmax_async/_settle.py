@@ -106,7 +106,7 @@ class Settler:
         await self._beat.aclose(_heartbeat.PATIENCE)
 
     def unsaved(self, job: Job) -> Result | None:
-        """Return the result that the ledger could not take yet, or raise what it is instead."""
+        """Return the result that the ledger could not take yet."""
         body = self._beat.unsaved(self._records.key(job))
         return None if body is None else parse_result(body, job)
 
