@@ -7,6 +7,7 @@ import asyncio
 import attrs
 import pytest
 from support import in_virtual_time
+from virtual_time import VirtualTimeLoop
 
 from modelmax_async._schedule import Schedule
 from modelmax_async._tasks import Tasks
@@ -332,3 +333,68 @@ async def test_visit_under_way_at_a_stop_ends_and_is_not_arranged_again() -> Non
 
     assert [5.0] == ended
     assert "0 due, 0 of 2" in left
+
+
+async def test_those_who_are_due_together_are_visited_in_the_order_they_came() -> None:
+    """A delay below zero is no privilege."""
+    order: list[str] = []
+
+    @attrs.define(eq=False)
+    class Named(Item):
+        name: str = ""
+
+    async def visit(item: Named) -> None:
+        order.append(item.name)
+
+    schedule: Schedule[Named] = Schedule(visit, lambda item: None, Tasks(), 1, lambda: 0.5)
+    for name, delay in (("a", 0.0), ("b", 0.0), ("c", -5.0)):
+        schedule.put(Named(name=name), delay)
+    await asyncio.sleep(1)
+
+    assert ["a", "b", "c"] == order
+
+
+async def test_visit_for_which_the_loop_comes_late_is_not_spread_without_a_pause() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    schedule = schedule_of([])
+    item = Item()
+
+    schedule.put(item, 1.0)
+    loop._virtual.now += 1.25
+    await asyncio.sleep(10)
+
+    assert [1.25] == item.visits
+
+
+async def test_visit_that_raises_is_lost_and_gives_its_slot_back() -> None:
+    async def visit(_: Item) -> None:
+        raise KeyError("a defect")
+
+    def lost(item: Item) -> None:
+        item.lost = True
+
+    schedule: Schedule[Item] = Schedule(visit, lost, Tasks(), 1, lambda: 0.5)
+    items = [Item(), Item()]
+    for item in items:
+        schedule.put(item, 0.0)
+    await asyncio.sleep(1)
+
+    assert [True, True] == [item.lost for item in items]
+    assert "0 due, 0 of 1 visits out" in repr(schedule)
+
+
+async def test_heap_is_swept_rarely() -> None:
+    """Each time it costs as much as the heap is long."""
+    schedule = schedule_of([])
+    items = [Item() for _ in range(2000)]
+    for item in items:
+        schedule.put(item, 1000.0)
+
+    heaps = [schedule._heap]
+    for item in items[:1800]:
+        schedule.drop(item)
+        if heaps[-1] is not schedule._heap:
+            heaps.append(schedule._heap)
+
+    assert 2 <= len(heaps) <= 6
