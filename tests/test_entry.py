@@ -35,7 +35,7 @@ def test_uncertainty_without_a_record_of_why_is_taken_for_a_call_that_was_sent()
     error = uncertainty(attrs.evolve(UNCERTAIN, phase=None, cause=None))
 
     assert "sent" == error.phase
-    assert "unknown" in str(error)
+    assert "(sent): unknown." in str(error)
 
 
 def test_what_was_learnt_since_is_told_beside_the_recorded_cause() -> None:

@@ -37,7 +37,9 @@ every = pytest.mark.parametrize("event", TABLE, ids=lambda event: type(event).__
 
 
 def test_table_has_every_record() -> None:
-    assert set(Event.__subclasses__()) == {type(event) for event in TABLE}
+    made = {cls for cls in Event.__subclasses__() if "__slots__" in vars(cls)}
+
+    assert made == {type(event) for event in TABLE}  # less what attrs made them from
 
 
 @every

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,11 +17,14 @@ from modelmax_async import (
     ConfigurationError,
     InvalidResponseError,
     Job,
+    RequestTimeoutError,
     ResultUncertainError,
     TransportError,
 )
 from modelmax_async._messages import Call, Reply
+from modelmax_async._settings import ApiKey
 from modelmax_async._transport import Exchange, HTTPClient, Progress, Transport
+from modelmax_async._transport._exchange import translate
 from modelmax_async._transport._kinds import Kind
 from modelmax_async.emulator import Emulator, Fault
 
@@ -28,6 +32,7 @@ pytestmark = pytest.mark.anyio
 CALL = Call("GET", "/v1/queue/veo-3/requests/x")
 BODY = b'{"status": "COMPLETED", "data": [{"url": "/v"}]}'
 STARTED = "http11.send_request_headers.started"
+ANSWERED = "http11.receive_response_headers.complete"
 CONNECTS = "connection.connect_tcp.started"
 
 
@@ -47,7 +52,7 @@ async def test_exchange_starts_queued_and_goes_on_to_its_answer() -> None:
 
     await exchange.begin(Kind.OWN, by_trace=True)
     seen.append(exchange.progress)
-    for name in (STARTED, "http11.receive_response_headers.complete"):
+    for name in (STARTED, ANSWERED):
         await exchange.trace(name, {})
         seen.append(exchange.progress)
 
@@ -96,6 +101,100 @@ async def test_free_call_without_events_goes_by_the_class_of_its_error(
 
     assert sent == exchange.maybe_sent(httpx.ConnectError("refused"))
     assert exchange.maybe_sent(httpx.ReadError("broken"))
+
+
+async def test_tunnel_through_a_proxy_is_no_byte_of_ours_and_its_answer_no_answer() -> None:
+    armed: list[str] = []
+
+    async def arm() -> None:
+        armed.append("armed")
+
+    exchange = Exchange(once=True, before_send=arm)
+    await exchange.begin(Kind.OWN, by_trace=True)
+    await exchange.trace(STARTED, {"request": SimpleNamespace(method=b"CONNECT")})
+    await exchange.trace(ANSWERED, {})
+    tunnelled = exchange.progress
+    await exchange.trace(STARTED, {"request": SimpleNamespace(method=b"GET")})
+
+    assert [Progress.CONNECTING, Progress.SENT] == [tunnelled, exchange.progress]
+    assert ["armed"] == armed
+
+
+async def test_only_the_head_of_an_answer_is_an_answer() -> None:
+    exchange = Exchange()
+    await exchange.begin(Kind.OWN, by_trace=True)
+    for name in (
+        STARTED,
+        "http11.send_request_headers.complete",
+        "http11.send_request_body.complete",
+        "http11.receive_response_headers.started",
+    ):
+        await exchange.trace(name, {})
+
+    assert Progress.SENT is exchange.progress
+
+
+async def test_free_call_may_be_sent_again_and_is_armed_once() -> None:
+    armed: list[str] = []
+
+    async def arm() -> None:
+        armed.append("armed")
+
+    exchange = Exchange(before_send=arm)
+    await exchange.begin(Kind.OWN, by_trace=True)
+    for name in (STARTED, ANSWERED, STARTED):
+        await exchange.trace(name, {})
+
+    assert Progress.ANSWERED is exchange.progress
+    assert ["armed"] == armed
+
+
+async def test_only_an_answer_can_have_come_unarmed() -> None:
+    async def arm() -> None:
+        """Nothing is to be done."""
+
+    exchange = Exchange(before_send=arm)
+    await exchange.begin(Kind.OWN, by_trace=True)
+    before = exchange.unarmed
+    exchange.progress = Progress.ANSWERED
+
+    assert [False, True] == [before, exchange.unarmed]
+
+
+class SpeechlessError(Exception):
+    def __str__(self) -> str:
+        raise KeyError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (httpx.ReadTimeout("slow"), RequestTimeoutError, "ReadTimeout slow"),
+        (TimeoutError("slow"), RequestTimeoutError, "TimeoutError slow"),
+        (httpx.ReadError("key sk-emulator"), TransportError, "ReadError key"),
+        (OSError("gone"), TransportError, "OSError gone"),
+        (SpeechlessError(), TransportError, "SpeechlessError (it cannot be put into words)"),
+    ],
+)
+@pytest.mark.parametrize("progress", [Progress.QUEUED, Progress.SENT])
+@pytest.mark.parametrize("job", [None, Job("veo-3", "reef")])
+def test_broken_exchange_is_told_in_our_words(
+    error: Exception,
+    kind: type[TransportError],
+    words: str,
+    progress: Progress,
+    job: Job | None,
+) -> None:
+    told = translate(error, Exchange(progress=progress), job, ApiKey(KEY))
+
+    sent = progress is Progress.SENT
+    assert (kind, sent, job) == (type(told), told.maybe_sent, told.job)
+    assert words in str(told)
+    assert ("may have been sent" if sent else "was not sent") in str(told)
+    assert (job is not None) is ("for job reef" in str(told))
+    assert KEY not in str(told) + str(told.__cause__)
+    assert isinstance(told.__cause__, httpx.TransportError)
+    assert words.replace(" ", ": ", 1) in str(told.__cause__)
 
 
 async def test_what_refuses_to_arm_leaves_the_exchange_queued() -> None:

@@ -645,6 +645,14 @@ def test_readable_late_answer_ends_the_claim_that_was_decided_on() -> None:
     assert not take(done, Arm("a1", LEASE)).granted
 
 
+@pytest.mark.parametrize("held", [RECLAIMED, REARMED])
+def test_unreadable_answer_of_the_call_under_way_ends_it(held: LedgerEntry) -> None:
+    """It was paid again for an unreadable answer, and brought another such."""
+    entry = take(attrs.evolve(held, body=BAD), Store(JOB, "a1", BAD + b" ")).entry
+
+    assert ("stored", "a1", BAD + b" ") == (entry.state, entry.attempt, entry.body)
+
+
 def test_same_answer_can_be_stored_again() -> None:
     assert take(STORED, Store(JOB, "a1", BAD)).granted
     assert take(READABLE, Store(JOB, "a1", GOOD)).granted

@@ -225,7 +225,7 @@ def test_paid_bytes_stay_out_of_reprs() -> None:
 
 @pytest.mark.parametrize("sent", [True, False])
 def test_submit_that_broke_is_repeated_only_if_it_was_never_sent(*, sent: bool) -> None:
-    assert may_resubmit(errors.TransportError("x", maybe_sent=sent)) is not sent
+    assert (not sent) is may_resubmit(errors.TransportError("x", maybe_sent=sent))
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 408, 429, 500, 502, 503, 504])

@@ -18,6 +18,7 @@ from modelmax_async import (
     MemoryLedger,
     PollPolicy,
     ResultUncertainError,
+    RetryPolicy,
     _clock,
 )
 from modelmax_async._entry import Again
@@ -235,12 +236,14 @@ async def test_wait_that_refetches_pays_once_more_at_most(
     request_id = emulator.add_job()
     emulator.fault("result", Fault.drop_after(), times=lost)
 
-    async with in_process(emulator, on_uncertain="refetch") as client:
+    retry = RetryPolicy(initial=5, factor=1000, maximum=5000)
+    async with in_process(emulator, on_uncertain="refetch", retry=retry) as client:
         (ended,) = await client.gather_results([request_id], return_exceptions=True)
 
     assert (lost == 5) is isinstance(ended, ResultUncertainError)
     assert {request_id: 2} == emulator.result_calls
     assert {request_id: 1} == emulator.polls
+    assert now() <= 5  # the backoff of a first failure
 
 
 async def test_result_that_says_it_still_runs_is_asked_for_after_the_next_good_status(
