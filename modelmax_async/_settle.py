@@ -113,7 +113,6 @@ class Settler:
     async def _fly(
         self, job: Job, decisions: list[Decision], *, acknowledged: bool
     ) -> Result | Again:
-        """Claim the job, make the call, and record what came of it."""
         key = self._records.key(job)
         if (kept := self.unsaved(job)) is not None:
             return kept

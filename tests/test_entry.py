@@ -45,7 +45,7 @@ def test_what_was_learnt_since_is_told_beside_the_recorded_cause() -> None:
 def test_job_that_was_given_up_names_no_attempt_to_decide_about() -> None:
     error = uncertainty(attrs.evolve(UNCERTAIN, state="abandoned"))
 
-    assert "it broke off; you gave the job up with forget()" in str(error)
+    assert "it broke off; you gave the job up" in str(error)
     assert error.attempt is None
 
 

@@ -311,7 +311,7 @@ async def test_paid_answer_does_not_wait_long_for_the_end_of_its_connection(
 @pytest.mark.parametrize(("status", "hidden"), [(200, False), (500, True)])
 async def test_answer_outlives_the_cancellation_of_its_call(status: int, hidden: bool) -> None:
     closing = asyncio.Event()
-    body = b'{"data": "%s"}' % KEY.encode()
+    body = b'{"status": "COMPLETED", "data": "%s"}' % KEY.encode()
     transport = transport_to("http://127.0.0.1", ending(closing, body, status), timeout=None)
     exchange = Exchange(once=True)
     sending = asyncio.create_task(transport.send_once(CALL, exchange))
