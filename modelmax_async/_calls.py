@@ -105,7 +105,7 @@ class Calls:
         decision: Decision | None = None
         try:
             if accept:
-                entry = await self._tasks.run(self._records.look(job))
+                entry = await self._tasks.run(self._settler.look(job))
                 decision = None if entry is None else decide(entry, lambda: here)
             while True:
                 try:

@@ -109,12 +109,23 @@ class Engine:
         return found
 
     async def aclose(self) -> None:
-        """Close once, in a task that no cancellation of the closer can shorten."""
-        if self._closing is None or self._closing.cancelled():
-            if self.tasks.life is Life.OPEN:
-                self.tasks.bind()
-            self._closing = self.tasks.spawn(self._close())
-        await uncancelled(self._closing)
+        """Close once, in a task that no cancellation of the closer can shorten.
+
+        Whoever cancels all tasks of the loop cancels that one too: then it is started again.
+        """
+        for last in (False, False, True):
+            if self._closing is None or self._closing.cancelled():
+                if self.tasks.life is Life.OPEN:
+                    self.tasks.bind()
+                self._closing = self.tasks.spawn(self._close())
+            closing = self._closing
+            try:
+                await uncancelled(closing)
+            except asyncio.CancelledError:
+                if last or not closing.cancelled():
+                    raise
+            else:
+                return
 
     async def _close(self) -> None:
         """Every step is bounded: neither a ledger nor a disk that hangs can hold it up."""

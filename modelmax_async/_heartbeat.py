@@ -132,6 +132,13 @@ class Heartbeat:
         self._hooks.emit(LedgerFailed(store.job, f"a paid answer is not stored yet: {cause}"))
         return None
 
+    async def flush(self, key: Key) -> None:
+        """Try at once to store an answer that the ledger could not take yet."""
+        if (store := self._unsaved.get(key)) is not None:
+            await asyncio.wait(
+                [self._stores.start(key, self._store(key, store))], timeout=PATIENCE
+            )
+
     async def aclose(self, seconds: float) -> None:
         """Stop, after one last try at what is not saved: all at once, in a bounded time."""
         if self._task is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
+from modelmax_async._entry import Again
 from modelmax_async._errors import LedgerError
 from modelmax_async._events import Hooks, LedgerFailed
 from modelmax_async._leases import LeaseWatch
@@ -83,6 +84,11 @@ class Records:
             LedgerError: when the ledger fails.
         """
         return await self.ledger.entries(self._origin, states)
+
+    def held(self, job: Job, entry: LedgerEntry) -> Again:
+        """Note the lease of another client's attempt: the job is to be looked at again."""
+        self.leases.look(self.key(job), entry, asyncio.get_running_loop().time())
+        return Again("held")
 
     def delivered(self, job: Job) -> None:
         """Note that a caller has the result: a ledger that is full may drop its body."""

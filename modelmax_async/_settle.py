@@ -5,9 +5,8 @@ dies there (a caller's cancellation never reaches it; only a closing loop's does
 
 1. ``apply(Claim)``: nothing was sent. The claim's lease runs out, and the job is free.
 2. connecting: the same.
-3. ``apply(Arm)``, from the transport just before byte 0: if it is not granted, fails, or took
-   longer than the lease, it raises and no byte leaves. Dying inside it leaves the entry claimed
-   (free later) or armed.
+3. ``apply(Arm)``, just before byte 0: if it is not granted, fails, or took longer than the
+   lease, it raises and no byte leaves. Dying inside it leaves the entry claimed or armed.
 4. sending and receiving: the entry is armed, and never claimable again. Cancelled, it is
    recorded as uncertain, unless the answer is whole by then; dead, others see it as
    uncertain once its lease stands still.
@@ -105,6 +104,11 @@ class Settler:
         await self._tasks.finish({flight.task for flight in self._flights.values()}, seconds)
         await self._beat.aclose(_heartbeat.PATIENCE)
 
+    async def look(self, job: Job) -> LedgerEntry | None:
+        """Return what the ledger holds, once it had another chance to take a paid answer."""
+        await self._beat.flush(self._records.key(job))
+        return await self._records.look(job)
+
     def unsaved(self, job: Job) -> Result | None:
         """Return the result that the ledger could not take yet."""
         body = self._beat.unsaved(self._records.key(job))
@@ -121,7 +125,7 @@ class Settler:
         claim = attempt.claim(self._owner, _heartbeat.LEASE, acknowledged=acknowledged)
         done = await self._records.apply(job, claim)
         if not done.granted:
-            return read_entry(done.entry, job) or self._held(key, done.entry)
+            return read_entry(done.entry, job) or self._records.held(job, done.entry)
         self._records.leases.forget(key)
         self._beat.hold(key, attempt.id)
         try:
@@ -130,10 +134,6 @@ class Settler:
             return Again("held")
         finally:
             self._beat.let_go(key)
-
-    def _held(self, key: Key, entry: LedgerEntry) -> Again:
-        self._records.leases.look(key, entry, asyncio.get_running_loop().time())
-        return Again("held")
 
     async def _call(self, attempt: Attempt) -> verdicts.Verdict:
         """Send, and judge the answer; on the way out by an exception nothing stays claimed."""

@@ -164,12 +164,10 @@ class Visits:
                 return known
         await self._acknowledge(wait)
         if wait.recalled:
-            error, leases = report.error or "", self._records.leases
-            gone = leases.gone(wait.key)
+            error, gone = report.error or "", self._records.leases.gone(wait.key)
             done = await self._records.note(wait.job, Fail(error, takeover=gone))
             if done is not None and is_held(done.entry):
-                leases.look(wait.key, done.entry, asyncio.get_running_loop().time())
-                return self._again(wait, Again("held"))
+                return self._again(wait, self._records.held(wait.job, done.entry))
             also = f"now the server says FAILED: {error}"
             known = None if done is None else read_entry(done.entry, wait.job, also=also)
             if known is not None:

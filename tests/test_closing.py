@@ -305,8 +305,57 @@ async def test_close_that_was_cancelled_on_its_way_can_be_called_again(
         await asyncio.sleep(1)
         assert client._engine._closing is not None
         client._engine._closing.cancel()
-        await asyncio.gather(closing, return_exceptions=True)
+        await closing
+
+        assert client._engine.tasks.life is Life.CLOSED
+    assert isinstance(await waiting, Result)
+
+
+async def test_close_that_is_cancelled_again_and_again_can_be_called_again(
+    emulator: Emulator,
+) -> None:
+    emulator.fault("result", Fault.hang(20))
+
+    async with in_process(emulator) as client:
+        waiting = asyncio.create_task(client.wait_for(emulator.add_job()))
+        await asyncio.sleep(1)
+        closing = asyncio.create_task(client.aclose())
+        while not closing.done():
+            await asyncio.sleep(1)
+            assert client._engine._closing is not None
+            client._engine._closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
         await client.aclose()
 
         assert client._engine.tasks.life is Life.CLOSED
     assert isinstance(await waiting, Result)
+
+
+async def test_paid_answer_survives_whoever_cancels_all_tasks_twice(emulator: Emulator) -> None:
+    """Once while the answer is being stored, and once more while the client closes."""
+    request_id = emulator.add_job()
+    store = MemoryLedger()
+    arrived = asyncio.Event()
+
+    async def strike(_: Move) -> None:
+        if not arrived.is_set():
+            arrived.set()
+            await forever()
+
+    client_ledger = Handle(store, before=on(Store, strike))
+    async with in_process(emulator, ledger=client_ledger) as client:
+        waiting = asyncio.create_task(client.wait_for(request_id))
+        await arrived.wait()
+        for task in client._engine.tasks.others():
+            task.cancel()
+        closing = asyncio.create_task(client.aclose())
+        await asyncio.sleep(0)
+        for task in client._engine.tasks.others():
+            task.cancel()
+        await closing
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    (entry,) = store._entries.values()
+    assert "stored" == entry.state
+    assert {request_id: 1} == emulator.billed

@@ -10,6 +10,7 @@ from support import in_process, in_virtual_time
 
 from modelmax_async import (
     AsyncQueueClient,
+    InvalidResponseError,
     MemoryLedger,
     Result,
     ResultUncertainError,
@@ -328,3 +329,26 @@ async def test_attempt_is_shared_by_those_who_want_the_same(
     await task
 
     assert expected is flight.serves(make_job(model, "reef"), decision)
+
+
+async def test_unreadable_answer_that_is_not_stored_yet_can_be_paid_over(
+    emulator: Emulator,
+) -> None:
+    """The ledger refused it once, and takes it when the decision is made."""
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.garble())
+    refusing = True
+
+    async def refuse(_: Move) -> None:
+        if refusing:
+            raise OSError("the ledger is out of reach")
+
+    handle = Handle(MemoryLedger(), before=on(Store, refuse))
+    async with in_process(emulator, ledger=handle) as client:
+        with pytest.raises(InvalidResponseError):
+            await client.result(request_id)
+        refusing = False
+        result = await client.result(request_id, accept_second_charge=True)
+
+    assert request_id == result.request_id
+    assert {request_id: 2} == emulator.billed
