@@ -52,15 +52,19 @@ async def close(scenario: Scenario, process: Process) -> None:
     assert process.client is not None
     world, judge, limit = scenario.world, scenario.judge, process.patience + CLOSING
     world.log(process, "CLOSES")
-    closing = process.spawn(process.client.aclose(), f"{process.name} closing")
-    if not await ended(process, [closing], limit):
-        judge.accuse("closing hangs", process.name, f"for {limit} s")
-        process.crash()
-        return
-    if not process.alive:
-        return
+    for _ in range(3):
+        closing = process.spawn(process.client.aclose(), f"{process.name} closing")
+        if not await ended(process, [closing], limit):
+            judge.accuse("closing hangs", process.name, f"for {limit} s")
+            process.crash()
+            return
+        if not process.alive:
+            return
+        if not closing.cancelled():  # by an interrupt, perhaps before its first step
+            break
+        world.log(process, "CLOSES again")
     world.log(process, "CLOSED")
-    if (error := closing.exception()) is not None:
+    if not closing.cancelled() and (error := closing.exception()) is not None:
         judge.accuse("closing fails", process.name, repr(error))
     await _users_end(scenario, process, HEARD)
 

@@ -24,5 +24,6 @@ SEEDS_THAT_FOUND_SOMETHING: dict[int, str] = {
     793: "a decision paid over an answer that was stored in between",
     10: "a FAILED status hid that the owner of a call was gone",
     1172: "a ledger that hangs held up closing",
+    3079: "whoever cancelled all tasks twice left a paid answer unsaved, and the client open",
     2117: "a Retry-After date was read by a clock that was two hours behind",
 }
