@@ -170,7 +170,6 @@ async def test_gather_cancelled_in_the_middle_loses_nothing(emulator: Emulator) 
 
 
 @pytest.mark.timeout(120)  # real seconds, on a machine that does other things too
-@pytest.mark.timeout(90)  # a third of a million polls, measured for coverage on a busy machine
 async def test_ten_thousand_jobs_over_hours(emulator: Emulator) -> None:
     """A few polls a job, so that thirty thousand calls fit into seconds."""
     chance = random.Random(4)
