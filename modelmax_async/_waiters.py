@@ -168,10 +168,9 @@ class _Member:
         """Ignore it: a batch hears of ends."""
 
     def on_end(self, result: Result | None, error: Exception | None) -> None:
-        if not self.over:
-            self.over = True
-            own = fresh(error) if error is not None else None
-            self._batch.end(Outcome(self.job, result, own))
+        self.over = True
+        own = fresh(error) if error is not None else None
+        self._batch.end(Outcome(self.job, result, own))
 
 
 def _same(job: Job) -> tuple[str, str]:
