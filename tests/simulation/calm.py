@@ -36,7 +36,7 @@ ORIGIN = "http://127.0.0.1:80"
 async def ended(process: Process, tasks: list[asyncio.Task[Any]], seconds: float) -> bool:
     """Whether tasks end in ``seconds``, their process's pauses not counted."""
     while True:
-        pauses = process.pauses
+        pauses = process.pauses if process.state is not State.PAUSED else -1
         _, late = await asyncio.wait(tasks, timeout=seconds) if tasks else ((), ())
         if not late or not process.alive:
             return True
