@@ -113,7 +113,8 @@ class Engine:
 
         Whoever cancels all tasks of the loop cancels that one too: then it is started again.
         """
-        for last in (False, False, True):
+        tries = 3
+        while True:
             if self._closing is None or self._closing.cancelled():
                 if self.tasks.life is Life.OPEN:
                     self.tasks.bind()
@@ -122,7 +123,8 @@ class Engine:
             try:
                 await uncancelled(closing)
             except asyncio.CancelledError:
-                if last or not closing.cancelled():
+                tries -= 1
+                if not tries or not closing.cancelled():
                     raise
             else:
                 return

@@ -215,9 +215,12 @@ async def test_connecting_does_not_put_byte_0_after_the_lease(
     assert {request_id: 1} == emulator.billed
 
 
-@pytest.mark.parametrize("left", ["uncertain", "stored"])
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [("uncertain", ResultUncertainError), ("stored", Result), ("nothing", JobFailedError)],
+)
 async def test_failed_heard_by_a_watchers_poll_is_checked_against_the_ledger(
-    emulator: Emulator, left: str
+    emulator: Emulator, left: str, expected: type
 ) -> None:
     """Who joins a watcher's poll is told "was not billed", unread what the ledger holds."""
     store = MemoryLedger()
@@ -225,7 +228,9 @@ async def test_failed_heard_by_a_watchers_poll_is_checked_against_the_ledger(
     key, job = Key(ORIGIN, request_id), make_job("veo-3", request_id)
     await store.apply(key, Claim(job, "me", "a1", 10.0))
     await store.apply(key, Arm("a1", 10.0))
-    if left == "stored":
+    if left == "nothing":
+        await store.apply(key, Release("a1"))
+    elif left == "stored":
         await store.apply(key, Store(job, "a1", paid_body(request_id)))
     else:
         await store.apply(key, Doubt("a1", "sent", "it broke off"))
@@ -239,7 +244,7 @@ async def test_failed_heard_by_a_watchers_poll_is_checked_against_the_ledger(
         await looking
         await watching.aclose()
 
-    assert isinstance(ended, Result if left == "stored" else ResultUncertainError)
+    assert expected is type(ended)
 
 
 @pytest.mark.parametrize("end", ["failed", "broken"])
