@@ -105,9 +105,6 @@ def test_worlds_differ() -> None:
     assert len({simulate(seed).log for seed in range(5)}) == 5
 
 
-#: Those that take more seeds than a test may run; `python -m benchmarks chaos --defects` hunts
-#: them all.
-RARE = ("2:", "7:")
 #: Those that are found soonest where nothing but the network fails.
 PLAIN = ("a broken exchange", "a gateway's page")
 
@@ -121,7 +118,7 @@ def test_a_planted_second_charge_is_found(name: str) -> None:
     assert "billed without a decision" in rules
 
 
-OTHERS = [name for name in DEFECTS if not name.startswith(("none", *RARE, *PLAIN))]
+OTHERS = [name for name in DEFECTS if not name.startswith(("none", *PLAIN))]
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -206,6 +206,10 @@ class Judge:
         for job, count in self.bills.items():
             entry = entries.get(job)
             state = "missing" if entry is None else str(entry.state)
+            if entry is not None and state == "claimed":
+                state = str(
+                    entry.resting
+                )  # its owner is gone, and nobody asks: it is as before
             if state not in _OPEN_OR_KEPT and job not in self.reported:
                 self.accuse("a bill is forgotten", self.name(job), f"{count} bills, {state}")
 
