@@ -57,7 +57,7 @@ def interrupted(server: LocalServer, jobs: int, after: int) -> dict[str, Any]:
         finally:
             child.kill()
         with closing(sqlite3.connect(file)) as db:
-            states = dict(db.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
+            states = dict(db.execute("SELECT state, count(*) FROM entries GROUP BY state"))
     stats = server.stats()
     return {
         "jobs": jobs,
