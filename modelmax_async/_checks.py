@@ -15,8 +15,8 @@ def check_segment(what: str, value: object) -> str:
     """Return ``value`` when it can stand as one path segment (API §2: ids are opaque).
 
     Raises:
-        ValueError: for what is no text, empty, too long, or holds a ``.`` or ``..`` between
-            slashes, control characters or half a surrogate pair.
+        ValueError: for a value that is not text, is empty or too long, or holds a ``.`` or
+            ``..`` between slashes, control characters or half a surrogate pair.
     """
     if not isinstance(value, str):
         raise ValueError(f"a {what} is a str, not {type(value).__name__}")  # noqa: TRY004 - the documented error for bad input

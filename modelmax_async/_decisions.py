@@ -82,7 +82,7 @@ class Flight:
     decisions: list[Decision]
 
     def serves(self, job: Job, decision: Decision | None) -> bool:
-        """Whether somebody who wants the job may join, and share what comes of it.
+        """Whether another caller who wants the job may join, and share what comes of it.
 
         One consent to pay again is shared by all who gave it; a call that began without one
         must first show what it brings.

@@ -36,9 +36,7 @@ class Patience:
         delay = self._policies.retry.delay(wait.failures, self._policies.random(), retry_after)
         wait.failures += 1
         if retry_after and not _pauses(error):
-            wait.failing_since += (
-                retry_after  # for this job alone: waiting as told is no failing
-            )
+            wait.failing_since += retry_after  # to wait as told is not to fail
         self._hooks.emit(PollFailed(wait.job, str(error), delay))
         return delay
 

@@ -146,7 +146,7 @@ class Visits:
         return None
 
     async def _acknowledge(self, wait: Wait) -> None:
-        """Record a job that the server knows, if somebody wants its result."""
+        """Record a job that the server knows, if a caller wants its result."""
         if wait.recalled and not wait.acknowledged:
             await self._records.note(wait.job, Remember(wait.job))
             wait.acknowledged = True
@@ -175,7 +175,7 @@ class Visits:
         raise JobFailedError(report.error or "(no reason given)", job=wait.job)
 
     async def _fetch(self, wait: Wait) -> float | Result:
-        """Have the settler fetch the result, and see what came of it."""
+        """Have the settler fetch the result, and return what it led to."""
         try:
             outcome = await self._settler.settle(
                 wait.job, decision=wait.decision, acknowledged=True

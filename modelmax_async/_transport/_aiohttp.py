@@ -34,7 +34,7 @@ def opener_like(transport: Any) -> Opener:
         )
     try:
         if not isinstance(transport.ssl_context, ssl.SSLContext):
-            raise TypeError("its ssl_context is no ssl.SSLContext")
+            raise TypeError("its ssl_context is not an ssl.SSLContext")
         opener = partial(
             httpx.AsyncHTTPTransport,
             verify=transport.ssl_context,

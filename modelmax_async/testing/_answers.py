@@ -1,4 +1,4 @@
-"""Promises about paid answers: kept byte for byte, and never paid for again unasked."""
+"""Promises about paid answers: kept byte for byte, and never paid for again without consent."""
 
 from __future__ import annotations
 
