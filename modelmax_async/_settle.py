@@ -150,7 +150,6 @@ class Settler:
                 await self._abandon(attempt, exchange, exc)
             raise
         if exchange.unarmed:
-            await self._records.note(job, moves.Arm(attempt.id, _heartbeat.LEASE))
             self._hooks.emit(UnarmedAnswer(job, attempt.id))
         return verdicts.judge_reply(reply, job, now=_clock.wall())
 

@@ -122,7 +122,7 @@ class TestMockThatComesLate:
                 result = await client.result(request_id)
 
         assert "/v1/x" == result.videos[0].url
-        assert ["Claim", "Arm", "Store"] == ledger.kinds
+        assert ["Claim", "Store"] == ledger.kinds
         assert [UnarmedAnswer] == [type(e) for e in seen if isinstance(e, UnarmedAnswer)]
 
     async def test_break_that_was_not_armed_is_uncertain(
