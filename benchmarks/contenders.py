@@ -21,7 +21,7 @@ import httpx_aiohttp
 
 from benchmarks._local import MODEL
 from modelmax_async import AsyncQueueClient, PollPolicy
-from modelmax_async._events import Event, PollFailed
+from modelmax_async.events import Event, PollFailed
 
 OnResult = Callable[[str], object]
 Errors = Counter[str]

@@ -49,11 +49,11 @@ _HOMES = {
         "Video",
         "VideoParameters",
     ),
-    "_policy": (
+    "_polling.policies": (
         "DelayPolicy",
         "PollPolicy",
-        "RetryPolicy",
     ),
+    "_runtime.retry": ("RetryPolicy",),
     "ledger": (
         "Ledger",
         "MemoryLedger",
@@ -153,7 +153,8 @@ if TYPE_CHECKING:
         Video,
         VideoParameters,
     )
-    from modelmax_async._policy import DelayPolicy, PollPolicy, RetryPolicy
+    from modelmax_async._polling.policies import DelayPolicy, PollPolicy
+    from modelmax_async._runtime.retry import RetryPolicy
     from modelmax_async.ledger import Ledger, MemoryLedger, SQLiteLedger
 else:  # or type checkers would believe that every name exists
 

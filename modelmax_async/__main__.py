@@ -19,7 +19,7 @@ def main() -> None:
         )
         sys.exit(2)
     try:
-        from modelmax_async._cli import cli  # noqa: PLC0415 - an extra
+        from modelmax_async._cli.commands import cli  # noqa: PLC0415 - an extra
 
         cli(prog_name="modelmax")
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 import attrs
 
-from modelmax_async import _checks
+from modelmax_async import _validators as valid
 
 
 class Status(StrEnum):
@@ -43,10 +43,10 @@ class Job:
         ValueError: for an id or a model that cannot be one path segment.
     """
 
-    model: str = attrs.field(validator=_checks.segment("model"))
-    request_id: str = attrs.field(validator=_checks.segment("request id"))
-    status_url: str = attrs.field(default="", validator=_checks.text("status_url"))
-    response_url: str = attrs.field(default="", validator=_checks.text("response_url"))
+    model: str = attrs.field(validator=valid.segment("model"))
+    request_id: str = attrs.field(validator=valid.segment("request id"))
+    status_url: str = attrs.field(default="", validator=valid.text("status_url"))
+    response_url: str = attrs.field(default="", validator=valid.text("response_url"))
 
     def to_dict(self) -> dict[str, str]:
         """Return the job as plain strings, ready for JSON."""
@@ -187,18 +187,16 @@ class VideoParameters:
         ValueError: for a value outside its documented range.
     """
 
-    aspect_ratio: str | None = attrs.field(
-        default=None, validator=_checks.one_of("16:9", "9:16")
-    )
+    aspect_ratio: str | None = attrs.field(default=None, validator=valid.one_of("16:9", "9:16"))
     resolution: str | None = attrs.field(
-        default=None, validator=_checks.one_of("720p", "1080p", "4k")
+        default=None, validator=valid.one_of("720p", "1080p", "4k")
     )
-    duration_seconds: int | None = attrs.field(default=None, validator=_checks.between(1, 8))
-    generate_audio: bool | None = attrs.field(default=None, validator=_checks.flag)
-    sample_count: int | None = attrs.field(default=None, validator=_checks.between(1, 4))
-    negative_prompt: str | None = attrs.field(default=None, validator=_checks.optional_text)
-    image: str | None = attrs.field(default=None, validator=_checks.optional_text, repr=False)
-    extra: Mapping[str, Any] = attrs.field(factory=dict, validator=_checks.mapping, hash=False)
+    duration_seconds: int | None = attrs.field(default=None, validator=valid.between(1, 8))
+    generate_audio: bool | None = attrs.field(default=None, validator=valid.flag)
+    sample_count: int | None = attrs.field(default=None, validator=valid.between(1, 4))
+    negative_prompt: str | None = attrs.field(default=None, validator=valid.optional_text)
+    image: str | None = attrs.field(default=None, validator=valid.optional_text, repr=False)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, validator=valid.mapping, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented spelling of what was set, and ``extra`` beside it."""

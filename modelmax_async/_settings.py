@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from modelmax_async._checks import check_segment
 from modelmax_async._errors import ConfigurationError
+from modelmax_async._validators import check_segment
 
 DEFAULT_BASE_URL = "https://api.modelmax.io"
 DEFAULT_PORTS = {"http": 80, "https": 443}

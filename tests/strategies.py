@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from modelmax_async import Job
-from modelmax_async._messages import Reply
-from modelmax_async._wire import make_job
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.messages import Reply
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)

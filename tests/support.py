@@ -20,8 +20,8 @@ from modelmax_async import (
     RetryPolicy,
     Video,
 )
+from modelmax_async._http import HTTPClient, Transport
 from modelmax_async._settings import ApiKey, read_settings
-from modelmax_async._transport import HTTPClient, Transport
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.ledger import Key, Move, Step
 

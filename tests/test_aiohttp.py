@@ -18,7 +18,7 @@ from httpx_aiohttp import AiohttpTransport
 from support import on_socket
 
 from modelmax_async import ConfigurationError
-from modelmax_async._transport._aiohttp import opener_like
+from modelmax_async._http.aiohttp import opener_like
 from modelmax_async.emulator import Emulator, JobScript
 
 pytestmark = pytest.mark.anyio

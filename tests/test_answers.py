@@ -22,9 +22,9 @@ from modelmax_async import (
     Result,
     ResultUncertainError,
 )
-from modelmax_async._events import AnswerDiscarded, Event, ResultStored
-from modelmax_async._wire import make_job
+from modelmax_async._api.endpoints import make_job
 from modelmax_async.emulator import Emulator, Fault, JobScript
+from modelmax_async.events import AnswerDiscarded, Event, ResultStored
 from modelmax_async.ledger import Arm, Claim, Doubt, Fail, Key, Move, Remember, Renew, Store
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]

@@ -10,7 +10,7 @@ from hypothesis import given
 from strategies import near_answers, value_or_error, wild_json
 
 from modelmax_async import Usage
-from modelmax_async._bodies import (
+from modelmax_async._api.schemas import (
     ResultBody,
     StatusBody,
     SubmitBody,

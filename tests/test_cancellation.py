@@ -16,16 +16,11 @@ import attrs
 import pytest
 from support import in_process, in_virtual_time, on_socket
 
-from modelmax_async import (
-    ClientStateError,
-    MemoryLedger,
-    Result,
-    ResultUncertainError,
-)
-from modelmax_async._events import Event, ResultUncertain
-from modelmax_async._transport import Exchange
-from modelmax_async._transport._kinds import Kind
+from modelmax_async import ClientStateError, MemoryLedger, Result, ResultUncertainError
+from modelmax_async._http import Exchange
+from modelmax_async._http.transports import Kind
 from modelmax_async.emulator import Emulator, Fault, JobScript
+from modelmax_async.events import Event, ResultUncertain
 from modelmax_async.ledger import Arm, Claim, Key, Move, Remember, Step, Store
 
 pytestmark = pytest.mark.anyio

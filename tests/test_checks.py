@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import AWKWARD_IDS, HOSTILE_IDS, value_or_error, wild_text
 
 from modelmax_async import PollPolicy, RetryPolicy
-from modelmax_async._checks import check_prompt, check_segment, check_timeout
+from modelmax_async._validators import check_prompt, check_segment, check_timeout
 
 NO_NUMBERS = ["1", None, True, math.nan, math.inf, -math.inf, 10**400, -1]
 

@@ -12,9 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from modelmax_async import __version__ as version
-from modelmax_async import _cli
 from modelmax_async.__main__ import main
-from modelmax_async._demo import _run
+from modelmax_async._cli import commands, demo
 from modelmax_async.emulator import Emulator, Fault
 
 SPEED = ["--speed", "50"]
@@ -29,7 +28,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def run(*arguments: str, **environment: str) -> Result:
-    return CliRunner().invoke(_cli.cli, arguments, env=environment)
+    return CliRunner().invoke(commands.cli, arguments, env=environment)
 
 
 def cells(output: str) -> list[list[str]]:
@@ -101,7 +100,7 @@ def test_demo_interrupted_exits_130_and_leaves_no_empty_directory(
     async def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_cli, "run", interrupted)
+    monkeypatch.setattr(commands, "run", interrupted)
     done = run("demo")
 
     assert done.exit_code == 130
@@ -115,7 +114,7 @@ def test_demo_that_goes_wrong_says_so_in_one_line(monkeypatch: pytest.MonkeyPatc
         emulator.fault("status", Fault.error(401, type="unauthorized"), times=None)
         return emulator
 
-    monkeypatch.setattr(_run, "Emulator", refusing)
+    monkeypatch.setattr(demo, "Emulator", refusing)
     done = run("demo", *SPEED)
 
     assert done.exit_code == 1
@@ -132,7 +131,7 @@ def test_demo_into_a_directory_that_cannot_be_made_says_so(temporary: Path) -> N
 
 def test_emulator_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    monkeypatch.setattr(_cli, "run_emulator", seen.append)
+    monkeypatch.setattr(commands, "run_emulator", seen.append)
     done = run("emulator", "--port", "8080", "--seconds", "0.5")
 
     assert done.exit_code == 0
@@ -158,7 +157,7 @@ def test_command_interrupted_before_it_began_exits_130(monkeypatch: pytest.Monke
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_cli, "cli", interrupted)
+    monkeypatch.setattr(commands, "cli", interrupted)
     with pytest.raises(SystemExit) as caught:
         main()
 

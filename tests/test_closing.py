@@ -17,9 +17,9 @@ from modelmax_async import (
     Result,
     ResultUncertainError,
 )
-from modelmax_async._events import Event, LedgerFailed
-from modelmax_async._tasks import Life, Tasks
+from modelmax_async._runtime.tasks import Life, Tasks
 from modelmax_async.emulator import Emulator, Fault, JobScript
+from modelmax_async.events import Event, LedgerFailed
 from modelmax_async.ledger import Arm, Claim, Key, Look, Move, Remember, Renew, Store
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]

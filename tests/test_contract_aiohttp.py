@@ -15,7 +15,7 @@ import httpx_aiohttp
 import pytest
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
-from modelmax_async._transport._kinds import _SENDING
+from modelmax_async._http.transports import _SENDING
 
 pytestmark = pytest.mark.anyio
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from modelmax_async._transport import Exchange
+from modelmax_async._http import Exchange
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -16,9 +16,9 @@ from modelmax_async import (
     ResultUncertainError,
     ServerError,
 )
-from modelmax_async._decisions import Decision, Flight, decide
-from modelmax_async._entry import Again
-from modelmax_async._wire import make_job
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._billing.decisions import Decision, Flight, decide
+from modelmax_async._billing.outcomes import Again
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.ledger import (
     Arm,

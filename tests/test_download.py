@@ -29,11 +29,11 @@ from modelmax_async import (
     TransportError,
     Video,
 )
-from modelmax_async._download import _source
-from modelmax_async._download._sinks import StreamSink
-from modelmax_async._events import Event, VideoSaved
-from modelmax_async._transport import Transport
+from modelmax_async._download import sources
+from modelmax_async._download.sinks import StreamSink
+from modelmax_async._http import Transport
 from modelmax_async.emulator import Content, Emulator, Fault, JobScript, sample_mp4
+from modelmax_async.events import Event, VideoSaved
 
 pytestmark = pytest.mark.anyio
 
@@ -576,7 +576,7 @@ async def test_data_url_is_saved_and_streamed(tmp_path: Path) -> None:
 async def test_bad_data_urls_are_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, says: str
 ) -> None:
-    monkeypatch.setattr(_source, "MAX_DATA", 9000)
+    monkeypatch.setattr(sources, "MAX_DATA", 9000)
     async with on_socket("http://127.0.0.1:1") as client:
         with pytest.raises(DownloadError, match=says) as caught:
             await client.download(result_of(address), tmp_path)

@@ -33,9 +33,9 @@ from modelmax_async import (
     SQLiteLedger,
     Video,
 )
-from modelmax_async._download import _directory, _partfile
-from modelmax_async._download._names import Mark
-from modelmax_async._download._partfile import claim
+from modelmax_async._download import directory, part_file
+from modelmax_async._download.names import Mark
+from modelmax_async._download.part_file import claim
 from modelmax_async.emulator import Content, Emulator, JobScript, sample_mp4
 
 pytestmark = pytest.mark.anyio
@@ -152,7 +152,7 @@ async def test_threads_that_all_wait_for_downloads_do_not_stop_them(
 async def test_files_that_wait_are_not_open(
     emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelmax_async._download._manager._OPEN", 4)
+    monkeypatch.setattr("modelmax_async._download.downloads._OPEN", 4)
     slow = Content(size=MIB, chunk=MIB // 4, delay=0.05)
     ids = [emulator.add_job(script=JobScript(content=slow)) for _ in range(30)]
     most = 0
@@ -170,7 +170,7 @@ async def test_files_that_wait_are_not_open(
 async def test_who_waits_for_another_writer_keeps_nobody_away(
     emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelmax_async._download._manager._OPEN", 1)
+    monkeypatch.setattr("modelmax_async._download.downloads._OPEN", 1)
     other = await asyncio.to_thread(claim, tmp_path / "held-0.mp4")
     assert other is not None
     async with on_socket(url, max_in_flight=1) as client:
@@ -289,7 +289,7 @@ async def test_refusal_whose_body_breaks_off_ends_at_once(tmp_path: Path, kept: 
 async def test_refusal_whose_body_never_ends_ends_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelmax_async._transport._receive._SOON", 0.05)
+    monkeypatch.setattr("modelmax_async._http.streaming._SOON", 0.05)
     held = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -326,7 +326,7 @@ QUOTES = {
     "refusal": (answer(json.dumps(WRONG).encode(), status="401 Unauthorized"),),
     "packed": (
         answer(
-            gzip.compress(json.dumps(WRONG).encode()),
+            gzip.compress(json.dumps(WRONG).encode(), mtime=0),
             "content-encoding: gzip",
             status="401 Unauthorized",
         ),
@@ -406,19 +406,19 @@ async def test_part_that_was_removed_is_not_named(tmp_path: Path) -> None:
 async def test_file_moved_away_at_the_end_is_said(
     emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = tmp_path / "videos"
-    real = _directory.is_still
+    videos = tmp_path / "videos"
+    real = directory.is_still
 
     def moved(path: Path, number: int) -> bool:
         if path.exists() and path.stat().st_size == len(SAMPLE):
-            shutil.rmtree(directory)
+            shutil.rmtree(videos)
         return real(path, number)
 
-    monkeypatch.setattr(_partfile, "is_still", moved)
+    monkeypatch.setattr(part_file, "is_still", moved)
     async with on_socket(url) as client:
         result = await client.wait_for(emulator.add_job())
         with pytest.raises(DownloadError, match=r"moved or removed.*call download\(\) again"):
-            await client.download(result, directory)
+            await client.download(result, videos)
 
     assert names(tmp_path) == []
 
@@ -447,7 +447,7 @@ async def test_file_system_without_locks_is_said_and_left_clean(
     def without(_: int) -> bool:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(_partfile, "try_lock", without)
+    monkeypatch.setattr(part_file, "try_lock", without)
     async with on_socket(url) as client:
         result = await client.wait_for(emulator.add_job("reef"))
         with pytest.raises(DownloadError, match="cannot be locked"):
@@ -468,7 +468,7 @@ def test_directory_that_vanishes_is_no_quicker_writer(tmp_path: Path) -> None:
 def test_directory_that_vanishes_behind_the_look_is_no_quicker_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_partfile, "find_part", lambda _: None)
+    monkeypatch.setattr(part_file, "find_part", lambda _: None)
 
     with pytest.raises(FileNotFoundError):
         claim(tmp_path / "gone" / "reef-0.mp4")
@@ -493,7 +493,7 @@ async def test_packed_body_that_a_hook_has_read_is_saved(tmp_path: Path) -> None
     async def read(response: httpx.Response) -> None:
         await response.aread()
 
-    packed = answer(gzip.compress(SAMPLE), "content-encoding: gzip")
+    packed = answer(gzip.compress(SAMPLE, mtime=0), "content-encoding: gzip")
     async with (
         raw_server(packed) as server,
         httpx.AsyncClient(event_hooks={"response": [read]}) as inner,
@@ -591,7 +591,7 @@ async def test_proxy_for_other_hosts_that_cannot_be_used_is_said(
 async def test_closing_does_not_wait_twice_for_a_disk_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelmax_async._download._manager._GRACE", 0.1)
+    monkeypatch.setattr("modelmax_async._download.downloads._GRACE", 0.1)
     begun, answers = threading.Event(), threading.Event()
     real = os.write
 

@@ -13,11 +13,11 @@ from raw_server import answer, raw_server
 from support import names, on_socket, result_of, until
 
 from modelmax_async import AsyncQueueClient, DownloadError, Result, Video
-from modelmax_async._download import _directory
-from modelmax_async._download._directory import Found
-from modelmax_async._download._names import Mark, part_name, source_digest
-from modelmax_async._events import Event, VideoSaved
+from modelmax_async._download import directory
+from modelmax_async._download.directory import Found
+from modelmax_async._download.names import Mark, part_name, source_digest
 from modelmax_async.emulator import Content, Emulator, JobScript, sample_mp4
+from modelmax_async.events import Event, VideoSaved
 
 pytestmark = pytest.mark.anyio
 
@@ -272,7 +272,7 @@ def test_video_that_vanishes_behind_the_look_is_not_there(
 
     monkeypatch.setattr(os, "open", late)
 
-    assert _directory.existing(target) == Found(tmp_path / "reef-0.webm", len(WEBM))
+    assert directory.existing(target) == Found(tmp_path / "reef-0.webm", len(WEBM))
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ async def test_old_video_goes_only_when_the_new_one_is_on_the_disk(
     steps: list[list[str]] = []
     (tmp_path / "reef-0.mp4").write_bytes(SAMPLE)
     monkeypatch.setattr(
-        "modelmax_async._download._partfile.sync_directory",
+        "modelmax_async._download.part_file.sync_directory",
         lambda path: steps.append(names(path)),
     )
     async with (

@@ -17,11 +17,11 @@ from raw_server import answer, raw_server
 from support import names, on_socket, until
 
 from modelmax_async import AsyncQueueClient, DownloadError, Result, RetryPolicy, Video
-from modelmax_async._download import _claim, _directory, _partfile
-from modelmax_async._download._directory import Found
-from modelmax_async._download._lock import try_lock
-from modelmax_async._download._names import Mark, part_name, source_digest
-from modelmax_async._download._partfile import PartFile, claim
+from modelmax_async._download import acquisition, directory, part_file
+from modelmax_async._download.directory import Found
+from modelmax_async._download.file_lock import try_lock
+from modelmax_async._download.names import Mark, part_name, source_digest
+from modelmax_async._download.part_file import PartFile, claim
 from modelmax_async.emulator import Content, Emulator, Fault, JobScript, sample_mp4
 from modelmax_async.emulator.content import RangeMode
 
@@ -46,7 +46,7 @@ async def ready(client: AsyncQueueClient, emulator: Emulator, content: Content) 
 
 async def obtain(target: Path, *, overwrite: bool) -> PartFile | Found:
     places = asyncio.Semaphore(1)
-    async with _claim.obtained(target, places, overwrite=overwrite, patience=1) as found:
+    async with acquisition.obtained(target, places, overwrite=overwrite, patience=1) as found:
         return found
 
 
@@ -507,9 +507,9 @@ def test_part_renamed_by_its_holder_is_not_created_anew(
 ) -> None:
     target = tmp_path / "reef-0.mp4"
     marked = leave_part(tmp_path, mark_for("x"), b"held")
-    real = _directory.find_part
+    real = directory.find_part
     monkeypatch.setattr(
-        _partfile, "find_part", lambda _: monkeypatch.setattr(_partfile, "find_part", real)
+        part_file, "find_part", lambda _: monkeypatch.setattr(part_file, "find_part", real)
     )  # the first look comes just while it is being renamed
 
     assert claim(target) is None
@@ -521,9 +521,9 @@ def test_part_is_left_alone_when_another_goes_before_it(
 ) -> None:
     behind = leave_part(tmp_path, mark_for("x"), b"behind")
     before = leave_part(tmp_path, mark_for("x", '"longer"'), b"before")
-    real, looks = _directory.find_part, iter([behind])
+    real, looks = directory.find_part, iter([behind])
     monkeypatch.setattr(
-        _partfile, "find_part", lambda target: next(looks, None) or real(target)
+        part_file, "find_part", lambda target: next(looks, None) or real(target)
     )
 
     assert claim(tmp_path / "reef-0.mp4") is None
@@ -568,14 +568,14 @@ def test_part_that_vanishes_between_look_and_lock_is_not_written(
         part.unlink()
         return lock(number)
 
-    monkeypatch.setattr(_partfile, "try_lock", late)
+    monkeypatch.setattr(part_file, "try_lock", late)
     gone = claim(target)
-    monkeypatch.setattr(_partfile, "find_part", lambda _: part)
-    monkeypatch.setattr(_directory, "find_part", lambda _: part)
+    monkeypatch.setattr(part_file, "find_part", lambda _: part)
+    monkeypatch.setattr(directory, "find_part", lambda _: part)
 
     assert gone is None
     assert claim(target) is None
-    assert _directory.growth(target) is None
+    assert directory.growth(target) is None
 
 
 def test_closed_part_takes_no_more(tmp_path: Path) -> None:
@@ -603,7 +603,7 @@ async def test_claim_cancelled_in_its_thread_is_let_go(
         done.set()
         return part
 
-    monkeypatch.setattr(_claim, "claim", slow)
+    monkeypatch.setattr(acquisition, "claim", slow)
     task = asyncio.create_task(obtain(target, overwrite=True))
     await asyncio.to_thread(begun.wait, 5)
     task.cancel()
@@ -619,7 +619,7 @@ async def test_claim_cancelled_in_its_thread_is_let_go(
 
 
 def test_claim_that_was_had_when_cancelled_is_let_go(tmp_path: Path) -> None:
-    attempt = _claim._Attempt(tmp_path / "reef-0.mp4", overwrite=False)
+    attempt = acquisition._Attempt(tmp_path / "reef-0.mp4", overwrite=False)
     attempt.run()
     attempt.abandon()
 
@@ -640,11 +640,11 @@ async def test_video_put_there_just_before_the_claim_is_found(
         target.mkdir()
         return claim(path)
 
-    monkeypatch.setattr(_claim, "claim", last_moment)
+    monkeypatch.setattr(acquisition, "claim", last_moment)
     found = await obtain(target, overwrite=False)
     target.write_bytes(b"")
-    monkeypatch.setattr(_claim, "claim", turned)
-    with pytest.raises(_directory.NotAFileError):
+    monkeypatch.setattr(acquisition, "claim", turned)
+    with pytest.raises(directory.NotAFileError):
         await obtain(target, overwrite=False)
 
     assert found == Found(target, len(SAMPLE))
@@ -669,7 +669,7 @@ def test_files_that_end_in_a_header_are_scanned(tmp_path: Path) -> None:
         path = tmp_path / f"{size}"
         path.write_bytes(SAMPLE[:size])
         with path.open("rb") as file:
-            boxes = _directory.scan(file.fileno(), size)
+            boxes = directory.scan(file.fileno(), size)
         boxes.feed(SAMPLE[size:], size)
 
         assert boxes.complete(len(SAMPLE), strict=True)

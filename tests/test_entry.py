@@ -6,9 +6,9 @@ import attrs
 import pytest
 
 from modelmax_async import LedgerEntry, ResultDroppedError, ResultUncertainError
-from modelmax_async._entry import read_entry
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._billing.outcomes import read_entry
 from modelmax_async._models import LedgerState, Phase
-from modelmax_async._wire import make_job
 
 JOB = make_job("veo-3", "reef")
 UNCERTAIN = LedgerEntry(

@@ -9,9 +9,9 @@ import attrs
 import pytest
 from strategies import JOB
 
-from modelmax_async import Status
-from modelmax_async import _events as events
-from modelmax_async._events import Event, Hooks, call_safely, logging_hook
+from modelmax_async import Status, events
+from modelmax_async._runtime.hooks import Hooks, call_safely
+from modelmax_async.events import Event, logging_hook
 
 TABLE: list[Event] = [
     events.JobSubmitted(JOB),

@@ -21,11 +21,11 @@ from modelmax_async import (
     ResultUncertainError,
     TransportError,
 )
-from modelmax_async._messages import Call, Reply
+from modelmax_async._api.messages import Call, Reply
+from modelmax_async._http import Exchange, HTTPClient, Progress, Transport
+from modelmax_async._http.exchange import translate
+from modelmax_async._http.transports import Kind
 from modelmax_async._settings import ApiKey
-from modelmax_async._transport import Exchange, HTTPClient, Progress, Transport
-from modelmax_async._transport._exchange import translate
-from modelmax_async._transport._kinds import Kind
 from modelmax_async.emulator import Emulator, Fault
 
 pytestmark = pytest.mark.anyio
@@ -299,7 +299,7 @@ async def test_answer_is_there_though_time_runs_out_on_its_connection(call: str)
 async def test_paid_answer_does_not_wait_long_for_the_end_of_its_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("modelmax_async._transport._http._CLOSING", 0.05)
+    monkeypatch.setattr("modelmax_async._http.client._CLOSING", 0.05)
     transport = transport_to("http://127.0.0.1", ending(asyncio.Event()), timeout=None)
 
     async with asyncio.timeout(2):

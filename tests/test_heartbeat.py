@@ -10,11 +10,12 @@ from ledgers import Handle, Seen, forever, hang, on
 from support import in_virtual_time
 
 from modelmax_async import LedgerEntry, MemoryLedger
-from modelmax_async._events import Event, Hooks, LedgerFailed
-from modelmax_async._heartbeat import BEAT, Heartbeat
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._billing.heartbeat import BEAT, Heartbeat
 from modelmax_async._models import LedgerState
-from modelmax_async._tasks import Tasks
-from modelmax_async._wire import make_job
+from modelmax_async._runtime.hooks import Hooks
+from modelmax_async._runtime.tasks import Tasks
+from modelmax_async.events import Event, LedgerFailed
 from modelmax_async.ledger import Arm, Claim, Key, Ledger, Move, Renew, Step, Store
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]

@@ -54,14 +54,14 @@ def test_imports_point_one_way() -> None:
 
 
 def test_only_the_settler_builds_a_billed_call() -> None:
-    assert _users("build_result") == {"_settle.py": 2}  # an import and a call
-    assert _users("def build_result") == {"_wire.py": 1}
+    assert _users("build_result") == {"_billing/settler.py": 2}  # an import and a call
+    assert _users("def build_result") == {"_api/endpoints.py": 1}
     assert _users("'build_result'") == {}
 
 
 def test_only_the_settler_sends_a_call_that_must_go_out_once() -> None:
-    assert _users("send_once") == {"_settle.py": 1}
-    assert _users("def send_once") == {"_transport/_http.py": 1}
+    assert _users("send_once") == {"_billing/settler.py": 1}
+    assert _users("def send_once") == {"_http/client.py": 1}
     assert _users("'send_once'") == {}
 
 
@@ -69,7 +69,7 @@ def test_path_of_the_billed_result_is_read_by_wire_and_ledger_alone() -> None:
     """Whoever reads it elsewhere could send it past the settler."""
     readers = {path for path in _users(".response_url") if not path.startswith("emulator/")}
 
-    assert {"_wire.py", "ledger/_sqlite.py"} == readers
+    assert {"_api/endpoints.py", "ledger/sqlite.py"} == readers
 
 
 def test_only_the_wire_writes_paths_of_the_api() -> None:
@@ -79,13 +79,15 @@ def test_only_the_wire_writes_paths_of_the_api() -> None:
         if any("/v1/" in name for name in _names(path))
     ]
 
-    assert [path for path in writers if not path.startswith("emulator/")] == ["_wire.py"]
+    assert [path for path in writers if not path.startswith("emulator/")] == [
+        "_api/endpoints.py"
+    ]
 
 
 def test_the_names_looked_for_are_found() -> None:
     """A scan that sees nothing would pass every test here."""
     assert len(MODULES) > 30
-    assert {"_settle.py", "_wire.py", "_transport/_http.py"} <= {
+    assert {"_billing/settler.py", "_api/endpoints.py", "_http/client.py"} <= {
         path.relative_to(PACKAGE).as_posix() for path in MODULES
     }
-    assert "_wire.py" in _users("response_url")
+    assert "_api/endpoints.py" in _users("response_url")

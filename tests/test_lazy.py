@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import modelmax_async
-from modelmax_async._transport import _absent
+from modelmax_async._http import absent
 
 
 def _modules_after(statement: str) -> set[str]:
@@ -39,7 +39,7 @@ def test_unknown_name_is_an_attribute_error() -> None:
 def test_absent_module_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "no_such_module_anywhere"
     monkeypatch.delitem(sys.modules, name, raising=False)
-    _absent.remember_absent(name)
+    absent.remember_absent(name)
     monkeypatch.setattr(sys, "path", None)  # a search would fail on this
 
     with pytest.raises(ModuleNotFoundError):
@@ -48,7 +48,7 @@ def test_absent_module_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_module_that_is_there_stays_importable() -> None:
-    _absent.remember_absent("colorsys")
+    absent.remember_absent("colorsys")
 
     assert __import__("colorsys") is sys.modules["colorsys"]
 

@@ -10,9 +10,10 @@ import pytest
 from ledgers import Handle, on
 from support import in_process, in_virtual_time
 
-from modelmax_async import LedgerEntry, MemoryLedger, Result, ResultUncertainError, _clock
-from modelmax_async._leases import LeaseWatch
-from modelmax_async._wire import make_job
+from modelmax_async import LedgerEntry, MemoryLedger, Result, ResultUncertainError
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._billing.leases import LeaseWatch
+from modelmax_async._runtime import clock
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.ledger import Arm, Claim, Key, Move, Release, Renew
 
@@ -112,7 +113,7 @@ class TestClients:
         request_id = emulator.add_job()
         emulator.fault("result", Fault.hang(20))
         store = MemoryLedger()
-        wall = _clock.wall
+        wall = clock.wall
 
         async with (
             in_process(emulator, ledger=store) as one,
@@ -120,7 +121,7 @@ class TestClients:
         ):
             first = asyncio.create_task(one.wait_for(request_id))
             await asyncio.sleep(3)
-            monkeypatch.setattr(_clock, "wall", lambda: wall() + jump)
+            monkeypatch.setattr(clock, "wall", lambda: wall() + jump)
             results = await asyncio.gather(first, other.wait_for(request_id))
 
         assert results[0] == results[1]
@@ -135,9 +136,9 @@ class TestClients:
         job = make_job("veo-3", request_id)
         key = Key("http://127.0.0.1:80", request_id)
         store = MemoryLedger()
-        wall = _clock.wall
+        wall = clock.wall
         with monkeypatch.context() as patch:
-            patch.setattr(_clock, "wall", lambda: wall() + ahead)
+            patch.setattr(clock, "wall", lambda: wall() + ahead)
             await store.apply(key, Claim(job, "gone", "a1", 10.0))
             await store.apply(key, Arm("a1", 10.0))
 
@@ -156,9 +157,9 @@ class TestClients:
         self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         store = MemoryLedger()
-        wall = _clock.wall
+        wall = clock.wall
         with monkeypatch.context() as patch:
-            patch.setattr(_clock, "wall", lambda: wall() + 1e9)
+            patch.setattr(clock, "wall", lambda: wall() + 1e9)
             await store.apply(KEY, Claim(JOB, "gone", "a1", 10.0))
             await store.apply(KEY, Arm("a1", 10.0))
 
@@ -191,11 +192,11 @@ class TestClients:
     ) -> None:
         """The machine was suspended between the arm's commit and the send."""
         request_id = emulator.add_job()
-        monkeypatch.setattr(_clock, "boottime", lambda: 0.0)
+        monkeypatch.setattr(clock, "boottime", lambda: 0.0)
         calls_at_release: list[int] = []
 
         async def suspend(_: Move) -> None:
-            monkeypatch.setattr(_clock, "boottime", lambda: seconds)
+            monkeypatch.setattr(clock, "boottime", lambda: seconds)
             handle.after = None
 
         async def note(_: Move) -> None:
@@ -245,8 +246,8 @@ class TestClients:
     ) -> None:
         """It was armed before it connected, since no answer has shown trace events yet."""
         request_id = emulator.add_job()
-        clock = asyncio.get_running_loop().time
-        monkeypatch.setattr(_clock, "boottime", clock)
+        now = asyncio.get_running_loop().time
+        monkeypatch.setattr(clock, "boottime", now)
         transport = SlowToConnect(emulator, 15)
 
         async def out_of_reach(_: Move) -> None:

@@ -10,12 +10,23 @@ from typing import Any
 import attrs
 import pytest
 
-from modelmax_async import LedgerEntry, MemoryLedger, SQLiteLedger, _clock
-from modelmax_async._lifecycle import is_held, observed, step
+from modelmax_async import LedgerEntry, MemoryLedger, SQLiteLedger
+from modelmax_async._api.endpoints import make_job
 from modelmax_async._models import LedgerState
-from modelmax_async._moves import Arm, Claim, Fail, Look, Move, Release, Remember, Renew, Store
-from modelmax_async._wire import make_job
-from modelmax_async.ledger import Doubt, Key, Ledger, Step, _memory
+from modelmax_async._runtime import clock
+from modelmax_async.ledger import Doubt, Key, Ledger, Step, memory
+from modelmax_async.ledger.moves import (
+    Arm,
+    Claim,
+    Fail,
+    Look,
+    Move,
+    Release,
+    Remember,
+    Renew,
+    Store,
+)
+from modelmax_async.ledger.transitions import is_held, observed, step
 from modelmax_async.testing import check_ledger
 
 pytestmark = pytest.mark.anyio
@@ -63,11 +74,11 @@ async def test_lease_in_the_far_future_strands_no_job(
     job = make_job("veo-3", "a")
     key = Key("https://check.invalid:443", "a")
     ledger: Ledger = MemoryLedger() if kind == "memory" else SQLiteLedger(tmp_path / "runs.db")
-    now = _clock.wall()
-    monkeypatch.setattr(_clock, "wall", lambda: now + 86_400)
+    now = clock.wall()
+    monkeypatch.setattr(clock, "wall", lambda: now + 86_400)
     await ledger.apply(key, Claim(job, "gone", "a1", 10.0))
     armed = await ledger.apply(key, Arm("a1", 10.0))
-    monkeypatch.setattr(_clock, "wall", lambda: now)
+    monkeypatch.setattr(clock, "wall", lambda: now)
 
     assert armed is not None
     listed = await ledger.entries(key.origin, {"uncertain"})
@@ -99,7 +110,7 @@ class Broken(MemoryLedger):
 
     async def apply(self, key: Key, move: Move) -> Step | None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_memory, "step", self._rule)
+            patch.setattr(memory, "step", self._rule)
             done = await super().apply(key, move)
         if done is not None and key in self._entries:
             entry = self._entries[key]
@@ -110,7 +121,7 @@ class Broken(MemoryLedger):
     async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
         with pytest.MonkeyPatch.context() as patch:
             if not self._observe:
-                patch.setattr(_memory, "observed", lambda entry, now: entry)
+                patch.setattr(memory, "observed", lambda entry, now: entry)
             return self._listed(await super().entries(origin, states))
 
 

@@ -19,10 +19,17 @@ from typing import Any
 import pytest
 
 from modelmax_async import LedgerError, SQLiteLedger
-from modelmax_async._wire import make_job
-from modelmax_async.ledger import Key, Remember, Step, Store, _sqlite_file, _sqlite_schema
-from modelmax_async.ledger import _sqlite_thread as sqlite_thread
-from modelmax_async.ledger._sqlite_file import SQLiteFile
+from modelmax_async._api.endpoints import make_job
+from modelmax_async.ledger import (
+    Key,
+    Remember,
+    Step,
+    Store,
+    sqlite_file,
+    sqlite_schema,
+    sqlite_thread,
+)
+from modelmax_async.ledger.sqlite_file import SQLiteFile
 
 pytestmark = pytest.mark.anyio
 ORIGIN = "https://api.modelmax.io:443"
@@ -241,11 +248,9 @@ async def test_file_exchanged_while_it_is_opened_is_noticed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = SQLiteLedger(path)
-    seen = iter(
-        [_sqlite_file._Place(1, 1), _sqlite_file._Place(1, 1), _sqlite_file._Place(1, 2)]
-    )
+    seen = iter([sqlite_file._Place(1, 1), sqlite_file._Place(1, 1), sqlite_file._Place(1, 2)])
     with monkeypatch.context() as patch:
-        patch.setattr(_sqlite_file, "_look", lambda _: next(seen))
+        patch.setattr(sqlite_file, "_look", lambda _: next(seen))
         with pytest.raises(LedgerError, match="removed or replaced"):
             await remember(ledger, "a")
     done = await remember(ledger, "b")
@@ -260,10 +265,10 @@ async def test_file_removed_at_once_is_noticed(
 ) -> None:
     ledger = SQLiteLedger(path)
     with monkeypatch.context() as patch:
-        patch.setattr(_sqlite_file, "_make", lambda _: None)
+        patch.setattr(sqlite_file, "_make", lambda _: None)
         with pytest.raises(LedgerError, match="unable to open"):
             await remember(ledger, "a")
-        patch.setattr(_sqlite_file, "_look", lambda _: None)
+        patch.setattr(sqlite_file, "_look", lambda _: None)
         await asyncio.to_thread(path.touch)
         with pytest.raises(LedgerError, match="removed or replaced"):
             await remember(ledger, "a")
@@ -326,7 +331,7 @@ def _use_forked(ledger: SQLiteLedger) -> None:
 OPENER = """
     import asyncio, pathlib, sys, time
     from modelmax_async import SQLiteLedger
-    from modelmax_async._wire import make_job
+    from modelmax_async._api.endpoints import make_job
     from modelmax_async.ledger import Key, Remember
 
     async def main(start):
@@ -385,7 +390,7 @@ async def test_lock_that_sqlite_does_not_wait_for_is_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite fails at once where another connection changes the journal mode."""
-    prepare, failures = _sqlite_schema.prepare, [True, False, True]
+    prepare, failures = sqlite_schema.prepare, [True, False, True]
 
     def impatient(db: sqlite3.Connection, *arguments: Any) -> Any:
         if failures:
@@ -394,7 +399,7 @@ async def test_lock_that_sqlite_does_not_wait_for_is_waited_for(
             _raise_busy(path.with_name("other.db"))
         return prepare(db, *arguments)
 
-    monkeypatch.setattr(_sqlite_file, "prepare", impatient)
+    monkeypatch.setattr(sqlite_file, "prepare", impatient)
     ledger = SQLiteLedger(path)
     done = await remember(ledger, "a")
     await ledger.aclose()
@@ -437,7 +442,7 @@ async def test_error_that_is_no_lock_is_told_at_once(
         tries.append(path)
         db.execute("SELECT * FROM nowhere")
 
-    monkeypatch.setattr(_sqlite_file, "prepare", broken)
+    monkeypatch.setattr(sqlite_file, "prepare", broken)
     ledger = SQLiteLedger(path)
     with pytest.raises(LedgerError, match="no such table: nowhere"):
         await remember(ledger, "a")

@@ -16,10 +16,10 @@ import attrs
 import pytest
 
 from modelmax_async import Job, LedgerEntry, LedgerError, SQLiteLedger
+from modelmax_async._api.endpoints import make_job
 from modelmax_async._models import UNFINISHED, LedgerState
-from modelmax_async._wire import make_job
-from modelmax_async.ledger import Arm, Claim, Key, Look, Release, Step, Store, _sqlite
-from modelmax_async.ledger import _sqlite_schema as schema
+from modelmax_async.ledger import Arm, Claim, Key, Look, Release, Step, Store, sqlite
+from modelmax_async.ledger import sqlite_schema as schema
 
 pytestmark = pytest.mark.anyio
 FIXTURE = Path(__file__).parent / "fixtures" / "ledger_schema_1.db"
@@ -351,7 +351,7 @@ async def test_foreign_database_is_not_taken_for_a_ledger(tmp_path: Path) -> Non
 
 
 def _write(db: sqlite3.Connection, row: tuple[object, ...]) -> None:
-    db.execute(_sqlite._WRITE, row)
+    db.execute(sqlite._WRITE, row)
 
 
 @pytest.mark.parametrize("state", sorted(EVERY))
@@ -381,7 +381,7 @@ async def test_every_field_of_every_state_comes_back_equal(
     await ledger.entries(ORIGIN, EVERY)
     found = []
     for written in (entry, other):
-        row = (ORIGIN, *_sqlite._row(written))
+        row = (ORIGIN, *sqlite._row(written))
         await ledger._thread.run(partial(_write, row=row))
         found.append((await take(ledger, "é/+=", Look(job))).entry)
     await ledger.aclose()
@@ -389,7 +389,7 @@ async def test_every_field_of_every_state_comes_back_equal(
     assert [entry, other] == found
     assert acknowledged is found[0].acknowledged  # and no number
     assert {field.name for field in attrs.fields(LedgerEntry)} == {
-        *_sqlite._ENTRY,
+        *sqlite._ENTRY,
         "job",
         "body",
     }
@@ -457,7 +457,7 @@ async def test_lists_of_unfinished_jobs_do_not_read_the_finished(path: Path) -> 
     plans = await ledger._thread.run(
         lambda db: [
             db.execute(f"EXPLAIN QUERY PLAN {query}", ("x",)).fetchall()[0][3]
-            for query in (_sqlite._LIST_UNFINISHED, _sqlite._LIST)
+            for query in (sqlite._LIST_UNFINISHED, sqlite._LIST)
         ]
     )
     seen: list[str] = []

@@ -10,9 +10,8 @@ import pytest
 from strategies import JOB, NOW, completed
 
 from modelmax_async import LedgerEntry
-from modelmax_async._lifecycle import GONE, LONGEST_LEASE, Step, is_held, observed, step
 from modelmax_async._models import LedgerState
-from modelmax_async._moves import (
+from modelmax_async.ledger.moves import (
     Arm,
     Claim,
     Doubt,
@@ -24,6 +23,7 @@ from modelmax_async._moves import (
     Renew,
     Store,
 )
+from modelmax_async.ledger.transitions import GONE, LONGEST_LEASE, Step, is_held, observed, step
 
 LEASE = 12.0
 BEFORE = NOW - 5.0

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from strategies import JOB, NOW, completed
 
 from modelmax_async import LedgerEntry
-from modelmax_async._lifecycle import Step, is_held, observed, step
-from modelmax_async._moves import (
+from modelmax_async._api.endpoints import is_readable
+from modelmax_async.ledger.moves import (
     Arm,
     Claim,
     Doubt,
@@ -27,7 +27,7 @@ from modelmax_async._moves import (
     Renew,
     Store,
 )
-from modelmax_async._wire import is_readable
+from modelmax_async.ledger.transitions import Step, is_held, observed, step
 
 LEASE = 12.0
 ENDS = ["paid", "paid", "garbled", "free", "failed", "broken", "cancelled", "crashed"]

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from strategies import JOB, NOW, envelope, replies, reply, value_or_error, wild_json, wild_text
 
 from modelmax_async import _errors as errors
-from modelmax_async._messages import (
+from modelmax_async._api.messages import (
     MAX_BODY,
     Call,
     Reply,
@@ -40,12 +40,12 @@ def _raw_deflate(data: bytes) -> bytes:
         ("", TEXT),
         ("identity", TEXT),
         (" Identity ", TEXT),
-        ("gzip", gzip.compress(TEXT)),
-        (" GZIP", gzip.compress(TEXT)),
-        ("x-gzip", gzip.compress(TEXT)),
+        ("gzip", gzip.compress(TEXT, mtime=0)),
+        (" GZIP", gzip.compress(TEXT, mtime=0)),
+        ("x-gzip", gzip.compress(TEXT, mtime=0)),
         ("deflate", zlib.compress(TEXT)),
         ("gzip", zlib.compress(TEXT)),
-        ("gzip", gzip.compress(b"0" * MAX_BODY)),
+        ("gzip", gzip.compress(b"0" * MAX_BODY, mtime=0)),
     ],
 )
 def test_known_encodings_are_undone(encoding: str | None, body: bytes) -> None:
@@ -59,14 +59,14 @@ def test_known_encodings_are_undone(encoding: str | None, body: bytes) -> None:
     ("encoding", "body", "message"),
     [
         ("gzip", b"", "cut off"),
-        ("gzip", gzip.compress(TEXT)[:-1], "cut off"),
-        ("gzip", gzip.compress(TEXT) + gzip.compress(TEXT), "goes on"),
-        ("gzip", gzip.compress(TEXT) + b"\0", "goes on"),
+        ("gzip", gzip.compress(TEXT, mtime=0)[:-1], "cut off"),
+        ("gzip", gzip.compress(TEXT, mtime=0) + gzip.compress(TEXT, mtime=0), "goes on"),
+        ("gzip", gzip.compress(TEXT, mtime=0) + b"\0", "goes on"),
         ("gzip", TEXT, "broken gzip body"),
         ("deflate", _raw_deflate(TEXT), "broken deflate body"),
         ("deflate", zlib.compress(TEXT)[:-1], "cut off"),
-        ("gzip", gzip.compress(TEXT)[:-8] + b"\0" * 8, "broken gzip body"),
-        ("gzip", gzip.compress(b"0" * (MAX_BODY + 1)), "above 8388608 bytes"),
+        ("gzip", gzip.compress(TEXT, mtime=0)[:-8] + b"\0" * 8, "broken gzip body"),
+        ("gzip", gzip.compress(b"0" * (MAX_BODY + 1), mtime=0), "above 8388608 bytes"),
         ("br", TEXT, "unknown Content-Encoding br"),
         ("gzip, gzip", TEXT, "unknown Content-Encoding gzip, gzip"),
         ("b\ud800r", TEXT, "unknown Content-Encoding b.r"),
@@ -162,7 +162,7 @@ def test_undocumented_body_gives_no_type(body: Any) -> None:
 
 
 def test_compressed_error_body_is_understood() -> None:
-    body = gzip.compress(json.dumps(envelope("bad_gateway", "m")).encode())
+    body = gzip.compress(json.dumps(envelope("bad_gateway", "m")).encode(), mtime=0)
     error = parse_error(reply(502, body, content_encoding="gzip"), now=NOW, job=None)
 
     assert (error.error_type, error.message) == ("bad_gateway", "m")

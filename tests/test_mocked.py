@@ -11,8 +11,8 @@ import respx
 from support import Moves, on_socket, transport_to
 
 from modelmax_async import NotReadyError, SubmitUncertainError
-from modelmax_async._messages import Call, Reply
-from modelmax_async._transport import Exchange, HTTPClient
+from modelmax_async._api.messages import Call, Reply
+from modelmax_async._http import Exchange, HTTPClient
 from modelmax_async.emulator import Emulator
 
 pytestmark = pytest.mark.anyio

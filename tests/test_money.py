@@ -32,7 +32,8 @@ from modelmax_async import (
     SubmitUncertainError,
     TransportError,
 )
-from modelmax_async._events import (
+from modelmax_async.emulator import Emulator, Fault, JobScript
+from modelmax_async.events import (
     BilledCallArmed,
     ClaimReleased,
     Event,
@@ -40,7 +41,6 @@ from modelmax_async._events import (
     ResultStored,
     ResultUncertain,
 )
-from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.ledger import (
     Arm,
     Claim,
@@ -365,7 +365,7 @@ async def test_answer_without_end_is_kept_as_far_as_the_bound(
     emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("modelmax_async._transport._body.MAX_KEPT", 9 * 1024 * 1024)
+    monkeypatch.setattr("modelmax_async._http.body.MAX_KEPT", 9 * 1024 * 1024)
     request_id = emulator.add_job()
     emulator.fault("result", Fault.oversize(30 * 1024 * 1024))
 

@@ -16,12 +16,12 @@ from modelmax_async import (
     MemoryLedger,
     Result,
     ResultUncertainError,
-    _clock,
 )
-from modelmax_async._events import BilledCallArmed, Event
-from modelmax_async._wire import make_job
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._runtime import clock
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.emulator.inprocess import InProcessTransport
+from modelmax_async.events import BilledCallArmed, Event
 from modelmax_async.ledger import (
     Arm,
     Claim,
@@ -173,12 +173,12 @@ async def test_hook_that_blocks_does_not_put_byte_0_after_the_lease(
 ) -> None:
     """Hooks run between the look at the clock and byte 0."""
     request_id = emulator.add_job()
-    boottime = _clock.boottime
+    boottime = clock.boottime
     calls_at_release: list[int] = []
 
     def block(event: Event) -> None:
         if isinstance(event, BilledCallArmed) and not calls_at_release:
-            monkeypatch.setattr(_clock, "boottime", lambda: boottime() + 3600)
+            monkeypatch.setattr(clock, "boottime", lambda: boottime() + 3600)
 
     async def note(_: Move) -> None:
         calls_at_release.append(emulator.result_calls.get(request_id, 0))
@@ -194,7 +194,7 @@ async def test_connecting_does_not_put_byte_0_after_the_lease(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Armed before it connects, cut off from the ledger, and sent when others have paid."""
-    monkeypatch.setattr(_clock, "boottime", lambda: asyncio.get_running_loop().time())
+    monkeypatch.setattr(clock, "boottime", lambda: asyncio.get_running_loop().time())
     request_id = emulator.add_job()
     store = MemoryLedger()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelmax_async._download._mp4 import Boxes
+from modelmax_async._download.mp4 import Boxes
 from modelmax_async.emulator import sample_mp4
 
 

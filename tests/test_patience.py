@@ -9,13 +9,15 @@ import pytest
 from support import in_virtual_time
 
 from modelmax_async import APIError, ModelMaxError, PollPolicy, RetryPolicy, TransportError
-from modelmax_async._events import Event, Hooks, PollFailed, PollingPaused
-from modelmax_async._patience import Patience
-from modelmax_async._policy import DelayPolicy
-from modelmax_async._schedule import Schedule
-from modelmax_async._tasks import Tasks
-from modelmax_async._waits import Policies, Wait
-from modelmax_async._wire import make_job
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._polling.backoff import Patience
+from modelmax_async._polling.job import Wait
+from modelmax_async._polling.policies import DelayPolicy
+from modelmax_async._polling.schedule import Schedule
+from modelmax_async._runtime.hooks import Hooks
+from modelmax_async._runtime.retry import Backoff
+from modelmax_async._runtime.tasks import Tasks
+from modelmax_async.events import Event, PollFailed, PollingPaused
 from modelmax_async.ledger import Key
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
@@ -40,11 +42,13 @@ class Setting:
 
     def __init__(self, poll: DelayPolicy | None = None) -> None:
         self.seen: list[Event] = []
-        policies = Policies(poll or PollPolicy(), RETRY, False, lambda: 0.5, 4)  # noqa: FBT003 - no refetch
+        retry = Backoff(RETRY, lambda: 0.5)
         self.schedule: Schedule[Wait] = Schedule(
             self._visit, lambda _: None, Tasks(), 4, lambda: 0.5
         )
-        self.patience = Patience(policies, self.schedule, Hooks([self.seen.append]))
+        self.patience = Patience(
+            poll or PollPolicy(), retry, self.schedule, Hooks([self.seen.append])
+        )
 
     async def _visit(self, wait: Wait) -> float | None:
         return None

@@ -13,12 +13,8 @@ from hypothesis import strategies as st
 from strategies import NOW
 
 from modelmax_async import PollPolicy, RetryPolicy
-from modelmax_async._policy import (
-    LASTING_NOT_FOUND,
-    LONGEST_RETRY_AFTER,
-    is_final,
-    parse_retry_after,
-)
+from modelmax_async._api.messages import LONGEST_RETRY_AFTER, parse_retry_after
+from modelmax_async._runtime.retry import LASTING_NOT_FOUND, is_final
 
 seconds = st.floats(min_value=5e-324, max_value=1.7e308)
 factors = st.floats(min_value=1, max_value=1e300) | st.integers(1, 10**6)

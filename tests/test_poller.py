@@ -18,10 +18,10 @@ from modelmax_async import (
     Status,
     StatusReport,
 )
-from modelmax_async._events import Event, StatusPolled
-from modelmax_async._poller import Poller
-from modelmax_async._wire import make_job
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._polling.poller import Poller
 from modelmax_async.emulator import Emulator, Fault, JobScript
+from modelmax_async.events import Event, StatusPolled
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 RARELY = PollPolicy(initial=600, maximum=600, jitter=0)

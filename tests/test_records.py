@@ -7,10 +7,11 @@ from ledgers import Handle
 from support import in_virtual_time
 
 from modelmax_async import LedgerError, MemoryLedger
-from modelmax_async._events import Event, Hooks, LedgerFailed
-from modelmax_async._leases import LeaseWatch
-from modelmax_async._records import Records
-from modelmax_async._wire import make_job
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._billing.leases import LeaseWatch
+from modelmax_async._billing.records import Records
+from modelmax_async._runtime.hooks import Hooks
+from modelmax_async.events import Event, LedgerFailed
 from modelmax_async.ledger import Arm, Key, Ledger, Move, Remember, Step
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]

@@ -9,8 +9,8 @@ import pytest
 from support import in_virtual_time
 from virtual_time import VirtualTimeLoop
 
-from modelmax_async._schedule import Schedule
-from modelmax_async._tasks import Tasks
+from modelmax_async._polling.schedule import Schedule
+from modelmax_async._runtime.tasks import Tasks
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 

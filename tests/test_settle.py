@@ -18,16 +18,16 @@ from modelmax_async import (
     Result,
     ResultUncertainError,
 )
-from modelmax_async._entry import Again
-from modelmax_async._events import (
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._billing.outcomes import Again
+from modelmax_async.emulator import Emulator, Fault, JobScript
+from modelmax_async.events import (
     BilledCallArmed,
     ClaimReleased,
     Event,
     ResultStored,
     ResultUncertain,
 )
-from modelmax_async._wire import make_job
-from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.ledger import Arm, Claim, Key, Move, Renew, Store
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]

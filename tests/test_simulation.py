@@ -24,7 +24,8 @@ from simulation.seeds import SEEDS_THAT_FOUND_SOMETHING
 from simulation.stores import STORES
 from simulation.world import World
 
-from modelmax_async import Job, _clock
+from modelmax_async import Job
+from modelmax_async._runtime import clock
 from modelmax_async.ledger import Key, Remember
 
 _CHUNK = 20
@@ -214,7 +215,7 @@ def test_each_process_has_clocks_of_its_own(world: World) -> None:
     right = Process(world.loop, "p1", Clocks(boot=5.0))
 
     async def clocks() -> tuple[float, float]:
-        return _clock.wall(), _clock.boottime()
+        return clock.wall(), clock.boottime()
 
     async def main() -> None:
         await asyncio.sleep(7)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelmax_async._download import _source
-from modelmax_async._download._container import SUFFIXES, is_page, media_type, suffix_of
-from modelmax_async._download._names import (
+from modelmax_async._download import sources
+from modelmax_async._download.containers import SUFFIXES, is_page, media_type, suffix_of
+from modelmax_async._download.names import (
     Mark,
     file_name,
     is_part,
@@ -19,7 +19,7 @@ from modelmax_async._download._names import (
     read_mark,
     source_digest,
 )
-from modelmax_async._download._ranges import (
+from modelmax_async._download.ranges import (
     joins,
     mark_of,
     range_end,
@@ -27,7 +27,7 @@ from modelmax_async._download._ranges import (
     read_length,
     whole_length,
 )
-from modelmax_async._download._source import (
+from modelmax_async._download.sources import (
     SourceError,
     data_type,
     decode_data,
@@ -226,7 +226,7 @@ def test_data_url_without_a_comma_is_refused() -> None:
     "url", ["data:;base64," + "A" * 4000, "data:," + "x" * 1001, "data:," + "x" * 4000]
 )
 def test_oversized_data_urls_are_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_source, "MAX_DATA", 1000)
+    monkeypatch.setattr(sources, "MAX_DATA", 1000)
 
     with pytest.raises(SourceError, match="more than 1000 bytes"):
         decode_data(url)

@@ -8,7 +8,7 @@ import pytest
 from support import in_virtual_time
 
 from modelmax_async import ClientStateError
-from modelmax_async._tasks import GRACE, Tasks, uncancelled
+from modelmax_async._runtime.tasks import GRACE, Tasks, uncancelled
 
 
 def now() -> float:

@@ -16,14 +16,10 @@ import pytest
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 from support import KEY, Moves, on_socket, transport_to
 
-from modelmax_async import (
-    ResultUncertainError,
-    SubmitUncertainError,
-    TransportError,
-)
-from modelmax_async._messages import Call
-from modelmax_async._transport import HTTPClient
-from modelmax_async._transport._kinds import Carrier, Kind, find_carrier
+from modelmax_async import ResultUncertainError, SubmitUncertainError, TransportError
+from modelmax_async._api.messages import Call
+from modelmax_async._http import HTTPClient
+from modelmax_async._http.transports import Carrier, Kind, find_carrier
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.emulator.inprocess import InProcessTransport
 from modelmax_async.ledger import Arm

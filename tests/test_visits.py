@@ -19,13 +19,13 @@ from modelmax_async import (
     PollPolicy,
     ResultUncertainError,
     RetryPolicy,
-    _clock,
 )
-from modelmax_async._entry import Again
-from modelmax_async._events import Event, StatusPolled
-from modelmax_async._waits import Wait
-from modelmax_async._wire import make_job
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._billing.outcomes import Again
+from modelmax_async._polling.job import Wait
+from modelmax_async._runtime import clock
 from modelmax_async.emulator import Emulator, Fault, JobScript
+from modelmax_async.events import Event, StatusPolled
 from modelmax_async.ledger import Claim, Key, Release, Remember
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
@@ -134,10 +134,10 @@ async def test_first_poll_comes_one_interval_after_the_submit(
         if isinstance(event, StatusPolled):
             polled.append(now())
 
-    monkeypatch.setattr(_clock, "wall", lambda: 1e9)
+    monkeypatch.setattr(clock, "wall", lambda: 1e9)
     store = MemoryLedger()
     await store.apply(key_of(request_id), Remember(make_job("veo-3", request_id)))
-    monkeypatch.setattr(_clock, "wall", lambda: 1e9 + age)
+    monkeypatch.setattr(clock, "wall", lambda: 1e9 + age)
 
     poll = PollPolicy(initial=2.0, factor=5.0, maximum=100.0, jitter=0.0)
     async with in_process(emulator, ledger=store, poll=poll, hooks=[note]) as client:
@@ -295,7 +295,7 @@ async def test_job_that_another_client_fetches_is_looked_at_ever_more_rarely(
 
     async with in_process(emulator) as client:
         visits = client._engine.poller._visits
-        visits._policies = attrs.evolve(visits._policies, random=lambda: 0.5)
+        visits._retry = attrs.evolve(visits._retry, random=lambda: 0.5)
         delays = [visits._again(wait, Again("held")) for _ in range(2000)]
 
     assert [0.1, 0.2, 0.4] + [0.5] * 1997 == delays

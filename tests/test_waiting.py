@@ -32,7 +32,7 @@ from modelmax_async import (
     StatusReport,
     VideoParameters,
 )
-from modelmax_async._events import call_safely
+from modelmax_async._runtime.hooks import call_safely
 from modelmax_async.emulator import Emulator, Fault, JobScript
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]

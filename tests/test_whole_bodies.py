@@ -13,8 +13,8 @@ from ledgers import Seen
 from support import in_virtual_time, on_socket
 
 from modelmax_async import AsyncQueueClient, ResultUncertainError, RetryPolicy
-from modelmax_async._events import Event, ResultUncertain, UnarmedAnswer
 from modelmax_async.emulator import Emulator
+from modelmax_async.events import Event, ResultUncertain, UnarmedAnswer
 
 pytestmark = pytest.mark.anyio
 

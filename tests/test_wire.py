@@ -36,8 +36,7 @@ from modelmax_async import (
     Video,
     VideoParameters,
 )
-from modelmax_async._messages import Reply
-from modelmax_async._wire import (
+from modelmax_async._api.endpoints import (
     build_result,
     build_status,
     build_submit,
@@ -48,6 +47,7 @@ from modelmax_async._wire import (
     parse_submit,
     result_status,
 )
+from modelmax_async._api.messages import Reply
 
 OURS = (APIError, InvalidResponseError)
 STATUS_PATH = "/v1/queue/veo-3/requests/req-1/status"

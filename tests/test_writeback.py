@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from modelmax_async._download import _writeback
-from modelmax_async._download._names import Mark
-from modelmax_async._download._partfile import claim
+from modelmax_async._download import writeback
+from modelmax_async._download.names import Mark
+from modelmax_async._download.part_file import claim
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked for this")
 
@@ -77,7 +77,7 @@ def test_each_stretch_is_asked_for_once_it_is_full_and_all_but_the_end_is_given_
     begin: int, asked: list[tuple[int, int]]
 ) -> None:
     for size in range(begin, begin + 60 * MIB, 2 * MIB):
-        _writeback.write_behind(7, size, size + 2 * MIB)
+        writeback.write_behind(7, size, size + 2 * MIB)
     expected = []
     for end in range(8 * MIB, begin + 60 * MIB + 1, 8 * MIB):
         expected += [(end - 8 * MIB, end)]
@@ -87,13 +87,13 @@ def test_each_stretch_is_asked_for_once_it_is_full_and_all_but_the_end_is_given_
 
 
 def test_a_file_that_leaps_ahead_is_asked_for_as_a_whole(asked: list[tuple[int, int]]) -> None:
-    _writeback.write_behind(7, 9 * MIB, 50 * MIB)
+    writeback.write_behind(7, 9 * MIB, 50 * MIB)
     assert asked == [(8 * MIB, 48 * MIB), (0, 16 * MIB)]
 
 
 def test_a_video_of_common_size_is_not_given_up(asked: list[tuple[int, int]]) -> None:
     for size in range(0, 32 * MIB, 2 * MIB):
-        _writeback.write_behind(7, size, size + 2 * MIB)
+        writeback.write_behind(7, size, size + 2 * MIB)
     assert asked == [(start * MIB, start * MIB + 8 * MIB) for start in (0, 8, 16, 24)]
 
 
@@ -102,7 +102,7 @@ def test_what_is_no_file_of_a_disk_is_let_be() -> None:
     try:
         with pytest.raises(OSError, match="Illegal seek"):
             os.posix_fadvise(writing, 0, 1, os.POSIX_FADV_DONTNEED)
-        _writeback.write_behind(writing, 0, 8 * MIB)
+        writeback.write_behind(writing, 0, 8 * MIB)
     finally:
         os.close(reading)
         os.close(writing)

@@ -14,7 +14,8 @@ import sys
 
 from support import on_socket
 
-from modelmax_async import SQLiteLedger, _heartbeat
+from modelmax_async import SQLiteLedger
+from modelmax_async._billing import heartbeat
 from modelmax_async.ledger import Key, Move, Step
 
 
@@ -40,8 +41,8 @@ class StrikingLedger(SQLiteLedger):
 async def main() -> None:
     told = json.loads(sys.argv[1])
     if told.get("lease"):
-        _heartbeat.LEASE = told["lease"]
-        _heartbeat.BEAT = told["lease"] / 4
+        heartbeat.LEASE = told["lease"]
+        heartbeat.BEAT = told["lease"] / 4
     ledger = StrikingLedger(told["path"])
     if told.get("strike"):
         ledger.strike = tuple(told["strike"])

@@ -28,7 +28,7 @@ They hold plain values only, never a key or an object of the HTTP library, and c
 out of a pickle equal to what went in.
 """
 
-from modelmax_async._errors._base import (
+from modelmax_async._errors.base import (
     ClientStateError,
     ConfigurationError,
     DownloadError,
@@ -36,7 +36,7 @@ from modelmax_async._errors._base import (
     ModelMaxError,
     fresh,
 )
-from modelmax_async._errors._http import (
+from modelmax_async._errors.http import (
     APIError,
     AuthenticationError,
     BadRequestError,
@@ -50,7 +50,7 @@ from modelmax_async._errors._http import (
     SubmitUncertainError,
     TransportError,
 )
-from modelmax_async._errors._job import (
+from modelmax_async._errors.job import (
     GatherError,
     InconsistentStateError,
     JobError,

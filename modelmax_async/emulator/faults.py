@@ -14,12 +14,7 @@ from typing import Self
 
 from attrs import evolve, field, frozen
 
-from modelmax_async.emulator.answers import (
-    Answer,
-    error_answer,
-    html_answer,
-    padded,
-)
+from modelmax_async.emulator.answers import Answer, error_answer, html_answer, padded
 
 ENDPOINTS = ("submit", "status", "result", "content")
 

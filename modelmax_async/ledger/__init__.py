@@ -31,8 +31,8 @@ it is called, and not awaited, once a stored result has been handed to a caller 
 It may turn the entry into state ``delivered`` then, and must not forget that it was paid for.
 """
 
-from modelmax_async._lifecycle import Step, observed, step
-from modelmax_async._moves import (
+from modelmax_async.ledger.memory import MemoryLedger
+from modelmax_async.ledger.moves import (
     Arm,
     Claim,
     Doubt,
@@ -44,9 +44,9 @@ from modelmax_async._moves import (
     Renew,
     Store,
 )
-from modelmax_async.ledger._memory import MemoryLedger
-from modelmax_async.ledger._protocol import Key, Ledger
-from modelmax_async.ledger._sqlite import SQLiteLedger
+from modelmax_async.ledger.protocol import Key, Ledger
+from modelmax_async.ledger.sqlite import SQLiteLedger
+from modelmax_async.ledger.transitions import Step, observed, step
 
 __all__ = [
     "Arm",

@@ -13,24 +13,16 @@ from unittest.mock import patch
 
 import attrs
 
-from modelmax_async import (
-    LedgerEntry,
-    TransportError,
-    _calls,
-    _heartbeat,
-    _lifecycle,
-    _poller,
-    _records,
-    _schedule,
-    _settle,
-    _tasks,
-    _verdicts,
-    _wire,
-)
-from modelmax_async._lifecycle import Step, is_held
-from modelmax_async._moves import Claim, Fail, Look, Move, Remember, Store
-from modelmax_async._transport import Exchange, _exchange, _kinds
-from modelmax_async.ledger import _memory, _sqlite
+from modelmax_async import LedgerEntry, TransportError
+from modelmax_async._api import endpoints
+from modelmax_async._billing import heartbeat, records, settler, verdicts
+from modelmax_async._client import calls
+from modelmax_async._http import Exchange, exchange, transports
+from modelmax_async._polling import poller, schedule
+from modelmax_async._runtime import tasks
+from modelmax_async.ledger import memory, sqlite, transitions
+from modelmax_async.ledger.moves import Claim, Fail, Look, Move, Remember, Store
+from modelmax_async.ledger.transitions import Step, is_held
 
 Defect = Callable[[], AbstractContextManager[object]]
 DEFECTS: dict[str, Defect] = {}
@@ -55,25 +47,25 @@ def _none() -> AbstractContextManager[object]:
 @contextmanager
 def _never_sent() -> Iterator[None]:
     def judge_break(error: TransportError, **_: bool) -> object:
-        return _verdicts.Unbilled(error, retry=True)
+        return verdicts.Unbilled(error, retry=True)
 
-    with patch.object(_verdicts, "judge_break", judge_break):
+    with patch.object(verdicts, "judge_break", judge_break):
         yield
 
 
 @defect("a gateway's page proves that nothing was billed")
 @contextmanager
 def _pages_are_proof() -> Iterator[None]:
-    honest = _verdicts.judge_reply
+    honest = verdicts.judge_reply
 
     def judge_reply(reply: Any, job: Any, *, now: float) -> object:
         verdict = honest(reply, job, now=now)
-        if isinstance(verdict, _verdicts.Unknown) and reply.status in _verdicts.UNBILLED:
+        if isinstance(verdict, verdicts.Unknown) and reply.status in verdicts.UNBILLED:
             error = TransportError("a gateway's page", maybe_sent=False, job=job)
-            return _verdicts.Unbilled(error, retry=reply.status in _verdicts.RETRIED)
+            return verdicts.Unbilled(error, retry=reply.status in verdicts.RETRIED)
         return verdict
 
-    with patch.object(_verdicts, "judge_reply", judge_reply):
+    with patch.object(verdicts, "judge_reply", judge_reply):
         yield
 
 
@@ -81,22 +73,22 @@ def _pages_are_proof() -> Iterator[None]:
 @contextmanager
 def _believed() -> Iterator[None]:
     def is_believed(_: object, error: BaseException, **__: bool) -> bool:
-        return isinstance(error, _kinds._NEVER_SENT)
+        return isinstance(error, transports._NEVER_SENT)
 
-    with patch.object(_exchange, "is_believed", is_believed):
+    with patch.object(exchange, "is_believed", is_believed):
         yield
 
 
 @defect("2: a refused decision is taken again about whatever the ledger holds by then")
 @contextmanager
 def _over_a_call() -> Iterator[None]:
-    honest, claim = _records.Records.apply, _lifecycle._claim
+    honest, claim = records.Records.apply, transitions._claim
 
     async def apply(self: Any, job: Any, move: Move) -> Step:
         if not isinstance(move, Claim) or move.accept is None:
             return await honest(self, job, move)
         done = await honest(self, job, attrs.evolve(move, accept=None))
-        served = done.entry.state == "stored" and _lifecycle._has_result(done.entry)
+        served = done.entry.state == "stored" and transitions._has_result(done.entry)
         if done.granted or served or done.entry.attempt is None:
             return done
         return await honest(self, job, attrs.evolve(move, accept=done.entry.attempt))
@@ -107,26 +99,26 @@ def _over_a_call() -> Iterator[None]:
         claimed = claim(attrs.evolve(entry, body=None), move, now)
         return claimed and attrs.evolve(claimed, body=entry.body)
 
-    with patch.object(_records.Records, "apply", apply), _moves(Claim, over_an_answer):
+    with patch.object(records.Records, "apply", apply), _moves(Claim, over_an_answer):
         yield
 
 
 @defect("3: a decision outlives the coroutine that made it")
 @contextmanager
 def _owned_decision() -> Iterator[None]:
-    honest = _calls.Calls.result
+    honest = calls.Calls.result
 
     async def result(self: Any, job: Any, *, accept: bool) -> Any:
         return await self._tasks.run(honest(self, job, accept=accept))
 
-    with patch.object(_calls.Calls, "result", result):
+    with patch.object(calls.Calls, "result", result):
         yield
 
 
 @defect("4: byte 0 may come after the lease")
 @contextmanager
 def _late() -> Iterator[None]:
-    with patch.object(_heartbeat.Heartbeat, "in_time", lambda *_: True):
+    with patch.object(heartbeat.Heartbeat, "in_time", lambda *_: True):
         yield
 
 
@@ -144,7 +136,7 @@ def _displaced() -> Iterator[None]:
         if entry.state == "stored" and entry.attempt != move.attempt:
             return None
         paid = {"attempt": move.attempt, "body": move.body}
-        return _lifecycle._ended(entry, now, "stored", resting=None, decided=None, **paid)
+        return transitions._ended(entry, now, "stored", resting=None, decided=None, **paid)
 
     with _moves(Store, store):
         yield
@@ -156,43 +148,43 @@ def _dropped() -> Iterator[None]:
     class Forgetful(Exchange):
         reply = property(lambda _: None, lambda *_: None)
 
-    with patch.object(_settle, "Exchange", Forgetful):
+    with patch.object(settler, "Exchange", Forgetful):
         yield
 
 
 @defect("10: an iterator may be started in a client that is closed")
 @contextmanager
 def _started_late() -> Iterator[None]:
-    honest = _tasks.Tasks.bind
+    honest = tasks.Tasks.bind
 
     def bind(self: Any) -> Any:
-        life, self.life = self.life, _tasks.Life.OPEN
+        life, self.life = self.life, tasks.Life.OPEN
         try:
             return honest(self)
         finally:
             self.life = life
 
-    with patch.object(_tasks.Tasks, "bind", bind):
+    with patch.object(tasks.Tasks, "bind", bind):
         yield
 
 
 @defect("13: a lease from a clock that was ahead strands its job")
 @contextmanager
 def _stranded() -> Iterator[None]:
-    with _lapsing(), patch.object(_lifecycle, "_is_gone", lambda *_: False):
+    with _lapsing(), patch.object(transitions, "_is_gone", lambda *_: False):
         yield
 
 
 @defect("14: a visit cancelled before its first step keeps its slot")
 @contextmanager
 def _kept_slot() -> Iterator[None]:
-    honest = _schedule.Schedule._returned
+    honest = schedule.Schedule._returned
 
     def returned(self: Any, item: Any, task: Any) -> None:
         if not task.cancelled():
             honest(self, item, task)
 
-    with patch.object(_schedule.Schedule, "_returned", returned):
+    with patch.object(schedule.Schedule, "_returned", returned):
         yield
 
 
@@ -203,7 +195,7 @@ def _failed() -> Iterator[None]:
         another = entry.state == "armed" and entry.attempt != move.attempt
         if another or entry.state in {"stored", "failed"}:
             return None
-        return _lifecycle._ended(entry, now, "failed", error=move.error)
+        return transitions._ended(entry, now, "failed", error=move.error)
 
     with _moves(Fail, fail):
         yield
@@ -212,14 +204,14 @@ def _failed() -> Iterator[None]:
 @defect("16: an answer about another job is believed")
 @contextmanager
 def _another_job() -> Iterator[None]:
-    with patch.object(_wire, "_check_named", lambda *_: None):
+    with patch.object(endpoints, "_check_named", lambda *_: None):
         yield
 
 
 @defect("17: the first waiter's model is everybody's")
 @contextmanager
 def _one_model() -> Iterator[None]:
-    honest = _poller.Poller.subscribe
+    honest = poller.Poller.subscribe
 
     def subscribe(self: Any, job: Any, subscriber: Any, *, bulk: bool = False) -> Any:
         key = self._records.key(job)
@@ -227,25 +219,25 @@ def _one_model() -> Iterator[None]:
         job = next((wait.job for wait in waits if wait is not None), job)
         return honest(self, job, subscriber, bulk=bulk)
 
-    with patch.object(_poller.Poller, "subscribe", subscribe):
+    with patch.object(poller.Poller, "subscribe", subscribe):
         yield
 
 
 def _moves(kind: type[Move], decide: Callable[..., LedgerEntry | None]) -> Any:
     """Decide one kind of move in another way."""
-    return patch.dict(_lifecycle._MOVES, {kind: decide})
+    return patch.dict(transitions._MOVES, {kind: decide})
 
 
 @contextmanager
 def _lapsing() -> Iterator[None]:
     """Let leases run out by the wall clock, as they once did."""
-    honest = _lifecycle.step
+    honest = transitions.step
 
     def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
         asked = isinstance(move, Look | Remember | Claim | Fail)
         if entry is not None and asked and is_held(entry) and entry.lease_until <= now:
-            entry = _lifecycle._abandoned_by_owner(entry, now)
+            entry = transitions._abandoned_by_owner(entry, now)
         return honest(entry, move, now)
 
-    with patch.object(_memory, "step", step), patch.object(_sqlite, "step", step):
+    with patch.object(memory, "step", step), patch.object(sqlite, "step", step):
         yield

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from modelmax_async import _clock
+from modelmax_async._runtime import clock
 from simulation.loop import OWNER, SimulationLoop
 from simulation.processes import CLOCKS, Process
 
@@ -53,8 +53,8 @@ def deterministic(loop: SimulationLoop, chance: Random) -> Iterator[None]:
         return uuid.UUID(int=chance.getrandbits(128), version=4)
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(_clock, "wall", wall))
-        stack.enter_context(patch.object(_clock, "boottime", boottime))
+        stack.enter_context(patch.object(clock, "wall", wall))
+        stack.enter_context(patch.object(clock, "boottime", boottime))
         stack.enter_context(patch.object(uuid, "uuid4", uuid4))
         stack.enter_context(patch.object(random, "random", chance.random))
         for module in _openers():

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modelmax_async import LedgerEntry, MemoryLedger
-from modelmax_async.ledger import Key, Move, Step, _sqlite
-from modelmax_async.ledger._sqlite_file import SQLiteFile
+from modelmax_async.ledger import Key, Move, Step, sqlite
+from modelmax_async.ledger.sqlite_file import SQLiteFile
 
 #: What a ledger's list of entries may be asked for.
 States = Collection[Any]
@@ -90,16 +90,16 @@ class SQLiteStore:
     def apply(self, key: Key, move: Move) -> Step | None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            return _sqlite._apply(self._db, key, move)
+            return sqlite._apply(self._db, key, move)
         finally:
             self._db.execute("COMMIT")
 
     def entries(self, origin: str, states: States) -> list[LedgerEntry]:
-        return _sqlite._entries(self._db, origin, frozenset(states))
+        return sqlite._entries(self._db, origin, frozenset(states))
 
     def peek(self, key: Key) -> LedgerEntry | None:
-        row = self._db.execute(_sqlite._READ, key).fetchone()
-        return None if row is None else _sqlite._entry(row)
+        row = self._db.execute(sqlite._READ, key).fetchone()
+        return None if row is None else sqlite._entry(row)
 
     def close(self) -> None:
         self._db.close()

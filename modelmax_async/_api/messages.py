@@ -1,0 +1,196 @@
+"""Calls and replies: what goes out, what came in, and reading the JSON or the error in it.
+
+Nothing here does I/O, so each paragraph of the API can be tested without a loop.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import attrs
+
+from modelmax_async._errors import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    InsufficientBalanceError,
+    InvalidResponseError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+)
+from modelmax_async._models import Job
+
+#: Bytes of a JSON body, on the wire and after decompression.
+MAX_BODY = 8 * 1024 * 1024
+_SHOWN = 64 * 1024
+#: No pause that a server asks for is longer than this many seconds.
+LONGEST_RETRY_AFTER = 3600.0
+
+_ERRORS: Mapping[int, type[APIError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    402: InsufficientBalanceError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    429: RateLimitError,
+}
+
+
+@attrs.frozen
+class Call:
+    """A request, less the key: ``path`` begins with ``/`` and goes to the base URL."""
+
+    method: str
+    path: str
+    body: bytes | None = attrs.field(default=None, repr=False)
+    job: Job | None = None
+
+
+@attrs.frozen
+class Reply:
+    """A whole answer: header names in lower case, the body as it came on the wire.
+
+    ``kept_at`` is the file that holds all of a body too large for memory.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = attrs.field(repr=False)
+    kept_at: str | None = None
+
+
+def parse_error(reply: Reply, *, now: float, job: Job | None) -> APIError:
+    """Return the error of a 4xx or 5xx answer (API §5), with or without its JSON body."""
+    found = _envelope(reply)
+    fallback = ServerError if reply.status >= 500 else APIError  # noqa: PLR2004 - 5xx
+    kind = _ERRORS.get(reply.status, fallback)
+    rest = {k: v for k, v in found.items() if k not in {"message", "type"}}
+    headers = reply.headers
+    return kind(
+        as_text(found.get("message")) or "(no documented error body)",
+        status_code=reply.status,
+        error_type=as_text(found["type"]) if found else None,
+        retry_after=parse_retry_after(headers.get("retry-after"), now, headers.get("date")),
+        details=rest,
+        job=job,
+    )
+
+
+def decoded(reply: Reply) -> bytes:
+    """Return the body after decompression, `MAX_BODY` at most.
+
+    Raises:
+        ValueError: for an encoding that was not asked for, or a broken or oversized body.
+    """
+    encoding = reply.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in {"identity", ""}:
+        return reply.body
+    if encoding not in {"gzip", "x-gzip", "deflate"}:
+        raise ValueError(f"unknown Content-Encoding {as_text(encoding)}")
+    try:
+        unpack = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib by its header
+        body = unpack.decompress(reply.body, MAX_BODY + 1)
+    except zlib.error as exc:
+        raise ValueError(f"broken {encoding} body: {exc}") from exc
+    if len(body) > MAX_BODY or not unpack.eof or unpack.unused_data:
+        raise ValueError(
+            f"the {encoding} body is cut off, goes on, or is above {MAX_BODY} bytes"
+        )
+    return body
+
+
+def as_text(value: object, limit: int = 2000) -> str:
+    """Return a server's words as text that can be shown and stored, bounded."""
+    if value is None:
+        return ""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+    except (TypeError, ValueError, RecursionError):
+        text = f"(a {type(value).__name__} that cannot be shown)"
+    return "".join(c if c.isprintable() else " " for c in as_utf8(text[:limit]))
+
+
+def as_utf8(text: str) -> str:
+    """Return the text with half surrogate pairs, which JSON can smuggle in, as ``?``."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _envelope(reply: Reply) -> dict[str, Any]:
+    """Return the documented error object (API §5), or nothing."""
+    try:
+        error = json.loads(decoded(reply))["error"]
+        texts = (error["message"], error["type"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return {}
+    return dict(error) if all(isinstance(text, str) for text in texts) else {}
+
+
+def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
+    """Return the JSON of a 2xx answer.
+
+    Raises:
+        APIError: for an error answer.
+        InvalidResponseError: for any other, and for a body that is no JSON.
+    """
+    if reply.status >= 400:  # noqa: PLR2004 - 4xx and 5xx
+        raise parse_error(reply, now=now, job=job)
+    about = f" for job {job.request_id}" if job is not None else ""
+    if not 200 <= reply.status < 300:  # noqa: PLR2004 - 2xx
+        where = as_text(reply.headers.get("location"), 200)
+        raise InvalidResponseError(
+            f"HTTP {reply.status}{about}, which the API does not have; redirects "
+            f"(to {where or 'nowhere'}) are not followed: check base_url",
+            body=shown(reply),
+            job=job,
+        )
+    try:
+        return json.loads(decoded(reply))
+    except (ValueError, RecursionError) as exc:
+        raise InvalidResponseError(
+            f"the answer{about} is not readable JSON ({type(exc).__name__})",
+            body=shown(reply),
+            job=job,
+        ) from None
+
+
+def shown(reply: Reply) -> bytes:
+    """Return as much of the body as an error carries."""
+    return reply.body[:_SHOWN]
+
+
+def parse_retry_after(value: str | None, now: float, date: str | None = None) -> float | None:
+    """Return the seconds of a ``Retry-After`` header: a number, or an HTTP date.
+
+    Args:
+        value: the header, ``None`` when there was none.
+        now: seconds since the epoch, by the clock of this machine.
+        date: the answer's ``Date`` header: a date is meant by the server's clock, not by ours.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), LONGEST_RETRY_AFTER)
+    then = _parse_date(text)
+    if then is None:
+        return None
+    sent = _parse_date(date or "")
+    return min(max(0.0, then - (now if sent is None else sent)), LONGEST_RETRY_AFTER)
+
+
+def _parse_date(text: str) -> float | None:
+    """Return an HTTP date as seconds since the epoch; ``None`` where it is none."""
+    try:
+        found = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    if found.tzinfo is None:  # an HTTP date is in GMT, whether it says so or not
+        found = found.replace(tzinfo=UTC)
+    return found.timestamp()

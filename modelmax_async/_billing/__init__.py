@@ -1,0 +1,1 @@
+"""The one billed call of each job: made once, recorded before and after, never lost."""

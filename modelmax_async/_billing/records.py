@@ -1,0 +1,97 @@
+"""What the ledger holds of each job, and what is noted there beside the billed call.
+
+Every question to the ledger is bounded, so that one that hangs holds nobody for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from modelmax_async._billing.leases import LeaseWatch
+from modelmax_async._billing.outcomes import Again
+from modelmax_async._errors import LedgerError
+from modelmax_async._models import Job, LedgerEntry, LedgerState
+from modelmax_async._runtime.hooks import Hooks
+from modelmax_async.events import LedgerFailed
+from modelmax_async.ledger import Key, Ledger
+from modelmax_async.ledger.moves import Look, Move
+from modelmax_async.ledger.transitions import Step
+
+#: Seconds that a ledger has for a move that the billed call depends on, and for one that
+#: records what has happened anyway. SQLite waits 10 seconds for a lock.
+ANSWER, NOTE = 30.0, 15.0
+
+
+class Records:
+    """One client's view of its ledger: the jobs of one origin."""
+
+    def __init__(self, ledger: Ledger, hooks: Hooks, origin: str, leases: LeaseWatch) -> None:
+        self.ledger = ledger
+        self.leases = leases
+        self._hooks = hooks
+        self._origin = origin
+        #: Optional in the protocol: for ledgers that cannot keep every body.
+        self._delivered: Callable[[Key], None] | None = getattr(ledger, "delivered", None)
+
+    def key(self, job: Job) -> Key:
+        """Return what the ledger files the job under."""
+        return Key(self._origin, job.request_id)
+
+    async def look(self, job: Job) -> LedgerEntry | None:
+        """Return what is recorded of a job, and change nothing.
+
+        Raises:
+            LedgerError: when the ledger fails.
+        """
+        done = await self._ask(job, Look(job), ANSWER)
+        return None if done is None else done.entry
+
+    async def apply(self, job: Job, move: Move) -> Step:
+        """Make a move that the billed call depends on.
+
+        Raises:
+            LedgerError: when the ledger fails, or has lost the job.
+        """
+        done = await self._ask(job, move, ANSWER)
+        if done is None:
+            raise LedgerError("the ledger lost an entry that it was just given")
+        return done
+
+    async def note(self, job: Job, move: Move) -> Step | None:
+        """Record what was learnt; where the ledger fails, report it and go on."""
+        try:
+            return await self._ask(job, move, NOTE)
+        except Exception as exc:  # noqa: BLE001 - what was learnt is worth more than its record
+            self._hooks.emit(LedgerFailed(job, str(exc)))
+            return None
+
+    async def _ask(self, job: Job, move: Move, seconds: float) -> Step | None:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.ledger.apply(self.key(job), move)
+        except TimeoutError:
+            failure = LedgerError(
+                f"the ledger did not answer within {seconds:.0f} seconds about job "
+                f"{job.request_id} ({type(move).__name__}). The move may take effect later",
+                job=job,
+            )
+        raise failure
+
+    async def entries(self, states: Collection[LedgerState]) -> list[LedgerEntry]:
+        """Return the entries in these states, oldest first.
+
+        Raises:
+            LedgerError: when the ledger fails.
+        """
+        return await self.ledger.entries(self._origin, states)
+
+    def held(self, job: Job, entry: LedgerEntry) -> Again:
+        """Note the lease of another client's attempt: the job is to be looked at again."""
+        self.leases.look(self.key(job), entry, asyncio.get_running_loop().time())
+        return Again("held")
+
+    def delivered(self, job: Job) -> None:
+        """Note that a caller has the result: a ledger that is full may drop its body."""
+        if self._delivered is not None:
+            self._delivered(self.key(job))

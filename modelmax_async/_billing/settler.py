@@ -1,0 +1,248 @@
+"""The settler: the only caller of the billed endpoint.
+
+One attempt, and what is true at each of its awaits if the task is cancelled or the process
+dies there (a caller's cancellation never reaches it; only a closing loop's does):
+
+1. ``apply(Claim)``: nothing was sent. The claim's lease runs out, and the job is free.
+2. connecting: the same.
+3. ``apply(Arm)``, just before byte 0: if it is not granted, fails, or took longer than the
+   lease, it raises and no byte leaves. Dying inside it leaves the entry claimed or armed.
+4. sending and receiving: the entry is armed, and never claimable again. Cancelled, it is
+   recorded as uncertain, unless the answer is whole by then; dead, others see it as
+   uncertain once its lease stands still.
+5. ``apply(Store)``: the answer is in memory only. Dead, the entry is armed: uncertain. If the
+   ledger fails or hangs, the result is returned all the same, kept here, and stored later.
+6. ``apply(Release)``, ``apply(Doubt)``, ``apply(Fail)``: if it fails the entry stays armed,
+   its lease is not renewed, and it turns uncertain: never free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+
+from modelmax_async._api.endpoints import build_result, parse_result
+from modelmax_async._billing import heartbeat, verdicts
+from modelmax_async._billing.decisions import Attempt, Decision, Flight, NotArmed
+from modelmax_async._billing.heartbeat import Heartbeat
+from modelmax_async._billing.outcomes import Again, read_entry
+from modelmax_async._billing.records import Records
+from modelmax_async._errors import (
+    ClientStateError,
+    JobFailedError,
+    ModelMaxError,
+    ResultUncertainError,
+    TransportError,
+)
+from modelmax_async._http import Exchange, Transport
+from modelmax_async._models import Job, LedgerEntry, Phase, Result
+from modelmax_async._runtime import clock
+from modelmax_async._runtime.hooks import Hooks
+from modelmax_async._runtime.tasks import Tasks
+from modelmax_async.events import (
+    AnswerDiscarded,
+    BilledCallArmed,
+    ClaimReleased,
+    ResultStored,
+    ResultUncertain,
+    UnarmedAnswer,
+)
+from modelmax_async.ledger import Key, moves
+from modelmax_async.ledger.transitions import Step
+
+
+class Settler:
+    """Makes billed calls: one for each job and client, and one for each job and ledger."""
+
+    def __init__(
+        self, records: Records, transport: Transport, tasks: Tasks, hooks: Hooks
+    ) -> None:
+        self._records = records
+        self._transport = transport
+        self._tasks = tasks
+        self._hooks = hooks
+        self._owner = uuid.uuid4().hex
+        self._flights: dict[Key, Flight] = {}
+        self._beat = Heartbeat(records.ledger, tasks, hooks)
+        self._closing = False
+
+    async def settle(
+        self, job: Job, *, decision: Decision | None = None, acknowledged: bool = False
+    ) -> Result | Again:
+        """Make the billed call, or join the one that is under way.
+
+        Args:
+            job: a job that should be COMPLETED.
+            decision: the user's consent to pay again for what one attempt left open; a result
+                that is there is served as ever.
+            acknowledged: whether the server has confirmed that it knows the job.
+
+        Raises: JobError, InvalidResponseError, LedgerError, APIError, ClientStateError.
+        """
+        key = self._records.key(job)
+        flight = self._flights.get(key)
+        if flight is not None and not flight.serves(job, decision):
+            await asyncio.wait([flight.task])
+            return Again("held")
+        if flight is None:
+            if self._closing:
+                raise ClientStateError("the client was closed", job=job)
+            decisions = [] if decision is None else [decision]
+            task = self._tasks.spawn(self._fly(job, decisions, acknowledged=acknowledged))
+            flight = Flight(job, task, decisions)
+            self._flights[key] = flight
+            flight.task.add_done_callback(lambda _: self._flights.pop(key))
+        elif decision is not None:
+            flight.decisions.append(decision)
+        return await self._tasks.outcome(flight.task)
+
+    async def drain(self, seconds: float) -> None:
+        """Let billed calls end, start none, and record as uncertain what had to be left."""
+        self._closing = True
+        await self._tasks.finish({flight.task for flight in self._flights.values()}, seconds)
+        await self._beat.aclose(heartbeat.PATIENCE)
+
+    async def look(self, job: Job) -> LedgerEntry | None:
+        """Return what the ledger holds, once it had another chance to take a paid answer."""
+        await self._beat.flush(self._records.key(job))
+        return await self._records.look(job)
+
+    def unsaved(self, job: Job) -> Result | None:
+        """Return the result that the ledger could not take yet."""
+        body = self._beat.unsaved(self._records.key(job))
+        return None if body is None else parse_result(body, job)
+
+    async def _fly(
+        self, job: Job, decisions: list[Decision], *, acknowledged: bool
+    ) -> Result | Again:
+        key = self._records.key(job)
+        if (kept := self.unsaved(job)) is not None:
+            return kept
+        takeover = self._records.leases.gone(key)
+        attempt = Attempt(job, f"{self._owner}:{uuid.uuid4().hex}", decisions, takeover)
+        claim = attempt.claim(self._owner, heartbeat.LEASE, acknowledged=acknowledged)
+        done = await self._records.apply(job, claim)
+        if not done.granted:
+            return read_entry(done.entry, job) or self._records.held(job, done.entry)
+        self._records.leases.forget(key)
+        self._beat.hold(key, attempt.id)
+        try:
+            return await self._record(attempt, await self._call(attempt))
+        except NotArmed:
+            return Again("held")
+        finally:
+            self._beat.let_go(key)
+
+    async def _call(self, attempt: Attempt) -> verdicts.Verdict:
+        """Send, and judge the answer; on the way out by an exception nothing stays claimed."""
+        job, exchange = attempt.job, self._exchange(attempt)
+        try:
+            reply = await self._transport.send_once(build_result(job), exchange)
+        except TransportError as exc:
+            return verdicts.judge_break(exc, answered=exchange.answered)
+        except BaseException as exc:
+            if exc is exchange.refusal:
+                # Raised before byte 0: nothing was sent, so that even an armed claim may go.
+                await self._records.note(job, moves.Release(attempt.id))
+            else:
+                await self._abandon(attempt, exchange, exc)
+            raise
+        if exchange.unarmed:
+            self._hooks.emit(UnarmedAnswer(job, attempt.id))
+        return verdicts.judge_reply(reply, job, now=clock.wall())
+
+    def _exchange(self, attempt: Attempt) -> Exchange:
+        """Return an exchange that arms the attempt just before byte 0, and looks once more."""
+        key = self._records.key(attempt.job)
+
+        def check_wanted() -> None:
+            if self._closing:
+                raise ClientStateError("the client was closed before the billed call was sent")
+            if attempt.unwanted:
+                raise NotArmed
+
+        def last_look() -> None:
+            check_wanted()
+            if not self._beat.in_time(key):
+                raise NotArmed
+
+        async def arm() -> None:
+            check_wanted()
+            if not await self._beat.arm(key, attempt.id):
+                raise NotArmed
+            self._hooks.emit(BilledCallArmed(attempt.job, attempt.id))
+            last_look()  # hooks may block, and callers leave, while the ledger is asked
+
+        return Exchange(once=True, before_send=arm, last_look=last_look)
+
+    async def _abandon(
+        self, attempt: Attempt, exchange: Exchange, error: BaseException
+    ) -> None:
+        """The loop is closing, the drain's time is up, or worse: leave the truth behind."""
+        if exchange.reply is not None:
+            verdict = verdicts.judge_reply(exchange.reply, attempt.job, now=clock.wall())
+            with contextlib.suppress(ModelMaxError):  # what it says is recorded all the same
+                await self._record(attempt, verdict)
+            return
+        if not exchange.maybe_sent(error):
+            await self._records.note(attempt.job, moves.Release(attempt.id))
+            return
+        phase: Phase = "answered" if exchange.answered else "sent"
+        cause = "the client was closed, or its event loop ended, before the answer arrived"
+        await self._doubt(attempt, phase, f"{cause} ({type(error).__name__})")
+
+    async def _record(self, attempt: Attempt, verdict: verdicts.Verdict) -> Result | Again:
+        match verdict:
+            case verdicts.Keep(body):
+                return await self._keep(attempt, body)
+            case verdicts.NotYet(status):
+                await self._release(attempt, f"the job is {status}")
+                return Again("not ready", status=status)
+            case verdicts.HasFailed(error):
+                return await self._failed(attempt, error)
+            case verdicts.Unbilled(error, retry):
+                await self._release(attempt, str(error))
+                if not retry:
+                    raise error
+                return Again("unbilled", error)
+            case unknown:
+                return await self._uncertain(attempt, unknown.phase, unknown.cause)
+
+    async def _keep(self, attempt: Attempt, body: bytes) -> Result | Again:
+        job, key = attempt.job, self._records.key(attempt.job)
+        done = await self._beat.save(key, moves.Store(job, attempt.id, body))
+        if done is not None and not done.granted:
+            self._hooks.emit(AnswerDiscarded(job, attempt.id))
+            return read_entry(done.entry, job) or parse_result(body, job)
+        self._hooks.emit(ResultStored(job, attempt.id))
+        return parse_result(body, job)
+
+    async def _failed(self, attempt: Attempt, error: str) -> Result:
+        """Record that the job FAILED; what an earlier call cost may still be open."""
+        job, also = attempt.job, f"now the server says FAILED: {error}"
+        done = await self._records.note(job, moves.Fail(error, attempt.id))
+        if done is not None and (found := read_entry(done.entry, job, also=also)) is not None:
+            return found
+        if attempt.decisions:
+            cause, since = f"an earlier call is in doubt; {also}", clock.wall()
+            raise ResultUncertainError(cause, job=job, phase="sent", since=since)
+        raise JobFailedError(error, job=job)
+
+    async def _uncertain(self, attempt: Attempt, phase: Phase, cause: str) -> Result:
+        """Record that nobody knows the outcome, unless the ledger knows better by now."""
+        job = attempt.job
+        done = await self._doubt(attempt, phase, cause)
+        if done is not None and (found := read_entry(done.entry, job)) is not None:
+            return found
+        since = clock.wall()
+        raise ResultUncertainError(cause, job=job, phase=phase, since=since, attempt=attempt.id)
+
+    async def _doubt(self, attempt: Attempt, phase: Phase, cause: str) -> Step | None:
+        done = await self._records.note(attempt.job, moves.Doubt(attempt.id, phase, cause))
+        self._hooks.emit(ResultUncertain(attempt.job, phase, cause))
+        return done
+
+    async def _release(self, attempt: Attempt, cause: str) -> None:
+        await self._records.note(attempt.job, moves.Release(attempt.id))
+        self._hooks.emit(ClaimReleased(attempt.job, cause))

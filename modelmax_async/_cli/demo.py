@@ -1,0 +1,147 @@
+"""The demo: eight jobs on a local ModelMax, fetched and saved as each of them ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+
+from modelmax_async._client import AsyncQueueClient
+from modelmax_async._errors import JobFailedError
+from modelmax_async._models import Job, Outcome
+from modelmax_async._polling.policies import PollPolicy
+from modelmax_async.emulator import Emulator, JobScript
+from modelmax_async.events import Event, StatusPolled
+
+_SCENES = (
+    ("Coral reef", 4.0),
+    ("Rain on a roof", 2.0),
+    ("Paper boat", 6.0),
+    ("Alps time lapse", 1.0),
+    ("Fox in the snow", 8.0),
+    ("Neon in the fog", 3.0),
+    ("Potter at work", 7.0),
+    ("Waves at a pier", 5.0),
+)
+_FAILING = 6  # the number of the one that fails
+_REASON = "the provider refused the prompt"
+_KEY = "sk-emulator"
+
+
+@attrs.define
+class Row:
+    """What the demo shows of one job.
+
+    Attributes:
+        number: From 1.
+        prompt: What the video is to show.
+        script: What the local ModelMax does with it.
+        status: The last status seen.
+        polls: Status calls so far; at the end, as the server counted them.
+        billed: Billed calls as the server counted them.
+        error: Why the job FAILED.
+        files: The saved videos.
+        size: Bytes in them.
+    """
+
+    number: int
+    prompt: str
+    script: JobScript
+    status: str = "-"
+    polls: int = 0
+    billed: int = 0
+    error: str = ""
+    files: Sequence[Path] = ()
+    size: int = 0
+
+
+@attrs.frozen
+class Report:
+    """How the demo ended; ``billed_again`` is the bill after asking for all once more."""
+
+    rows: Sequence[Row]
+    directory: Path
+    billed_again: int
+
+
+def new_rows(speed: float) -> list[Row]:
+    """Return the eight jobs, ``speed`` times faster than they are written down."""
+    return [
+        Row(
+            number,
+            prompt,
+            JobScript(
+                queue_seconds=seconds / speed / 4,
+                run_seconds=seconds / speed * 3 / 4,
+                outcome="FAILED" if number == _FAILING else "COMPLETED",
+                error=_REASON,
+            ),
+        )
+        for number, (prompt, seconds) in enumerate(_SCENES, 1)
+    ]
+
+
+async def run(
+    rows: Sequence[Row], directory: Path, *, speed: float, tell: Callable[[Row], object]
+) -> Report:
+    """Submit the jobs, save each video as it comes, then ask for everything again.
+
+    Args:
+        rows: the jobs of `new_rows`; they are kept up to date.
+        directory: where the videos go.
+        speed: that of `new_rows`; the polling is as much faster.
+        tell: called with a row whenever it changed.
+    """
+    emulator = Emulator(api_key=_KEY, record=False)
+    emulator.script(*(row.script for row in rows))
+    known: dict[str, Row] = {}
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, StatusPolled):
+            row = known[event.job.request_id]
+            row.status, row.polls = str(event.status), row.polls + 1
+            tell(row)
+
+    poll = PollPolicy(initial=0.5 / speed, maximum=1.0 / speed)
+    async with (
+        emulator.serve() as url,
+        AsyncQueueClient(
+            api_key=_KEY, base_url=url, model="veo-3", poll=poll, hooks=[on_event]
+        ) as client,
+    ):
+        jobs = [await _submit(client, row, known) for row in rows]
+        async for outcome in client.as_completed(jobs):
+            row = known[outcome.job.request_id]
+            await _finish(client, row, outcome, directory)
+            tell(row)
+        for job in jobs:
+            row = known[job.request_id]
+            row.polls = emulator.polls[job.request_id]
+            row.billed = emulator.billed[job.request_id]
+        await client.gather_results(jobs, return_exceptions=True)
+    return Report(rows, directory, emulator.billed_total)
+
+
+async def _submit(client: AsyncQueueClient, row: Row, known: dict[str, Row]) -> Job:
+    job = await client.submit(row.prompt)
+    known[job.request_id] = row
+    return job
+
+
+async def _finish(
+    client: AsyncQueueClient, row: Row, outcome: Outcome, directory: Path
+) -> None:
+    if outcome.result is not None:
+        row.files = await client.download(outcome.result, directory)
+        row.size = await asyncio.to_thread(_size_of, row.files)
+    elif isinstance(outcome.error, JobFailedError):
+        row.error = outcome.error.error
+    else:
+        assert outcome.error is not None  # noqa: S101 - an outcome has one of the two
+        raise outcome.error
+
+
+def _size_of(files: Sequence[Path]) -> int:
+    return sum(path.stat().st_size for path in files)

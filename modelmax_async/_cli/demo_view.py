@@ -1,0 +1,117 @@
+"""What the demo prints: a live table on a terminal, plain lines elsewhere, and the bill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from modelmax_async._cli.demo import Report, Row
+
+_COLOURS = {"IN_PROGRESS": "cyan", "COMPLETED": "green", "FAILED": "red"}
+_PLAIN_WIDTH = 160  # columns; a pipe or a file has no width to keep to
+
+
+def new_console() -> Console:
+    """Return a console on stdout, wide enough for the table where that is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    return console
+
+
+@contextmanager
+def progress(console: Console, rows: Sequence[Row]) -> Iterator[Callable[[Row], object]]:
+    """Show the jobs while the block runs; call what it gives with each row that changed."""
+    start = time.monotonic()
+    if not console.is_terminal:
+        yield _Lines(console, start)
+        return
+
+    def render() -> Table:
+        return _live_table(rows, time.monotonic() - start)
+
+    with Live(get_renderable=render, console=console, refresh_per_second=8, transient=True):
+        yield lambda _: None  # the table is drawn anew eight times a second anyway
+
+
+def show_report(console: Console, report: Report) -> None:
+    """Print the table of what every job cost, and the sum."""
+    table = Table(title="Eight jobs on a local ModelMax", title_justify="left")
+    table.add_column("job", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("polls", justify="right", no_wrap=True)
+    table.add_column("billed calls", justify="right", min_width=6)
+    table.add_column("file", no_wrap=True, overflow="ellipsis")
+    table.add_column("size", justify="right", no_wrap=True)
+    for row in report.rows:
+        table.add_row(
+            f"{row.number} {row.prompt}",
+            _coloured(row.status),
+            str(row.polls),
+            str(row.billed),
+            "\n".join(path.name for path in row.files) or "-",
+            f"{row.size:,} B" if row.files else "-",
+        )
+    console.print(table)
+    for row in report.rows:
+        if row.error:
+            _say(console, f"Job {row.number} FAILED and was not billed: {row.error}")
+    _say(console, _sums(report))
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _sums(report: Report) -> str:
+    rows = report.rows
+    billed, files = sum(row.billed for row in rows), sum(len(row.files) for row in rows)
+    return (
+        f"Sum: {len(rows)} jobs, {sum(row.polls for row in rows)} polls, "
+        f"{billed} billed calls, {files} files, {sum(row.size for row in rows):,} bytes\n"
+        f"Asked for all {len(rows)} results once more: {report.billed_again - billed} further "
+        "billed calls\n"
+        f"The videos are in {report.directory}"
+    )
+
+
+class _Lines:
+    """Prints a line for each change of a job's status, for pipes and log files."""
+
+    def __init__(self, console: Console, start: float) -> None:
+        self._console = console
+        self._start = start
+        self._shown: dict[int, str] = {}
+
+    def __call__(self, row: Row) -> None:
+        text = f"job {row.number}: {row.status}"
+        if row.files:
+            text = f"job {row.number}: saved {row.files[0].name}"
+        if self._shown.get(row.number) == text:
+            return
+        self._shown[row.number] = text
+        seconds = time.monotonic() - self._start
+        _say(self._console, f"{seconds:5.1f} s  {text}")
+
+
+def _live_table(rows: Sequence[Row], seconds: float) -> Table:
+    table = Table(title=f"Waiting for {len(rows)} jobs: {seconds:.1f} s", title_justify="left")
+    table.add_column("job", min_width=36)
+    table.add_column("status", min_width=12)
+    table.add_column("polls", justify="right")
+    table.add_column("saved")
+    for row in rows:
+        saved = f"{row.size:,} B" if row.files else ""
+        status = _coloured(row.status)
+        table.add_row(f"{row.number} {row.prompt}", status, str(row.polls), saved)
+    return table
+
+
+def _coloured(status: str) -> Text:
+    return Text(status, style=_COLOURS.get(status, ""))

@@ -1,0 +1,161 @@
+"""Single calls, made when the user asks for one: submit, status, result.
+
+What cost nothing is retried `RetryPolicy.attempts` times at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from modelmax_async._api.endpoints import build_status, parse_status, parse_submit
+from modelmax_async._api.messages import Call
+from modelmax_async._billing.decisions import Decision, decide
+from modelmax_async._billing.records import Records
+from modelmax_async._billing.settler import Settler
+from modelmax_async._billing.verdicts import may_resubmit, refused_submit
+from modelmax_async._errors import (
+    APIError,
+    InvalidResponseError,
+    ModelMaxError,
+    NotReadyError,
+    ResultUncertainError,
+    SubmitUncertainError,
+    TransportError,
+)
+from modelmax_async._http import Transport
+from modelmax_async._models import Job, Result, StatusReport
+from modelmax_async._runtime import clock
+from modelmax_async._runtime.hooks import Hooks
+from modelmax_async._runtime.retry import Backoff, is_final
+from modelmax_async._runtime.tasks import Tasks
+from modelmax_async.events import JobSubmitted, StatusPolled
+from modelmax_async.ledger.moves import Remember
+
+#: Seconds between two looks at a job that another client is fetching.
+_HELD = 0.25
+
+
+class Calls:
+    """The single calls of one client.
+
+    Submits and status calls run in tasks that the client owns. `result` runs in the caller's:
+    only a billed call under way outlives it, never the wish to make one.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        settler: Settler,
+        records: Records,
+        tasks: Tasks,
+        hooks: Hooks,
+        backoff: Backoff,
+        refetch: bool,
+    ) -> None:
+        self._transport = transport
+        self._settler = settler
+        self._records = records
+        self._tasks = tasks
+        self._hooks = hooks
+        self._backoff = backoff
+        self._refetch = refetch
+
+    async def submit(self, call: Call, model: str) -> Job:
+        """Submit, again only where no job can have been created, and record the job."""
+        attempt = 0
+        while True:
+            try:
+                reply = await self._transport.submit(call)
+                job = parse_submit(reply, model, now=clock.wall())
+                break
+            except (APIError, TransportError) as exc:
+                attempt += 1
+                await self._retry_submit(exc, attempt)
+            except InvalidResponseError as exc:
+                raise _uncertain(exc) from exc
+            except asyncio.CancelledError:
+                raise _uncertain("the client was closed before the answer came.") from None
+        self._hooks.emit(JobSubmitted(job))
+        await self._records.note(job, Remember(job))
+        return job
+
+    async def status(self, job: Job) -> StatusReport:
+        """Ask for the status; it is free, so that a failure is tried again."""
+        attempt = 0
+        prepared = self._transport.prepare(build_status(job))
+        while True:
+            try:
+                report = await self._transport.poll(
+                    prepared, lambda reply: parse_status(reply, job, now=clock.wall())
+                )
+            except (TransportError, APIError, InvalidResponseError) as exc:
+                attempt += 1
+                lasting = isinstance(exc, APIError) and is_final(exc.status_code, float("inf"))
+                if lasting or attempt >= self._backoff.policy.attempts:
+                    raise
+                await self._back_off(attempt, exc)
+            else:
+                self._hooks.emit(StatusPolled(job, report.status))
+                return report
+
+    async def result(self, job: Job, *, accept: bool) -> Result:
+        """Make the billed call once, whatever it takes to be sure that it is once."""
+        here = True
+        decision: Decision | None = None
+        try:
+            if accept:
+                entry = await self._tasks.run(self._settler.look(job))
+                decision = None if entry is None else decide(entry, lambda: here)
+            while True:
+                try:
+                    return await self._settled(job, decision)
+                except ResultUncertainError as exc:
+                    undecided = decision is None and not accept
+                    if not (self._refetch and undecided) or exc.attempt is None:
+                        raise
+                    decision = Decision(exc.attempt, None, lambda: here)  # once
+        finally:
+            here = False
+
+    async def _settled(self, job: Job, decision: Decision | None) -> Result:
+        """Have the call made, again where it cost nothing, after others where they hold it."""
+        attempt = 0
+        while True:
+            outcome = await self._settler.settle(job, decision=decision)
+            if isinstance(outcome, Result):
+                return outcome
+            if outcome.reason == "held":
+                await self._tasks.sleep(_HELD)
+            elif outcome.error is None:
+                raise NotReadyError(
+                    f"it is {outcome.status}; nothing was billed. wait_for(job) fetches it "
+                    "when it is COMPLETED",
+                    job=job,
+                    last_status=outcome.status,
+                )
+            else:
+                attempt += 1
+                if attempt >= self._backoff.policy.attempts:
+                    raise outcome.error
+                await self._back_off(attempt, outcome.error)
+
+    async def _retry_submit(self, error: APIError | TransportError, attempt: int) -> None:
+        if not may_resubmit(error):
+            if isinstance(error, APIError) and refused_submit(error):
+                raise error
+            raise _uncertain(error) from error
+        if attempt >= self._backoff.policy.attempts:
+            raise error
+        await self._back_off(attempt, error)
+
+    async def _back_off(self, attempt: int, error: ModelMaxError) -> None:
+        await self._tasks.sleep(self._backoff.delay(attempt - 1, error))
+
+
+def _uncertain(error: ModelMaxError | str) -> SubmitUncertainError:
+    return SubmitUncertainError(
+        f"the submit may have created a job, and its id did not arrive: {error} "
+        "Such a job is never billed, as nobody can fetch it; submit again only if a second "
+        "job does no harm"
+    )

@@ -1,0 +1,235 @@
+"""All videos of a result, each into its file, in tasks that the client owns."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from modelmax_async._download.acquisition import obtained
+from modelmax_async._download.fetcher import Fetcher
+from modelmax_async._download.names import file_name
+from modelmax_async._download.part_file import PartFile
+from modelmax_async._download.problems import PROBLEMS, explain
+from modelmax_async._download.progress import OnProgress, Progress
+from modelmax_async._download.sinks import FileSink, Report, StreamSink
+from modelmax_async._download.sources import Source, SourceError
+from modelmax_async._errors import ClientStateError, DownloadError, ModelMaxError
+from modelmax_async._http import Transport
+from modelmax_async._models import Job, Result, Video
+from modelmax_async._runtime.hooks import Hooks
+from modelmax_async._runtime.retry import Backoff
+from modelmax_async._runtime.tasks import Tasks
+from modelmax_async._runtime.threads import finish_in_thread, in_thread
+from modelmax_async._settings import Settings
+from modelmax_async.events import VideoSaved
+
+#: Files open at once, or as many as ``max_in_flight`` if that is more. Many of them wait: for
+#: a slot, or between two tries.
+_OPEN = 128
+#: Seconds that a transfer told to stop gets to close its file.
+_GRACE = 5.0
+
+
+@attrs.frozen
+class Item:
+    """One video to save, or to stream."""
+
+    what: str
+    url: str
+    source: Source | SourceError
+    target: Path
+    request_id: str
+    job: Job | None
+
+
+class Downloads:
+    """The downloads of one client."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        tasks: Tasks,
+        hooks: Hooks,
+        settings: Settings,
+        backoff: Backoff,
+    ) -> None:
+        self._fetcher = Fetcher(transport.receiver, settings, backoff)
+        self._tasks = tasks
+        self._hooks = hooks
+        self._patience = backoff.policy.give_up_after
+        self._places = asyncio.Semaphore(max(_OPEN, settings.max_in_flight))
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def save(
+        self,
+        result: Result,
+        directory: Path,
+        on_progress: OnProgress | None,
+        *,
+        overwrite: bool,
+    ) -> list[Path]:
+        """Save every video; the arguments are those of ``AsyncQueueClient.download``."""
+        if inspect.iscoroutinefunction(on_progress):
+            raise ValueError("on_progress is a plain function: nobody would await it")
+        items = [self._item(result, video, directory) for video in result.videos]
+        if len({item.target for item in items}) != len(items):
+            raise ValueError("two videos of the result have one index")
+        progress = Progress(on_progress, len(items))
+        task = self._spawn(self._save_all(items, progress, overwrite=overwrite))
+        try:
+            saved = await self._tasks.outcome(task)
+        except asyncio.CancelledError:
+            await _stop({task})
+            raise
+        return [directory / path.name for path in saved]
+
+    @asynccontextmanager
+    async def stream(self, video: Video) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Stream a video; the argument is that of ``AsyncQueueClient.stream``."""
+        what = f"video {video.index}"
+        try:
+            source = self._fetcher.judge(video.url)
+        except SourceError as exc:
+            raise explain(exc, what, url=video.url) from None
+        sink = StreamSink()
+        task = self._spawn(self._feed(source, sink, what))
+        try:
+            await sink.ready()
+            yield sink.read()
+        finally:
+            await _stop({task})
+
+    async def aclose(self) -> None:
+        """Stop every transfer; each leaves a ``.part`` that can be gone on with, or nothing."""
+        for late in await _stop(self._running):
+            self._tasks.forget(late)
+
+    def _spawn(self, coro: Any) -> asyncio.Task[Any]:
+        task = self._tasks.spawn(coro)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def _item(self, result: Result, video: Video, directory: Path) -> Item:
+        what = f"video {video.index} of {result.request_id}"
+        target = directory / file_name(result.request_id, video.index)
+        try:
+            job = Job(result.model, result.request_id)
+        except ValueError:  # a result of the user's own making
+            job = None
+        source: Source | SourceError
+        try:
+            source = self._fetcher.judge(video.url)
+        except SourceError as exc:
+            return Item(what, video.url, exc, target, result.request_id, job)
+        return Item(what, source.url, source, target, result.request_id, job)
+
+    async def _save_all(
+        self, items: Sequence[Item], progress: Progress, *, overwrite: bool
+    ) -> list[Path]:
+        """Save all; one that fails ends no other, and the others need not come again."""
+        if any(isinstance(item.source, Source) for item in items):
+            made = await in_thread(_make, items[0].target.parent)
+            if isinstance(made, OSError):
+                raise explain(made, "the result", url="")
+            items = [attrs.evolve(item, target=made / item.target.name) for item in items]
+        saving = [
+            self._save_one(item, progress, place, overwrite=overwrite)
+            for place, item in enumerate(items)
+        ]
+        outcomes = await asyncio.gather(*saving, return_exceptions=True)
+        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if errors:
+            for other in errors[1:]:
+                errors[0].add_note(f"and: {other}")
+            raise errors[0]
+        return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+
+    async def _save_one(
+        self, item: Item, progress: Progress, place: int, *, overwrite: bool
+    ) -> Path:
+        """Save one video, or find it there; return where it is."""
+
+        def report(done: int, expected: int | None) -> None:
+            progress.report(place, done, expected)
+
+        if isinstance(item.source, SourceError):
+            raise explain(item.source, item.what, url=item.url, job=item.job)
+        saved = await self._save(item, item.source, report, overwrite=overwrite)
+        if isinstance(saved, DownloadError):
+            raise saved
+        return saved
+
+    async def _save(
+        self, item: Item, source: Source, report: Report, *, overwrite: bool
+    ) -> Path | DownloadError:
+        """Return where it is, or why not: what raised it holds requests, and users get it."""
+        try:
+            async with obtained(
+                item.target, self._places, overwrite=overwrite, patience=self._patience
+            ) as found:
+                if isinstance(found, PartFile):
+                    return await self._fill(item, source, found, report)
+                report(found.size, found.size)
+                return found.path
+        except PROBLEMS as exc:
+            return explain(exc, item.what, url=item.url, job=item.job)
+
+    async def _fill(
+        self, item: Item, source: Source, part: PartFile, report: Report
+    ) -> Path | DownloadError:
+        """Bring a video into its ``.part`` and that into its place, or return why not."""
+        problem: Exception | None = None
+        try:
+            sink = await FileSink.open(part, source.url, report)
+            await self._fetcher.fill(source, sink)
+            saved = await sink.finish()
+        except PROBLEMS as exc:
+            problem = exc
+        finally:
+            kept = await finish_in_thread(part.leave)
+        if problem is None:
+            self._hooks.emit(VideoSaved(item.request_id, str(saved), sink.offset))
+            return saved
+        where = part.path if kept else None
+        return explain(problem, item.what, url=item.url, part=where, job=item.job)
+
+    async def _feed(self, source: Source, sink: StreamSink, what: str) -> None:
+        """Bring a video to the reader of a stream."""
+        try:
+            await self._fetcher.fill(source, sink)
+            sink.close(None)
+        except PROBLEMS as exc:
+            sink.close(explain(exc, what, url=source.url))
+        except ModelMaxError as exc:
+            sink.close(exc)
+        finally:  # cancelled: by the end of the context, where nobody reads on, or else
+            sink.close(ClientStateError("the stream was closed before its end"))
+
+
+def _make(directory: Path) -> Path | OSError:
+    """Make the directory and return where it is, whatever directory the program goes to.
+
+    An error is returned: raised, it would hold the frames of those who wait for it.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory.absolute()
+    except OSError as exc:
+        return exc
+
+
+async def _stop(tasks: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """Cancel transfers, and see them close their files; return those whose disk hangs."""
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return set()
+    _, late = await asyncio.wait(set(tasks), timeout=_GRACE)
+    return late

@@ -1,0 +1,120 @@
+"""Errors of one exchange with the server: it broke, or what came is no good news."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from modelmax_async._errors.base import ModelMaxError
+
+if TYPE_CHECKING:
+    from modelmax_async._models import Job
+
+
+class TransportError(ModelMaxError):
+    """The exchange broke before a whole answer came.
+
+    Attributes:
+        maybe_sent: whether any byte of the request may have left this machine.
+    """
+
+    def __init__(self, message: str, *, maybe_sent: bool, job: Job | None = None) -> None:
+        super().__init__(message, job=job)
+        self.maybe_sent = maybe_sent
+
+
+class RequestTimeoutError(TransportError, TimeoutError):
+    """The server took longer than the client's ``timeout`` for one request."""
+
+
+class APIError(ModelMaxError):
+    """The server answered with an error (API §5).
+
+    Attributes:
+        status_code: the HTTP status.
+        error_type: the documented ``type``, ``None`` without the documented body.
+        message: the server's text.
+        retry_after: seconds to wait, where the server named them.
+        details: further fields of the error, such as ``session_id`` and ``amount`` of a 402.
+    """
+
+    advice = "Retry after a moment."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int,
+        error_type: str | None = None,
+        retry_after: float | None = None,
+        details: Mapping[str, Any] | None = None,
+        job: Job | None = None,
+    ) -> None:
+        about = f" for job {job.request_id}" if job is not None else ""
+        kind = f" {error_type}" if error_type else ""
+        stop = "" if message.endswith((".", "!", "?")) else "."
+        super().__init__(
+            f"HTTP {status_code}{kind}{about}: {message}{stop} {self.advice}", job=job
+        )
+        self.status_code = status_code
+        self.error_type = error_type
+        self.message = message
+        self.retry_after = retry_after
+        self.details = dict(details or {})
+
+
+class BadRequestError(APIError):
+    """400: invalid body, unknown request id, unsupported model, provider mismatch."""
+
+    advice = "Check the request id, the model and the parameters."
+
+
+class AuthenticationError(APIError):
+    """401: the key is missing or invalid."""
+
+    advice = "Check the API key; jobs already submitted are not lost."
+
+
+class InsufficientBalanceError(APIError):
+    """402: the balance is zero or negative. Nothing was charged."""
+
+    advice = "Nothing was charged: top up, then call again."
+
+
+class PermissionDeniedError(APIError):
+    """403: the key may not do this."""
+
+    advice = "Check what this API key is allowed to do."
+
+
+class NotFoundError(APIError):
+    """404: no such thing here."""
+
+    advice = "Check the request id, the model and the base URL."
+
+
+class RateLimitError(APIError):
+    """429: too many requests."""
+
+
+class ServerError(APIError):
+    """5xx: the server or the provider behind it failed."""
+
+
+class InvalidResponseError(ModelMaxError):
+    """An answer that could not be understood.
+
+    Attributes:
+        body: its bytes (at most 64 KiB of them in an answer that is not paid for).
+    """
+
+    def __init__(self, message: str, *, body: bytes = b"", job: Job | None = None) -> None:
+        super().__init__(message, job=job)
+        self.body = body
+
+
+class SubmitUncertainError(ModelMaxError):
+    """The submit may have created a job whose id never arrived.
+
+    Nothing is billed for such a job unless its result is fetched, which needs the id.
+    """

@@ -1,0 +1,109 @@
+"""Reading an answer of unknown size: bounded in memory, and no paid byte dropped."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import AsyncIterable
+from contextlib import suppress
+from typing import BinaryIO
+
+import httpx
+
+from modelmax_async._api.messages import MAX_BODY, Reply
+from modelmax_async._runtime.threads import in_thread
+
+#: Bytes of a paid answer that are kept on disk at most.
+MAX_KEPT = 4 * 1024 * 1024 * 1024
+
+
+class OversizedError(Exception):
+    """A body above the bound, of a call that costs nothing."""
+
+
+async def read_whole(response: httpx.Response, *, keep: bool) -> Reply:
+    """Return an answer with its whole body, as `read_body` reads it."""
+    if response.is_stream_consumed:  # by a hook of the caller's client, and decompressed
+        headers = {k: v for k, v in response.headers.items() if k != "content-encoding"}
+        return Reply(response.status_code, headers, response.content)
+    body, kept_at = await read_body(response.stream, keep=keep)  # type: ignore[arg-type]  # an async client's
+    return Reply(response.status_code, response.headers, body, kept_at)
+
+
+async def read_body(stream: AsyncIterable[bytes], *, keep: bool) -> tuple[bytes, str | None]:
+    """Return the raw body, or its beginning and where more of it is: above `MAX_BODY`.
+
+    Args:
+        stream: the body as it comes off the wire, not decompressed.
+        keep: whether it is paid for: an oversized one is then written to a file, and read
+            as far as memory goes where no disk takes it.
+
+    Raises:
+        OversizedError: for a body above the bound that is not to be kept.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    parts = aiter(stream)
+    async for chunk in parts:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_BODY:
+            break
+    else:
+        return b"".join(chunks), None
+    if not keep:
+        raise OversizedError(f"the body is larger than {MAX_BODY} bytes")
+    return await _keep(chunks, size, parts)
+
+
+async def _keep(
+    chunks: list[bytes], size: int, rest: AsyncIterable[bytes]
+) -> tuple[bytes, str | None]:
+    """Write the body to a file of its own (mode 0600), off the event loop."""
+    try:
+        number, path = await in_thread(
+            lambda: tempfile.mkstemp(prefix="modelmax-result-", suffix=".body")
+        )
+    except OSError:
+        return b"".join(chunks), None  # no room: what is here is kept by the ledger at least
+    try:
+        await _write(number, chunks, size, rest)
+    except OSError:  # a full disk
+        if await in_thread(_drop_unless_larger, path, size):
+            return b"".join(chunks), None
+    return chunks[0], path
+
+
+async def _write(
+    number: int, chunks: list[bytes], size: int, rest: AsyncIterable[bytes]
+) -> None:
+    file = os.fdopen(number, "wb")
+    try:
+        await in_thread(file.write, b"".join(chunks))
+        async for chunk in rest:
+            await in_thread(file.write, chunk)
+            size += len(chunk)
+            if size > MAX_KEPT:
+                break
+        await in_thread(file.flush)
+        await in_thread(os.fsync, number)
+        await in_thread(file.close)
+    except BaseException:
+        # Not waited for: the write of a disk that hangs may hold it, and a closing client.
+        threading.Thread(target=_close, args=(file,), daemon=True).start()
+        raise
+
+
+def _drop_unless_larger(path: str, size: int) -> bool:
+    """Remove a file that has no more than memory has; return whether it has not."""
+    with suppress(OSError):
+        if os.path.getsize(path) > size:  # noqa: PTH202 - it is a str all the way
+            return False
+        os.unlink(path)  # noqa: PTH108 - as above
+    return True
+
+
+def _close(file: BinaryIO) -> None:
+    with suppress(OSError):
+        file.close()

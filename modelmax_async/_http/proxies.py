@@ -1,0 +1,57 @@
+"""What opens connections: transports of httpx's that connect later."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from functools import partial
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from modelmax_async._api.messages import as_text
+from modelmax_async._errors import ConfigurationError
+
+Opener = Callable[[httpx.Limits], httpx.AsyncHTTPTransport]
+
+
+def opener_for(origin: str) -> Opener:
+    """Return what opens connections to an origin, through the proxy of the environment.
+
+    Raises:
+        ConfigurationError: for a proxy that cannot be used.
+    """
+    tls = httpx.create_ssl_context() if origin.startswith("https:") else False
+    proxy = proxy_for(origin)
+    if proxy is not None:
+        open_transport(httpx.Limits(), proxy, tls=tls)  # is it one that works?
+    return partial(open_transport, proxy=proxy, tls=tls)
+
+
+def open_transport(
+    limits: httpx.Limits, proxy: str | None, *, tls: ssl.SSLContext | bool
+) -> httpx.AsyncHTTPTransport:
+    """Return a transport, which connects later.
+
+    Raises:
+        ConfigurationError: for a proxy that cannot be used.
+    """
+    try:
+        return httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy)
+    except (ImportError, ValueError, httpx.InvalidURL) as exc:
+        problem = as_text(str(exc), 300)
+    raise ConfigurationError(
+        f"the proxy that the environment names cannot be used: {problem}. Mend HTTPS_PROXY, "
+        "HTTP_PROXY or ALL_PROXY, or pass an http_client of your own"
+    )
+
+
+def proxy_for(origin: str) -> str | None:
+    """Return the proxy that the environment names for an origin, as curl and pip read it."""
+    parts = urlsplit(origin)
+    if proxy_bypass(parts.netloc):
+        return None
+    proxies = getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    return f"http://{found}" if found and "://" not in found else found

@@ -1,0 +1,1 @@
+"""Waiting for jobs: one stream of polls for each, however many wait."""

@@ -1,0 +1,200 @@
+"""A ledger in memory: safe within a process, gone with it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Collection
+from typing import NamedTuple
+
+from attrs import evolve
+
+from modelmax_async._api.endpoints import make_job
+from modelmax_async._errors import LedgerError
+from modelmax_async._models import Job, LedgerEntry, LedgerState
+from modelmax_async._runtime import clock
+from modelmax_async.ledger.moves import Claim, Move, Store
+from modelmax_async.ledger.protocol import Key
+from modelmax_async.ledger.transitions import Step, observed, step
+
+_log = logging.getLogger("modelmax_async")
+
+#: The part of a bound at which a warning is given, and the one below which it may come again.
+_NEARLY, _CALM = 0.8, 0.6
+
+
+class _Dropped(NamedTuple):
+    """What is left of a job whose result was delivered."""
+
+    model: str
+    attempt: str | None
+    since: float
+    job: Job | None  # where it is not the one that its model and the key's id make
+
+    def entry(self, key: Key) -> LedgerEntry:
+        """Return it as the entry that it stands for."""
+        job = self.job or make_job(self.model, key.request_id)
+        return LedgerEntry(job=job, state="delivered", since=self.since, attempt=self.attempt)
+
+
+class MemoryLedger:
+    """The default ledger. It dies with the process: keep paid jobs in a `SQLiteLedger`.
+
+    It is bounded, and no bound costs a paid result. Results that were handed to a caller give
+    way first, the oldest first: such a job keeps about 500 bytes, without limit, and is not
+    fetched again unless the user decides so. Next the oldest jobs that owe nothing are
+    forgotten. Full of undelivered results and open questions, it refuses further billed calls.
+    It may be shared by clients of several event loops.
+
+    Args:
+        max_entries: how many jobs it remembers, besides those whose result gave way.
+        max_body_bytes: bytes of paid answers with which it takes no further claim.
+    """
+
+    def __init__(
+        self, *, max_entries: int = 250_000, max_body_bytes: int = 256 * 1024 * 1024
+    ) -> None:
+        for name, value in (("max_entries", max_entries), ("max_body_bytes", max_body_bytes)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value!r}")
+        self._max_entries = max_entries
+        self._max_body_bytes = max_body_bytes
+        self._entries: dict[Key, LedgerEntry] = {}
+        self._spare: OrderedDict[Key, None] = OrderedDict()  # known or failed: owe nothing
+        self._given: OrderedDict[Key, None] = OrderedDict()  # stored, and delivered
+        self._dropped: dict[Key, _Dropped] = {}
+        self._body_bytes = 0
+        self._given_bytes = 0
+        self._warned = False
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        jobs = len(self._entries) + len(self._dropped)
+        return f"<MemoryLedger: {jobs} jobs, {self._body_bytes} bytes of results>"
+
+    async def apply(self, key: Key, move: Move) -> Step | None:
+        """Take one step. No await and no thread can come between."""
+        with self._lock:
+            before = self._find(key)
+            done = step(before, move, clock.wall())
+            if done is not None and done.entry is not before:
+                if isinstance(move, Claim) and done.granted:
+                    self._make_room_for_a_body()
+                if key not in self._entries:
+                    self._make_room_for_a_job(refuse=not isinstance(move, Store))
+                self._file(key, done.entry)
+                self._drop_bodies(self._max_body_bytes)
+            warning = self._warning()
+        if warning is not None:  # outside the lock: a handler may use this very ledger
+            _log.warning("%s", warning)
+        return done
+
+    async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
+        """Return the entries of an origin in these states, without bodies."""
+        now = clock.wall()
+        with self._lock:
+            mine = [entry for key, entry in self._entries.items() if key.origin == origin]
+            if "delivered" in states:
+                dropped = self._dropped.items()
+                mine[:0] = [kept.entry(key) for key, kept in dropped if key.origin == origin]
+        seen = (observed(entry, now) for entry in mine)
+        return [evolve(entry, body=None) for entry in seen if entry.state in states]
+
+    async def aclose(self) -> None:
+        """Do nothing: there is nothing to let go of, and results stay to be asked for."""
+
+    def delivered(self, key: Key) -> None:
+        """Take note that the stored result was handed to a caller: it may give way now."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or entry.state != "stored" or key in self._given:
+                return
+            self._given[key] = None
+            self._given_bytes += _weight(entry)
+            self._drop_bodies(self._max_body_bytes)
+            self._warning()  # falls below the mark again, perhaps
+
+    def _find(self, key: Key) -> LedgerEntry | None:
+        dropped = self._dropped.get(key)
+        return self._entries.get(key) if dropped is None else dropped.entry(key)
+
+    def _file(self, key: Key, entry: LedgerEntry) -> None:
+        """Put an entry in the place of what is there of the job."""
+        if entry.state == "delivered":
+            self._drop(key, entry)
+            return
+        self._dropped.pop(key, None)
+        self._forget_delivery(key)
+        self._body_bytes += _weight(entry) - _weight(self._entries.get(key))
+        self._entries[key] = entry
+        if entry.state in {"known", "failed"}:
+            self._spare[key] = None
+        else:
+            self._spare.pop(key, None)
+
+    def _forget_delivery(self, key: Key) -> None:
+        if key in self._given:
+            del self._given[key]
+            self._given_bytes -= _weight(self._entries[key])
+
+    def _drop(self, key: Key, entry: LedgerEntry) -> None:
+        """Keep of a delivered result that it was paid for."""
+        self._forget_delivery(key)
+        self._body_bytes -= _weight(self._entries.pop(key, None))
+        job = entry.job
+        plain = key.request_id == job.request_id and job == make_job(job.model, job.request_id)
+        self._dropped[key] = _Dropped(
+            job.model, entry.attempt, clock.wall(), None if plain else job
+        )
+
+    def _drop_oldest(self) -> None:
+        key = next(iter(self._given))
+        self._drop(key, self._entries[key])
+
+    def _drop_bodies(self, most: int) -> None:
+        while self._given and self._body_bytes > most:
+            self._drop_oldest()
+
+    def _make_room_for_a_body(self) -> None:
+        self._drop_bodies(self._max_body_bytes - 1)
+        if self._body_bytes >= self._max_body_bytes:
+            raise LedgerError(
+                f"the MemoryLedger holds {self._body_bytes} bytes of paid results that were "
+                "not delivered yet, as many as it may. No billed call was made: wait for those "
+                "jobs, use a SQLiteLedger, or pass a larger max_body_bytes"
+            )
+
+    def _make_room_for_a_job(self, *, refuse: bool) -> None:
+        while len(self._entries) >= self._max_entries and (self._given or self._spare):
+            if self._given:
+                self._drop_oldest()
+            else:
+                oldest, _ = self._spare.popitem(last=False)
+                del self._entries[oldest]
+        if refuse and len(self._entries) >= self._max_entries:
+            raise LedgerError(
+                f"the MemoryLedger is full: {self._max_entries} jobs, each with a paid result "
+                "that was not delivered yet, or an open question. No billed call was made: "
+                "wait for those jobs, use a SQLiteLedger, or pass a larger max_entries"
+            )
+
+    def _warning(self) -> str | None:
+        """Return what to say when little room is left, once until there is more again."""
+        jobs = len(self._entries) - len(self._spare) - len(self._given)
+        size = self._body_bytes - self._given_bytes
+        part = max(jobs / self._max_entries, size / self._max_body_bytes)
+        news = part >= _NEARLY and not self._warned
+        self._warned = part >= (_CALM if self._warned else _NEARLY)
+        if not news:
+            return None
+        return (
+            f"the MemoryLedger is nearly full: {jobs} of {self._max_entries} jobs and {size} "
+            f"of {self._max_body_bytes} bytes belong to results that were not delivered yet, "
+            "and to open questions. Full, it refuses billed calls: use a SQLiteLedger, or pass "
+            "a larger max_entries and max_body_bytes"
+        )
+
+
+def _weight(entry: LedgerEntry | None) -> int:
+    return 0 if entry is None or entry.body is None else len(entry.body)

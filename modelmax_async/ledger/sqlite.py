@@ -1,0 +1,108 @@
+"""A ledger in one SQLite file, shared by any number of processes of one host."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from modelmax_async import _models as models
+from modelmax_async._models import Job, LedgerEntry, LedgerState
+from modelmax_async._runtime import clock
+from modelmax_async.ledger.moves import Move
+from modelmax_async.ledger.protocol import Key
+from modelmax_async.ledger.sqlite_schema import UNFINISHED
+from modelmax_async.ledger.sqlite_thread import SQLiteThread
+from modelmax_async.ledger.transitions import Step, observed, step
+
+_JOB = ("model", "request_id", "status_url", "response_url")
+_ENTRY = (
+    "state",
+    "since",
+    "owner",
+    "attempt",
+    "lease_until",
+    "lease",
+    "resting",
+    "decided",
+    "phase",
+    "cause",
+    "error",
+    "acknowledged",
+)
+_COLUMNS = ", ".join((*_JOB, *_ENTRY))
+_READ = f"SELECT {_COLUMNS}, body FROM entries WHERE origin = ? AND request_id = ?"  # noqa: S608 - constants
+_LIST = f"SELECT {_COLUMNS}, NULL FROM entries WHERE origin = ? ORDER BY rowid"  # noqa: S608 - constants
+_LIST_UNFINISHED = _LIST.replace("ORDER", f"AND {UNFINISHED} ORDER")
+_CHANGED = ", ".join(f"{name} = excluded.{name}" for name in (*_JOB, *_ENTRY, "body"))
+_WRITE = f"""
+INSERT INTO entries (origin, {_COLUMNS}, body) VALUES ({", ".join("?" * 18)})
+ON CONFLICT (origin, request_id) DO UPDATE SET {_CHANGED}
+"""  # noqa: S608 - constants
+
+
+class SQLiteLedger:
+    """The ledger that survives: one file, safe for many processes of one host.
+
+    Every move is a transaction that is synced to disk before it counts; moves that arrive
+    together share one. The file holds job ids and paid answers, never the API key, and is
+    readable by its owner only. Put it on a local disk: network file systems do not lock.
+
+    Args:
+        path: the file; it is made on first use, its directory is not.
+        busy_timeout: seconds to wait for a lock that another process holds.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 10.0) -> None:
+        text = os.fspath(path)
+        if not isinstance(text, str) or text in {"", ":memory:"} or "\0" in text:
+            raise ValueError("a SQLiteLedger needs a file; a MemoryLedger needs none")
+        self._thread = SQLiteThread(Path(text).absolute(), busy_timeout)
+
+    def __repr__(self) -> str:
+        return f"SQLiteLedger({str(self._thread.path)!r})"
+
+    async def apply(self, key: Key, move: Move) -> Step | None:
+        """Take one step in a transaction; on return it is on disk."""
+        return await self._thread.run(lambda db: _apply(db, key, move))
+
+    async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
+        """Return the entries of an origin in these states, oldest first, without bodies."""
+        wanted = frozenset(states)
+        return await self._thread.run(lambda db: _entries(db, origin, wanted))
+
+    async def aclose(self) -> None:
+        """Finish what was asked for and close the file. Used again, it opens again."""
+        await self._thread.aclose()
+
+
+def _apply(db: sqlite3.Connection, key: Key, move: Move) -> Step | None:
+    row = db.execute(_READ, key).fetchone()
+    before = None if row is None else _entry(row)
+    done = step(before, move, clock.wall())
+    if done is not None and done.entry is not before:
+        db.execute(_WRITE, (key.origin, *_row(done.entry)))
+    return done
+
+
+def _entries(
+    db: sqlite3.Connection, origin: str, states: frozenset[LedgerState]
+) -> list[LedgerEntry]:
+    now = clock.wall()
+    query = _LIST_UNFINISHED if states <= models.UNFINISHED else _LIST
+    seen = (observed(_entry(row), now) for row in db.execute(query, (origin,)))
+    return [entry for entry in seen if entry.state in states]
+
+
+def _entry(row: tuple[Any, ...]) -> LedgerEntry:
+    rest = dict(zip(_ENTRY, row[4:-1], strict=True))
+    rest["acknowledged"] = bool(rest["acknowledged"])
+    return LedgerEntry(job=Job(*row[:4]), body=row[-1], **rest)
+
+
+def _row(entry: LedgerEntry) -> tuple[object, ...]:
+    job = entry.job
+    columns = (job.model, job.request_id, job.status_url, job.response_url)
+    return (*columns, *(getattr(entry, name) for name in _ENTRY), entry.body)
