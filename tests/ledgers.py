@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 from modelmax_async import LedgerEntry, MemoryLedger
+from modelmax_async._api.endpoints import make_job
 from modelmax_async._models import LedgerState
-from modelmax_async.ledger import Key, Ledger, Move, Step
+from modelmax_async.ledger import Arm, Claim, Key, Ledger, Move, Renew, Step
 
 OnMove = Callable[[Move], Awaitable[None]]
 
@@ -26,6 +27,24 @@ class Seen(MemoryLedger):
     @property
     def kinds(self) -> list[str]:
         return [type(move).__name__ for _, move in self.applied]
+
+
+class Armed(Seen):
+    """Holds two jobs, ``reef`` and ``wreck``, armed; keeps every move from then on."""
+
+    @classmethod
+    async def make(cls) -> Armed:
+        made = cls()
+        for name in ("reef", "wreck"):
+            key = Key("http://127.0.0.1:80", name)
+            await made.apply(key, Claim(make_job("veo-3", name), "me", "a1", 10.0))
+            await made.apply(key, Arm("a1", 10.0))
+        made.applied.clear()
+        return made
+
+    @property
+    def renewed(self) -> list[str]:
+        return [key.request_id for key, move in self.applied if isinstance(move, Renew)]
 
 
 class Handle:

@@ -20,7 +20,7 @@ from modelmax_async import (
     RetryPolicy,
     Video,
 )
-from modelmax_async._http import HTTPClient, Transport
+from modelmax_async._http import ClientOrTransport, HTTPClient
 from modelmax_async._settings import ApiKey, read_settings
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.ledger import Key, Move, Step
@@ -54,7 +54,9 @@ def on_socket(url: str, **options: Any) -> AsyncQueueClient:
     return AsyncQueueClient(base_url=url, **(defaults | options))
 
 
-def transport_to(url: str, http_client: HTTPClient | None = None, **options: Any) -> Transport:
+def transport_to(
+    url: str, http_client: ClientOrTransport | None = None, **options: Any
+) -> HTTPClient:
     """A transport alone, without a client round it."""
     settings = read_settings(
         api_key=ApiKey(KEY),
@@ -65,7 +67,7 @@ def transport_to(url: str, http_client: HTTPClient | None = None, **options: Any
         allow_insecure=False,
         environ={},
     )
-    return Transport(settings, options.pop("timeout", 1.0), http_client)
+    return HTTPClient(settings, options.pop("timeout", 1.0), http_client)
 
 
 class Moves(MemoryLedger):

@@ -191,7 +191,10 @@ async def test_socket_of_the_transport_is_used(tmp_path: Path) -> None:
 async def test_address_and_options_of_the_transport_are_used() -> None:
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     transport = AiohttpTransport(local_address="127.0.0.2", socket_options=options)
-    pool = opener_like(transport)(httpx.Limits(max_keepalive_connections=0))._pool
+    opened = opener_like(transport)(httpx.Limits(max_keepalive_connections=0))
+
+    assert isinstance(opened, httpx.AsyncHTTPTransport)
+    pool = opened._pool
 
     assert isinstance(pool, httpcore.AsyncConnectionPool)
     assert ("127.0.0.2", options) == (pool._local_address, pool._socket_options)

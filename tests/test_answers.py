@@ -346,9 +346,9 @@ async def test_given_up_job_is_fetched_only_with_consent(emulator: Emulator) -> 
     store._entries[key] = attrs.evolve(store._entries[key], state="abandoned")
 
     async with in_process(emulator, ledger=store, on_uncertain="refetch") as client:
-        with pytest.raises(ResultUncertainError, match="gave the job up"):
+        with pytest.raises(ResultUncertainError, match="you abandoned the job"):
             await client.wait_for(request_id)
-        with pytest.raises(ResultUncertainError, match="gave the job up"):
+        with pytest.raises(ResultUncertainError, match="you abandoned the job"):
             await client.result(request_id)
         assert {} == emulator.result_calls
         assert {} == emulator.polls

@@ -201,11 +201,11 @@ async def test_two_thousand_native_cancellations_leak_no_slot(
         done = emulator.add_job()
         result = await asyncio.wait_for(client.wait_for(done), 10)
         async with asyncio.timeout(5):
-            while client._engine.transport._lanes.out:
+            while client._engine.http._slots.in_flight:
                 await asyncio.sleep(0.01)
 
         assert done == result.request_id
-        assert "0 of 8 out" in repr(client._engine.transport)
+        assert "0 of 8 in flight" in repr(client._engine.http)
         assert "0 jobs" in repr(client)
     assert {done: 1} == emulator.billed
 
@@ -240,7 +240,7 @@ async def test_drain_is_bounded_and_records_what_it_had_to_leave(emulator: Emula
 
     async with in_process(emulator, ledger=ledger, timeout=30) as client:
         # A client of the caller's own may have no read timeout to end this call.
-        transport = client._engine.transport
+        transport = client._engine.http
         transport._limits = attrs.evolve(transport._limits, extensions={"timeout": {}})
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(client.wait_for(request_id), 5)
@@ -377,7 +377,7 @@ async def test_billed_call_cancelled_while_it_connects_is_released(emulator: Emu
     ledger = MemoryLedger()
 
     async with in_process(emulator, ledger=ledger) as client:
-        transport = client._engine.transport
+        transport = client._engine.http
 
         async def never_connect(call: Any, exchange: Exchange) -> Any:
             await exchange.begin(Kind.OWN, by_trace=True)

@@ -244,7 +244,7 @@ async def test_connection_of_a_slot_is_kept_for_the_next_poll(
         for _ in range(5):
             await client.status(emulator.add_job())
 
-        assert "1 idle" in repr(client._engine.transport)
+        assert "1 idle" in repr(client._engine.http)
 
 
 async def test_in_flight_bound_holds_over_everything(emulator: Emulator, url: str) -> None:

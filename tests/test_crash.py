@@ -15,7 +15,7 @@ import pytest
 from support import on_socket
 
 from modelmax_async import AsyncQueueClient, Result, ResultUncertainError, SQLiteLedger
-from modelmax_async._billing import heartbeat
+from modelmax_async._billing import leases
 from modelmax_async.emulator import Emulator, Fault, JobScript
 
 pytestmark = [
@@ -204,7 +204,7 @@ async def test_waiting_client_takes_over_from_one_that_dies(
     emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both wait at once; the one with the claim dies, the other goes on without a word."""
-    monkeypatch.setattr(heartbeat, "LEASE", 1.0)
+    monkeypatch.setattr(leases, "LEASE", 1.0)
     request_id = emulator.add_job()
     path = tmp_path / "runs.db"
     victim = await start(url, path, [request_id], strike=("Arm", "before", "SIGSTOP"), lease=1)

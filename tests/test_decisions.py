@@ -18,7 +18,7 @@ from modelmax_async import (
 )
 from modelmax_async._api.endpoints import make_job
 from modelmax_async._billing.decisions import Decision, Flight, decide
-from modelmax_async._billing.outcomes import Again
+from modelmax_async._billing.outcomes import Held
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.ledger import (
     Arm,
@@ -321,8 +321,8 @@ async def test_decision_about_a_call_under_way_is_bound_to_its_lease() -> None:
 async def test_attempt_is_shared_by_those_who_want_the_same(
     model: str, decision: Decision | None, resting_on: list[Decision], *, expected: bool
 ) -> None:
-    async def attempt() -> Result | Again:
-        return Again("held")
+    async def attempt() -> Result | Held:
+        return Held()
 
     task = asyncio.create_task(attempt())
     flight = Flight(make_job("veo-3", "reef"), task, resting_on)

@@ -31,7 +31,7 @@ from modelmax_async import (
 )
 from modelmax_async._download import sources
 from modelmax_async._download.sinks import StreamSink
-from modelmax_async._http import Transport
+from modelmax_async._http import HTTPClient
 from modelmax_async.emulator import Content, Emulator, Fault, JobScript, sample_mp4
 from modelmax_async.events import Event, VideoSaved
 
@@ -504,7 +504,7 @@ async def test_certificates_are_checked(
 async def test_transport_of_the_callers_own_is_borrowed(emulator: Emulator, url: str) -> None:
     settings = AsyncQueueClient(api_key=KEY, base_url=url)._engine.settings
     async with httpx.AsyncHTTPTransport() as inner:
-        receiver = Transport(settings, 1.0, inner).receiver
+        receiver = HTTPClient(settings, 1.0, inner).receiver
         for _ in range(2):
             async with receiver.receive(url + PATH, {}, with_key=True) as incoming:
                 status = incoming.status

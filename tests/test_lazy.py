@@ -8,7 +8,6 @@ import sys
 import pytest
 
 import modelmax_async
-from modelmax_async._http import absent
 
 
 def _modules_after(statement: str) -> set[str]:
@@ -34,23 +33,6 @@ def test_public_modules_are_attributes() -> None:
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Client'"):
         modelmax_async.Client  # type: ignore[attr-defined]  # noqa: B018 - it is the point
-
-
-def test_absent_module_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "no_such_module_anywhere"
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    absent.remember_absent(name)
-    monkeypatch.setattr(sys, "path", None)  # a search would fail on this
-
-    with pytest.raises(ModuleNotFoundError):
-        __import__(name)
-    sys.modules.pop(name)
-
-
-def test_module_that_is_there_stays_importable() -> None:
-    absent.remember_absent("colorsys")
-
-    assert __import__("colorsys") is sys.modules["colorsys"]
 
 
 @pytest.mark.parametrize("name", ["emulator", "events", "ledger", "testing"])

@@ -7,13 +7,14 @@ import asyncio
 import attrs
 import httpx
 import pytest
-from ledgers import Handle, on
+from ledgers import Armed, Handle, on
 from support import in_process, in_virtual_time
 
 from modelmax_async import LedgerEntry, MemoryLedger, Result, ResultUncertainError
 from modelmax_async._api.endpoints import make_job
-from modelmax_async._billing.leases import LeaseWatch
+from modelmax_async._billing.leases import BEAT, Leases, LeaseWatch
 from modelmax_async._runtime import clock
+from modelmax_async._runtime.tasks import Tasks
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.ledger import Arm, Claim, Key, Move, Release, Renew
 
@@ -277,3 +278,75 @@ class SlowToConnect(httpx.AsyncBaseTransport):
         if self.connections == 1:
             await asyncio.sleep(self.seconds)
         return await self.inner.handle_async_request(request)
+
+
+REEF, WRECK = Key("http://127.0.0.1:80", "reef"), Key("http://127.0.0.1:80", "wreck")
+
+
+@pytest.mark.anyio
+@in_virtual_time
+class TestOwnLeases:
+    """The leases of this client's attempts, which it renews."""
+
+    async def test_lease_is_renewed_at_every_beat_until_it_is_let_go(self) -> None:
+        store = await Armed.make()
+        leases = Leases(store, Tasks())
+
+        leases.hold(REEF, "a1")
+        leases.hold(WRECK, "a1")
+        await asyncio.sleep(2.5 * BEAT)
+        leases.let_go(REEF, "a1")
+        await asyncio.sleep(2 * BEAT)
+
+        assert ["reef", "wreck"] * 2 + ["wreck"] * 2 == store.renewed
+
+    async def test_call_that_begins_after_all_others_ended_is_renewed_too(self) -> None:
+        store = await Armed.make()
+        leases = Leases(store, Tasks())
+
+        leases.hold(REEF, "a1")
+        leases.let_go(REEF, "a1")
+        await asyncio.sleep(10 * BEAT)
+        leases.hold(WRECK, "a1")
+        await asyncio.sleep(2.5 * BEAT)
+
+        assert ["wreck"] * 2 == store.renewed
+
+    async def test_call_that_begins_while_another_is_renewed_doubles_no_renewal(self) -> None:
+        store = await Armed.make()
+        leases = Leases(store, Tasks())
+
+        leases.hold(REEF, "a1")
+        await asyncio.sleep(0.5 * BEAT)
+        leases.hold(WRECK, "a1")
+        await asyncio.sleep(2 * BEAT)
+
+        assert ["reef", "wreck"] * 2 == store.renewed
+
+    async def test_nothing_is_renewed_after_the_close(self) -> None:
+        store = await Armed.make()
+        leases = Leases(store, Tasks())
+
+        leases.hold(REEF, "a1")
+        await asyncio.sleep(1.5 * BEAT)
+        leases.stop()
+        await asyncio.sleep(10 * BEAT)
+
+        assert ["reef"] == store.renewed
+
+    async def test_lease_of_a_later_attempt_is_not_let_go(self) -> None:
+        store = await Armed.make()
+        leases = Leases(store, Tasks())
+
+        leases.hold(REEF, "a1")
+        leases.let_go(REEF, "a0")
+        await asyncio.sleep(1.5 * BEAT)
+
+        assert ["reef"] == store.renewed
+
+    async def test_attempt_that_was_not_armed_is_never_in_time(self) -> None:
+        leases = Leases(await Armed.make(), Tasks())
+
+        leases.hold(REEF, "a1")
+
+        assert not leases.in_time(REEF)

@@ -12,7 +12,7 @@ from support import Moves, on_socket, transport_to
 
 from modelmax_async import NotReadyError, SubmitUncertainError
 from modelmax_async._api.messages import Call, Reply
-from modelmax_async._http import Exchange, HTTPClient
+from modelmax_async._http import ClientOrTransport, Exchange
 from modelmax_async.emulator import Emulator
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,9 @@ PATH = "/v1/queue/veo-3/requests/x"
 
 
 @pytest.fixture
-async def http_client(request: pytest.FixtureRequest) -> AsyncIterator[HTTPClient | None]:
+async def http_client(
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[ClientOrTransport | None]:
     """The default client, or a caller's."""
     if request.param == "default":
         yield None
@@ -58,7 +60,7 @@ MOCKED = pytest.mark.parametrize(
 @MOCKED
 @pytest.mark.parametrize("method", ["wait_for", "result"])
 async def test_fetch_is_armed_before_it_reaches_the_mock(
-    mock: respx.MockRouter, http_client: HTTPClient | None, method: str
+    mock: respx.MockRouter, http_client: ClientOrTransport | None, method: str
 ) -> None:
     ledger = Moves()
     before: list[str] = []
@@ -79,7 +81,7 @@ async def test_fetch_is_armed_before_it_reaches_the_mock(
 
 @MOCKED
 async def test_fetch_is_armed_again_for_each_request(
-    mock: respx.MockRouter, http_client: HTTPClient | None
+    mock: respx.MockRouter, http_client: ClientOrTransport | None
 ) -> None:
     ledger = Moves()
     seen: list[int] = []
@@ -102,7 +104,7 @@ async def test_fetch_is_armed_again_for_each_request(
     ("mock", "http_client"), [("httpcore", "default"), ("httpx", "client")], indirect=True
 )
 async def test_break_without_events_is_not_taken_for_one_before_the_request(
-    mock: respx.MockRouter, http_client: HTTPClient | None
+    mock: respx.MockRouter, http_client: ClientOrTransport | None
 ) -> None:
     route = mock.post("/v1/queue/veo-3").mock(side_effect=httpx.ConnectError)
 

@@ -32,6 +32,7 @@ from modelmax_async import (
     SubmitUncertainError,
     TransportError,
 )
+from modelmax_async._http.connections import Connections
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.events import (
     BilledCallArmed,
@@ -700,14 +701,15 @@ async def test_billed_call_has_a_fresh_connection_of_its_own(
 
     async with on_socket(url, max_in_flight=1) as client:
         await client.status(request_id)
-        lanes = client._engine.transport._lanes
-        opened = lanes._open
+        connections = client._engine.http._routes.client._transport
+        assert isinstance(connections, Connections)
+        opened = connections._opener
 
-        def watch_open(limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
+        def watch_open(limits: httpx.Limits) -> httpx.AsyncBaseTransport:
             seen.append(f"keepalive {limits.max_keepalive_connections}")
             return opened(limits)
 
-        lanes._open = watch_open  # type: ignore[method-assign]  # to count what is opened
+        connections._opener = watch_open
         await client.result(request_id)
 
     assert ["keepalive 0"] == seen

@@ -9,7 +9,7 @@ import pytest
 from support import in_virtual_time
 from virtual_time import VirtualTimeLoop
 
-from modelmax_async._polling.schedule import Schedule
+from modelmax_async._polling.schedule import Schedule, Slot, Turn
 from modelmax_async._runtime.tasks import Tasks
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
@@ -17,14 +17,13 @@ pytestmark = [pytest.mark.anyio, in_virtual_time]
 
 @attrs.define(eq=False)
 class Item:
-    ticket: int = 0
-    busy: bool = False
+    slot: Slot = attrs.field(factory=Slot)
     lost: bool = False
     visits: list[float] = attrs.field(factory=list)
 
 
 def schedule_of(
-    delays: list[float | None], width: int = 4, tasks: Tasks | None = None
+    delays: list[float | None], max_in_flight: int = 4, tasks: Tasks | None = None
 ) -> Schedule[Item]:
     """A schedule whose visits answer these delays in turn, then ``None``."""
 
@@ -35,7 +34,7 @@ def schedule_of(
     def lost(item: Item) -> None:
         item.lost = True
 
-    return Schedule(visit, lost, tasks or Tasks(), width, lambda: 0.5)
+    return Schedule(visit, lost, tasks or Tasks(), max_in_flight, lambda: 0.5)
 
 
 async def test_visits_come_when_they_are_due() -> None:
@@ -119,11 +118,13 @@ async def test_no_more_visits_at_once_than_the_window_allows() -> None:
 
 
 async def test_nothing_is_visited_after_a_stop() -> None:
-    schedule = schedule_of([1.0, 1.0, 1.0])
+    tasks = Tasks()
+    schedule = schedule_of([1.0, 1.0, 1.0], tasks=tasks)
     item = Item()
 
     schedule.put(item, 1.0)
     await asyncio.sleep(1.5)
+    tasks.close()
     schedule.stop()
     schedule.stop()
     await asyncio.sleep(10)
@@ -133,19 +134,19 @@ async def test_nothing_is_visited_after_a_stop() -> None:
 
 async def test_visit_cancelled_before_its_first_step_gives_its_slot_back() -> None:
     tasks = Tasks()
-    schedule = schedule_of([], width=1, tasks=tasks)
+    schedule = schedule_of([], max_in_flight=1, tasks=tasks)
     unlucky, item = Item(), Item()
 
     schedule.put(unlucky, 0.0)
-    schedule._pump()
+    schedule._start_due()
     for task in tasks.others():
         task.cancel()
     schedule.put(item, 5.0)
     await asyncio.sleep(10)
 
-    assert (True, False, []) == (unlucky.lost, unlucky.busy, unlucky.visits)
+    assert (True, Turn.OFF, []) == (unlucky.lost, unlucky.slot.turn, unlucky.visits)
     assert [5.0] == item.visits
-    assert "0 due, 0 of 1 visits out" in repr(schedule)
+    assert "0 due, 0 of 1 in flight" in repr(schedule)
 
 
 async def test_visit_cancelled_on_its_way_gives_its_slot_back() -> None:
@@ -166,7 +167,7 @@ async def test_visit_cancelled_on_its_way_gives_its_slot_back() -> None:
     await asyncio.sleep(1)
 
     assert item.lost
-    assert "0 due, 0 of 1 visits out" in repr(schedule)
+    assert "0 due, 0 of 1 in flight" in repr(schedule)
 
 
 async def test_job_put_again_and_again_in_a_pause_does_not_fill_the_heap() -> None:
@@ -239,7 +240,7 @@ async def test_pause_that_is_over_spreads_nothing_any_more() -> None:
 
 
 async def test_window_halves_down_to_one_and_grows_by_one_for_each_window_of_answers() -> None:
-    schedule = schedule_of([], width=8)
+    schedule = schedule_of([], max_in_flight=8)
 
     def width() -> str:
         return repr(schedule).split(" of ")[1].split()[0]
@@ -322,9 +323,11 @@ async def test_visit_under_way_at_a_stop_ends_and_is_not_arranged_again() -> Non
         ended.append(asyncio.get_running_loop().time())
         return 1.0
 
-    schedule: Schedule[Item] = Schedule(visit, lambda item: None, Tasks(), 2, lambda: 0.5)
+    tasks = Tasks()
+    schedule: Schedule[Item] = Schedule(visit, lambda item: None, tasks, 2, lambda: 0.5)
     schedule.put(Item(), 0.0)
     await asyncio.sleep(1)
+    tasks.close()
     schedule.stop()
     await asyncio.sleep(10)
     left = repr(schedule)
@@ -381,7 +384,7 @@ async def test_visit_that_raises_is_lost_and_gives_its_slot_back() -> None:
     await asyncio.sleep(1)
 
     assert [True, True] == [item.lost for item in items]
-    assert "0 due, 0 of 1 visits out" in repr(schedule)
+    assert "0 due, 0 of 1 in flight" in repr(schedule)
 
 
 async def test_heap_is_swept_rarely() -> None:

@@ -18,7 +18,8 @@ from support import KEY, Moves, on_socket, transport_to
 
 from modelmax_async import ResultUncertainError, SubmitUncertainError, TransportError
 from modelmax_async._api.messages import Call
-from modelmax_async._http import HTTPClient
+from modelmax_async._http import ClientOrTransport
+from modelmax_async._http.plain import PlainClient
 from modelmax_async._http.transports import Carrier, Kind, find_carrier
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.emulator.inprocess import InProcessTransport
@@ -75,7 +76,7 @@ class Sender(httpx.AsyncClient):
             raise httpx.ConnectError(str(exc)) from exc
 
 
-TRANSPORTS: dict[str, Callable[[], HTTPClient | None]] = {
+TRANSPORTS: dict[str, Callable[[], ClientOrTransport | None]] = {
     "default": lambda: None,
     "transport": httpx.AsyncHTTPTransport,
     "client": httpx.AsyncClient,
@@ -98,7 +99,9 @@ FAULTS = {
 
 
 @pytest.fixture
-async def http_client(request: pytest.FixtureRequest) -> AsyncIterator[HTTPClient | None]:
+async def http_client(
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[ClientOrTransport | None]:
     """What the test names, closed after it."""
     made = TRANSPORTS[request.param]()
     yield made
@@ -116,7 +119,7 @@ AIOHTTP = pytest.mark.parametrize(
 @EVERY
 @BREAKS
 async def test_fetch_that_breaks_is_one_request_of_unknown_outcome(
-    emulator: Emulator, url: str, http_client: HTTPClient | None, fault: Fault
+    emulator: Emulator, url: str, http_client: ClientOrTransport | None, fault: Fault
 ) -> None:
     request_id = emulator.add_job()
     emulator.fault("result", fault, times=None)
@@ -132,7 +135,7 @@ async def test_fetch_that_breaks_is_one_request_of_unknown_outcome(
 @EVERY
 @BREAKS
 async def test_submit_that_breaks_is_one_request_of_unknown_outcome(
-    emulator: Emulator, url: str, http_client: HTTPClient | None, fault: Fault
+    emulator: Emulator, url: str, http_client: ClientOrTransport | None, fault: Fault
 ) -> None:
     first = emulator.add_job()
     emulator.fault("submit", fault, times=None)
@@ -148,7 +151,7 @@ async def test_submit_that_breaks_is_one_request_of_unknown_outcome(
 
 @EVERY
 async def test_work_that_goes_well_is_billed_once(
-    emulator: Emulator, url: str, http_client: HTTPClient | None
+    emulator: Emulator, url: str, http_client: ClientOrTransport | None
 ) -> None:
     async with on_socket(url, http_client=http_client) as client:
         jobs = [await client.submit("a reef") for _ in range(3)]
@@ -163,7 +166,7 @@ async def test_work_that_goes_well_is_billed_once(
 @AIOHTTP
 @pytest.mark.parametrize("drops", [1, 2, 3, 9])
 async def test_aiohttp_is_kept_from_what_it_would_send_again(
-    emulator: Emulator, url: str, http_client: HTTPClient | None, drops: int
+    emulator: Emulator, url: str, http_client: ClientOrTransport | None, drops: int
 ) -> None:
     request_id = emulator.add_job()
     emulator.fault("result", Fault.drop_after(), times=drops)
@@ -184,7 +187,7 @@ REFUSING = ["default", "transport", "client", "aiohttp", "aiohttp in client"]
 
 @pytest.mark.parametrize("http_client", REFUSING, indirect=True)
 async def test_connection_that_is_refused_leaves_the_job_free(
-    emulator: Emulator, http_client: HTTPClient | None
+    emulator: Emulator, http_client: ClientOrTransport | None
 ) -> None:
     request_id = emulator.add_job()
 
@@ -209,7 +212,7 @@ async def test_connection_that_is_refused_leaves_the_job_free(
 
 @pytest.mark.parametrize("http_client", ["lying", "subclass", "lying client"], indirect=True)
 async def test_connection_error_of_an_unknown_transport_proves_nothing(
-    http_client: HTTPClient | None,
+    http_client: ClientOrTransport | None,
 ) -> None:
     async with on_socket("http://127.0.0.1:9", http_client=http_client) as client:
         with pytest.raises(ResultUncertainError):
@@ -263,7 +266,7 @@ WARNED = ["lying", "lying in client", "lying client", "resending", "subclass"]
 async def test_unknown_transport_is_warned_about_once(
     emulator: Emulator,
     url: str,
-    http_client: HTTPClient | None,
+    http_client: ClientOrTransport | None,
     request: pytest.FixtureRequest,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -346,7 +349,7 @@ async def test_headers_of_the_callers_client_go_with_a_call_that_it_does_not_car
 @pytest.mark.parametrize("http_client", TRANSPORTS, indirect=True)
 @pytest.mark.parametrize("polled", [True, False])
 async def test_fetch_is_armed_before_it_reaches_the_server(
-    emulator: Emulator, url: str, http_client: HTTPClient | None, polled: bool
+    emulator: Emulator, url: str, http_client: ClientOrTransport | None, polled: bool
 ) -> None:
     request_id = emulator.add_job()
     ledger = Moves()
@@ -404,13 +407,14 @@ async def test_client_that_httpx_has_changed_inside_is_unknown(found: Any) -> No
 async def test_client_or_transport_wrapped_by_a_tool_is_unknown() -> None:
     url = httpx.URL("http://127.0.0.1")
     transport, client, inner = httpx.AsyncHTTPTransport(), httpx.AsyncClient(), Wrapper()
-    assert Kind.TRACED is find_carrier(transport, url).kind
+    plain = PlainClient(transport)
+    assert Kind.TRACED is find_carrier(plain, url).kind
     assert Kind.TRACED is find_carrier(client, url).kind
 
     transport.handle_async_request = inner.handle_async_request  # type: ignore[method-assign]
     client.send = Sender().send  # type: ignore[method-assign]
 
-    assert Kind.UNKNOWN is find_carrier(transport, url).kind
+    assert Kind.UNKNOWN is find_carrier(plain, url).kind
     assert Kind.UNKNOWN is find_carrier(client, url).kind
 
 
@@ -420,8 +424,8 @@ async def test_mark_of_a_transport_is_not_inherited(emulator: Emulator) -> None:
 
     url = httpx.URL("http://127.0.0.1")
 
-    assert Kind.TRACED is find_carrier(emulator.transport(), url).kind
-    assert Kind.UNKNOWN is find_carrier(Changed(emulator.app), url).kind
+    assert Kind.TRACED is find_carrier(PlainClient(emulator.transport()), url).kind
+    assert Kind.UNKNOWN is find_carrier(PlainClient(Changed(emulator.app)), url).kind
 
 
 async def test_events_of_an_unknown_transport_are_no_reason_to_arm_late(
@@ -435,4 +439,4 @@ async def test_events_of_an_unknown_transport_are_no_reason_to_arm_late(
         await transport.aclose()
 
     assert 1 == emulator.submits
-    assert transport._traces is None
+    assert transport._announced is None

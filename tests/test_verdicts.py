@@ -12,11 +12,11 @@ from strategies import JOB, NOW, completed, envelope, replies, reply
 from modelmax_async import _errors as errors
 from modelmax_async._api.messages import Reply, parse_error
 from modelmax_async._billing.verdicts import (
-    HasFailed,
-    Keep,
-    NotYet,
+    Failed,
+    NotReady,
+    Paid,
     Unbilled,
-    Unknown,
+    Uncertain,
     Verdict,
     judge_break,
     judge_reply,
@@ -33,12 +33,12 @@ def judge(answer: Reply) -> Verdict:
 
 @pytest.mark.parametrize("word", ["IN_QUEUE", "IN_PROGRESS"])
 def test_200_of_a_running_job_cost_nothing(word: str) -> None:
-    assert NotYet(word) == judge(reply(200, {"status": word, "model": "veo-3"}))
+    assert NotReady(word) == judge(reply(200, {"status": word, "model": "veo-3"}))
 
 
 @pytest.mark.parametrize(("error", "text"), [("nsfw", "nsfw"), (None, ""), ([1], "[1]")])
 def test_200_of_a_failed_job_cost_nothing(error: Any, text: str) -> None:
-    assert HasFailed(text) == judge(reply(200, {"status": "FAILED", "error": error}))
+    assert Failed(text) == judge(reply(200, {"status": "FAILED", "error": error}))
 
 
 PAID = [
@@ -62,26 +62,26 @@ PAID = [
 def test_any_other_success_is_kept_byte_for_byte(status: int, content: Any) -> None:
     answer = reply(status, content)
 
-    assert Keep(answer.body) == judge(answer)
+    assert Paid(answer.body) == judge(answer)
 
 
 @pytest.mark.parametrize("word", ["IN_QUEUE", "IN_PROGRESS", "FAILED", "COMPLETED"])
 @pytest.mark.parametrize("status", [201, 202, 206])
 def test_only_a_200_proves_by_its_words(status: int, word: str) -> None:
-    assert isinstance(judge(reply(status, {"status": word})), Keep)
+    assert isinstance(judge(reply(status, {"status": word})), Paid)
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 206])
 def test_empty_success_is_uncertain(status: int) -> None:
-    assert Unknown("answered", f"HTTP {status}, an empty body") == judge(reply(status))
+    assert Uncertain("answered", f"HTTP {status}, an empty body") == judge(reply(status))
 
 
 def test_compressed_success_is_kept_unpacked() -> None:
     answer = reply(200, completed())
     packed = Reply(200, {"content-encoding": "gzip"}, gzip.compress(answer.body, mtime=0))
 
-    assert Keep(answer.body) == judge(packed)
-    assert NotYet("IN_QUEUE") == judge(
+    assert Paid(answer.body) == judge(packed)
+    assert NotReady("IN_QUEUE") == judge(
         reply(200, gzip.compress(b'{"status": "IN_QUEUE"}', mtime=0), content_encoding="gzip")
     )
 
@@ -95,15 +95,16 @@ def test_compressed_success_is_kept_unpacked() -> None:
     ],
 )
 def test_success_that_cannot_be_unpacked_is_kept_as_it_came(body: bytes, encoding: str) -> None:
-    assert Keep(body) == judge(reply(200, body, content_encoding=encoding))
+    assert Paid(body) == judge(reply(200, body, content_encoding=encoding))
 
 
 @pytest.mark.parametrize("status", [200, 206, 402, 502])
 def test_answer_too_large_is_uncertain_and_says_where_it_is(status: int) -> None:
     answer = reply(status, {"status": "IN_QUEUE"} | envelope(), kept_at="/tmp/kept.body")  # noqa: S108 - a name
 
-    assert Unknown(
-        "answered", "the answer is too large for memory: what came of it is /tmp/kept.body"
+    assert Uncertain(
+        "answered",
+        "the response is too large for memory; the part received is in /tmp/kept.body",
     ) == judge(answer)
 
 
@@ -143,7 +144,7 @@ UNDOCUMENTED = [
 def test_refusal_without_the_documented_body_is_uncertain(status: int, content: Any) -> None:
     verdict = judge(reply(status, content))
 
-    assert isinstance(verdict, Unknown)
+    assert isinstance(verdict, Uncertain)
     assert verdict.phase == "answered"
     assert verdict.cause.startswith(f"HTTP {status} without proof of no charge: ")
 
@@ -160,7 +161,7 @@ def test_refusal_without_the_documented_body_is_uncertain(status: int, content: 
 def test_everything_else_is_uncertain_whatever_it_says(status: int, content: Any) -> None:
     verdict = judge(reply(status, content))
 
-    assert isinstance(verdict, Unknown)
+    assert isinstance(verdict, Uncertain)
     assert verdict.phase == "answered"
     assert f"HTTP {status} " in verdict.cause
 
@@ -168,7 +169,7 @@ def test_everything_else_is_uncertain_whatever_it_says(status: int, content: Any
 def test_cause_quotes_the_answer_as_bounded_plain_text() -> None:
     verdict = judge(reply(500, b"\x1b[2J\xff<h1>\n" + b"x" * 5000))
 
-    assert isinstance(verdict, Unknown)
+    assert isinstance(verdict, Uncertain)
     assert "\ufffd<h1> x" in verdict.cause
     assert verdict.cause.isprintable()
     assert len(verdict.cause) < 400
@@ -184,16 +185,16 @@ def test_judging_never_raises_and_never_frees_without_proof(answer: Reply) -> No
             assert isinstance(error, errors.APIError)
             assert error.error_type is not None
             assert retry is (answer.status in {429, 502, 503})
-        case NotYet(word):
+        case NotReady(word):
             assert answer.status == 200
             assert word in {"IN_QUEUE", "IN_PROGRESS"}
-        case HasFailed(error):
+        case Failed(error):
             assert answer.status == 200
             assert error == error.encode().decode()
-        case Keep(body):
+        case Paid(body):
             assert 200 <= answer.status < 300
             assert body
-        case Unknown(phase, cause):
+        case Uncertain(phase, cause):
             assert phase == "answered"
             assert cause.encode()
 
@@ -215,12 +216,12 @@ def test_call_that_broke_once_sent_is_uncertain(
 ) -> None:
     verdict = judge_break(kind("reset", maybe_sent=True), answered=answered)
 
-    assert isinstance(verdict, Unknown)
+    assert isinstance(verdict, Uncertain)
     assert (phase, "reset") == (verdict.phase, verdict.cause)
 
 
 def test_paid_bytes_stay_out_of_reprs() -> None:
-    assert "PAID" not in repr(Keep(b"PAID"))
+    assert "PAID" not in repr(Paid(b"PAID"))
 
 
 @pytest.mark.parametrize("sent", [True, False])

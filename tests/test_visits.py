@@ -21,8 +21,7 @@ from modelmax_async import (
     RetryPolicy,
 )
 from modelmax_async._api.endpoints import make_job
-from modelmax_async._billing.outcomes import Again
-from modelmax_async._polling.job import Wait
+from modelmax_async._polling.job import PolledJob
 from modelmax_async._runtime import clock
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.events import Event, StatusPolled
@@ -291,12 +290,12 @@ async def test_job_that_another_client_fetches_is_looked_at_ever_more_rarely(
     emulator: Emulator,
 ) -> None:
     job = make_job("veo-3", "reef")
-    wait = Wait(job, key_of("reef"), 0.0)
+    polled = PolledJob(job, key_of("reef"), 0.0)
 
     async with in_process(emulator) as client:
         visits = client._engine.poller._visits
-        visits._retry = attrs.evolve(visits._retry, random=lambda: 0.5)
-        delays = [visits._again(wait, Again("held")) for _ in range(2000)]
+        visits._backoff._retry = attrs.evolve(visits._backoff._retry, random=lambda: 0.5)
+        delays = [visits._held(polled).after for _ in range(2000)]
 
     assert [0.1, 0.2, 0.4] + [0.5] * 1997 == delays
 

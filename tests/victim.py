@@ -15,7 +15,7 @@ import sys
 from support import on_socket
 
 from modelmax_async import SQLiteLedger
-from modelmax_async._billing import heartbeat
+from modelmax_async._billing import leases
 from modelmax_async.ledger import Key, Move, Step
 
 
@@ -41,8 +41,8 @@ class StrikingLedger(SQLiteLedger):
 async def main() -> None:
     told = json.loads(sys.argv[1])
     if told.get("lease"):
-        heartbeat.LEASE = told["lease"]
-        heartbeat.BEAT = told["lease"] / 4
+        leases.LEASE = told["lease"]
+        leases.BEAT = told["lease"] / 4
     ledger = StrikingLedger(told["path"])
     if told.get("strike"):
         ledger.strike = tuple(told["strike"])

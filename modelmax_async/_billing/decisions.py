@@ -1,4 +1,4 @@
-"""Consent to pay again, what it is about, and the attempts under way that rest on it."""
+"""Consent to pay again, what it is about, and the attempts that rest on it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import attrs
 
-from modelmax_async._billing.outcomes import Again
-from modelmax_async._models import Job, LedgerEntry, Result
+from modelmax_async._billing.outcomes import Settled
+from modelmax_async._models import Job, LedgerEntry
 from modelmax_async.ledger.moves import Claim
 from modelmax_async.ledger.transitions import is_held
 
@@ -19,9 +19,9 @@ class Decision:
 
     Attributes:
         attempt: the attempt that it is about.
-        lease_until: the lease that stood on that attempt when consent was given. If it is
-            ever renewed, the call was still under way, and the decision is void.
-        wanted: whether the coroutine that decided is still there.
+        lease_until: the lease of that attempt when consent was given. If it is renewed after
+            that, the call was still under way, and the decision is void.
+        wanted: whether the coroutine that decided is still waiting.
     """
 
     attempt: str
@@ -30,7 +30,7 @@ class Decision:
 
 
 def decide(entry: LedgerEntry, wanted: Callable[[], bool]) -> Decision | None:
-    """Return a decision about what the entry leaves open; ``None`` where nothing is."""
+    """Return a decision about what the entry leaves open; ``None`` if nothing is open."""
     if entry.attempt is None or entry.state in {"known", "failed"}:
         return None
     lease = entry.lease_until if is_held(entry) else None
@@ -43,9 +43,9 @@ class Attempt:
 
     Attributes:
         job: the job.
-        id: what the ledger knows the attempt by.
+        id: its id in the ledger.
         decisions: those that it rests on, if any; more may join.
-        takeover: the lease of an owner that is gone, if that is what it takes over.
+        takeover: the lease of an owner that is gone, if it takes over from one.
     """
 
     job: Job
@@ -54,23 +54,23 @@ class Attempt:
     takeover: float | None
 
     def claim(self, owner: str, lease: float, *, acknowledged: bool) -> Claim:
-        """Return the move that claims the job, over the attempt that was decided about."""
+        """Return the move that claims the job, over the attempt that consent was given for."""
         accept = next((decision.attempt for decision in self._holding()), None)
         return Claim(self.job, owner, self.id, lease, accept, self.takeover, acknowledged)
 
     @property
     def unwanted(self) -> bool:
-        """Whether it pays over an earlier one for coroutines that are all gone."""
+        """Whether it pays again for coroutines that have all stopped waiting."""
         holding = self._holding()
         return bool(holding) and not any(decision.wanted() for decision in holding)
 
     def _holding(self) -> list[Decision]:
-        """Return the decisions that are not void: no lease was renewed after them."""
+        """Return the decisions that are not void, since no lease was renewed after them."""
         return [d for d in self.decisions if d.lease_until in {None, self.takeover}]
 
 
 class NotArmed(Exception):  # noqa: N818 - control flow in the settler, not an error
-    """Not one byte may be sent: the claim is another's, too old, or nobody's wish any more."""
+    """No byte may be sent: the claim was lost, is too old, or is no longer wanted."""
 
 
 @attrs.frozen
@@ -78,14 +78,14 @@ class Flight:
     """One attempt under way in this client, and the decisions that it rests on."""
 
     job: Job
-    task: asyncio.Task[Result | Again]
+    task: asyncio.Task[Settled]
     decisions: list[Decision]
 
     def serves(self, job: Job, decision: Decision | None) -> bool:
-        """Whether another caller who wants the job may join, and share what comes of it.
+        """Whether another caller who wants the job may join, and share its outcome.
 
-        One consent to pay again is shared by all who gave it; a call that began without one
-        must first show what it brings.
+        Consent to pay again is shared by all callers who gave it for the same attempt. A call
+        that began without consent must end first.
         """
         same = decision is None or any(d.attempt == decision.attempt for d in self.decisions)
         return self.job.model == job.model and same

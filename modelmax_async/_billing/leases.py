@@ -1,21 +1,105 @@
-"""Telling owners that are gone from owners that are slow: by leases that stand still.
+"""Leases: renewing those of this client's claims, and watching those of other clients'.
 
-Every renewal changes ``lease_until``. An owner whose value has been seen unchanged for longer
-than the lease is gone, whatever the wall clocks say. The time is this client's own, and counts
-only as far as the client was awake: of the gap between two looks, half a lease at most.
+Every renewal changes ``lease_until``. An owner whose value was seen unchanged for longer than
+the lease is gone, whatever the wall clocks say.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 
 import attrs
 
+from modelmax_async._errors import LedgerError
 from modelmax_async._models import LedgerEntry
-from modelmax_async.ledger import Key
+from modelmax_async._runtime import clock
+from modelmax_async._runtime.tasks import Tasks
+from modelmax_async._runtime.tries import Tries
+from modelmax_async.ledger import Arm, Key, Ledger, Renew
 
-#: Seconds after which a lease that nobody looked at any more is forgotten.
+#: Seconds after which an owner that gave no sign of life counts as gone.
+LEASE = 10.0
+#: Seconds between two renewals.
+BEAT = 2.5
+#: Seconds after which a lease that nobody looks at any more is forgotten.
 _KEPT = 600.0
+
+
+@attrs.define
+class _Own:
+    """A lease of this client's: its attempt, and when the ledger was asked for the last one."""
+
+    attempt: str
+    asked_at: float | None = None
+
+
+class Leases:
+    """The leases of one client's attempts, renewed until they are let go.
+
+    Each renewal is a task of its own: a ledger that is slow about one job, or hangs, delays the
+    renewal of no other.
+    """
+
+    def __init__(self, ledger: Ledger, tasks: Tasks) -> None:
+        self._ledger = ledger
+        self._tasks = tasks
+        self._own: dict[Key, _Own] = {}
+        self._renewals = Tries[Key, None](tasks)
+        self._task: asyncio.Task[None] | None = None
+
+    def hold(self, key: Key, attempt: str) -> None:
+        """Renew the attempt's lease until `let_go`."""
+        self._own[key] = _Own(attempt)
+        self.beat()
+
+    def let_go(self, key: Key, attempt: str) -> None:
+        """Stop renewing the attempt's lease."""
+        if key in self._own and self._own[key].attempt == attempt:
+            del self._own[key]
+
+    async def arm(self, key: Key, attempt: str) -> bool:
+        """Arm an attempt; return whether that was granted, and in time."""
+        asked_at = clock.boottime()
+        done = await self._ledger.apply(key, Arm(attempt, LEASE))
+        if done is None:
+            raise LedgerError("the ledger lost an entry that it was just given")
+        if not done.granted:
+            return False
+        self._own[key].asked_at = asked_at
+        return self.in_time(key)
+
+    def in_time(self, key: Key) -> bool:
+        """Whether the last lease that the ledger granted still holds, by this machine's clock.
+
+        It counts from when it was asked for: the ledger may have been slow to grant it.
+        """
+        asked_at = self._own[key].asked_at
+        return asked_at is not None and clock.boottime() - asked_at < LEASE
+
+    def beat(self) -> None:
+        """See to it that leases are renewed, even if the task that does so was cancelled."""
+        if self._task is None or self._task.done():
+            self._task = self._tasks.spawn(self._renew_all())
+
+    def stop(self) -> None:
+        """Renew no lease any more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _renew_all(self) -> None:
+        while self._own:
+            await asyncio.sleep(BEAT)
+            for key, own in self._own.items():
+                # One that fails lets the lease run out, which is safe.
+                self._renewals.start(key, self._renew(key, own))
+
+    async def _renew(self, key: Key, own: _Own) -> None:
+        asked_at = clock.boottime()
+        done = await self._ledger.apply(key, Renew(own.attempt, LEASE))
+        granted = done is not None and done.granted
+        if granted and own.asked_at is not None:  # armed: from then on it counts
+            own.asked_at = max(own.asked_at, asked_at)
 
 
 @attrs.define
@@ -27,10 +111,13 @@ class _Sighting:
 
 
 class LeaseWatch:
-    """The leases of others that this client has seen, and for how long each stands still.
+    """The leases of other clients that this client has seen, and how long each stands still.
+
+    The time is this client's own, and counts only as far as the client was awake: of the gap
+    between two looks, half a lease at most.
 
     Args:
-        lease: seconds that a lease lasts where the ledger does not say.
+        lease: seconds that a lease lasts if the ledger does not say.
     """
 
     def __init__(self, lease: float) -> None:
@@ -38,7 +125,7 @@ class LeaseWatch:
         self._seen: OrderedDict[Key, _Sighting] = OrderedDict()
 
     def look(self, key: Key, entry: LedgerEntry, now: float) -> None:
-        """Note the lease of an attempt of another client.
+        """Note the lease of another client's attempt.
 
         Args:
             key: the job.
@@ -61,5 +148,5 @@ class LeaseWatch:
         return seen.lease_until if seen and seen.unchanged > seen.lease else None
 
     def forget(self, key: Key) -> None:
-        """Watch the job no longer: nobody holds it."""
+        """Watch the job no longer: no other client holds it."""
         self._seen.pop(key, None)

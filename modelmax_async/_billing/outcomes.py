@@ -1,41 +1,35 @@
-"""What a ledger's entry says to those who want the result."""
+"""What a settled job comes to: its result, or the reason that there is none yet."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import attrs
 
 from modelmax_async._api.endpoints import parse_result
-from modelmax_async._errors import (
-    JobFailedError,
-    ModelMaxError,
-    ResultDroppedError,
-    ResultUncertainError,
-)
+from modelmax_async._billing.verdicts import NotReady, Unbilled
+from modelmax_async._errors import JobFailedError, ResultDroppedError, ResultUncertainError
 from modelmax_async._models import Job, LedgerEntry, Result
 
 
 @attrs.frozen
-class Again:
-    """No result yet, and nothing was billed: why, and the error if it should go on."""
+class Held:
+    """Another attempt at the billed call is under way: look at the job again soon."""
 
-    reason: Literal["held", "unbilled", "not ready"]
-    error: ModelMaxError | None = None
-    status: str | None = None
+
+#: What the settler returns.
+Settled = Result | Held | NotReady | Unbilled
 
 
 def read_entry(entry: LedgerEntry, job: Job, *, also: str = "") -> Result | None:
-    """Return the stored result; ``None`` where the entry says nothing final.
+    """Return the stored result; ``None`` if the entry says nothing final.
 
     Args:
         entry: what the ledger holds.
         job: the job as the caller knows it.
-        also: what has been learnt since, for the text of a `ResultUncertainError`.
+        also: what was learnt since, for the text of a `ResultUncertainError`.
 
     Raises:
-        JobFailedError, ResultUncertainError, ResultDroppedError, InvalidResponseError: what it
-            says instead.
+        JobFailedError, ResultUncertainError, ResultDroppedError, InvalidResponseError: if the
+            entry says so.
     """
     if entry.state == "stored" and entry.body is not None:
         return parse_result(entry.body, job)
@@ -44,17 +38,15 @@ def read_entry(entry: LedgerEntry, job: Job, *, also: str = "") -> Result | None
     if entry.state == "delivered":
         raise ResultDroppedError(job=job)
     if entry.state in {"uncertain", "abandoned"}:
-        given_up = entry.state == "abandoned"
-        causes = (
-            entry.cause or "unknown",
-            also,
-            given_up and "you gave the job up",
-        )
+        abandoned = entry.state == "abandoned"
+        causes = (entry.cause or "unknown cause", also, abandoned and "you abandoned the job")
         raise ResultUncertainError(
             "; ".join(cause for cause in causes if cause),
             job=job,
             phase=entry.phase or "sent",
             since=entry.since,
-            attempt=None if given_up else entry.attempt,  # no client decides about it by itself
+            attempt=None
+            if abandoned
+            else entry.attempt,  # no client decides about it by itself
         )
     return None

@@ -1,6 +1,7 @@
-"""What the ledger holds of each job, and what is noted there beside the billed call.
+"""One client's view of its ledger: what it holds of each job, and what is noted there.
 
-Every question to the ledger is bounded, so that one that hangs holds nobody for ever.
+Every question to the ledger has a time limit, so that a ledger that hangs blocks no caller
+for ever.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Collection
 
 from modelmax_async._billing.leases import LeaseWatch
-from modelmax_async._billing.outcomes import Again
+from modelmax_async._billing.outcomes import Held
 from modelmax_async._errors import LedgerError
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async._runtime.hooks import Hooks
@@ -19,30 +20,34 @@ from modelmax_async.ledger.moves import Look, Move
 from modelmax_async.ledger.transitions import Step
 
 #: Seconds that a ledger has for a move that the billed call depends on, and for one that
-#: records what has happened anyway. SQLite waits 10 seconds for a lock.
+#: records what has happened already. SQLite waits 10 seconds for a lock.
 ANSWER, NOTE = 30.0, 15.0
 
 
 class Records:
     """One client's view of its ledger: the jobs of one origin."""
 
-    def __init__(self, ledger: Ledger, hooks: Hooks, origin: str, leases: LeaseWatch) -> None:
+    def __init__(self, ledger: Ledger, hooks: Hooks, origin: str, watch: LeaseWatch) -> None:
         self.ledger = ledger
-        self.leases = leases
+        self.watch = watch
         self._hooks = hooks
         self._origin = origin
-        #: Optional in the protocol: for ledgers that cannot keep every body.
+        # Optional in the protocol: for ledgers that cannot keep every body.
         self._delivered: Callable[[Key], None] | None = getattr(ledger, "delivered", None)
 
     def key(self, job: Job) -> Key:
-        """Return what the ledger files the job under."""
-        return Key(self._origin, job.request_id)
+        """Return the key of a job in the ledger."""
+        return self.key_of(job.request_id)
+
+    def key_of(self, request_id: str) -> Key:
+        """Return the key of a request id in the ledger."""
+        return Key(self._origin, request_id)
 
     async def look(self, job: Job) -> LedgerEntry | None:
         """Return what is recorded of a job, and change nothing.
 
         Raises:
-            LedgerError: when the ledger fails.
+            LedgerError: if the ledger fails.
         """
         done = await self._ask(job, Look(job), ANSWER)
         return None if done is None else done.entry
@@ -51,7 +56,7 @@ class Records:
         """Make a move that the billed call depends on.
 
         Raises:
-            LedgerError: when the ledger fails, or has lost the job.
+            LedgerError: if the ledger fails, or has lost the job.
         """
         done = await self._ask(job, move, ANSWER)
         if done is None:
@@ -59,7 +64,7 @@ class Records:
         return done
 
     async def note(self, job: Job, move: Move) -> Step | None:
-        """Record what was learnt; where the ledger fails, report it and go on."""
+        """Record what was learnt; if the ledger fails, report it and go on."""
         try:
             return await self._ask(job, move, NOTE)
         except Exception as exc:  # noqa: BLE001 - what was learnt is worth more than its record
@@ -73,7 +78,7 @@ class Records:
         except TimeoutError:
             failure = LedgerError(
                 f"the ledger did not answer within {seconds:.0f} seconds about job "
-                f"{job.request_id} ({type(move).__name__}). The move may take effect later",
+                f"{job.request_id} ({type(move).__name__}). The move may still take effect",
                 job=job,
             )
         raise failure
@@ -82,16 +87,16 @@ class Records:
         """Return the entries in these states, oldest first.
 
         Raises:
-            LedgerError: when the ledger fails.
+            LedgerError: if the ledger fails.
         """
         return await self.ledger.entries(self._origin, states)
 
-    def held(self, job: Job, entry: LedgerEntry) -> Again:
-        """Note the lease of another client's attempt: the job is to be looked at again."""
-        self.leases.look(self.key(job), entry, asyncio.get_running_loop().time())
-        return Again("held")
+    def held(self, job: Job, entry: LedgerEntry) -> Held:
+        """Note the lease of another client's attempt, which holds the job."""
+        self.watch.look(self.key(job), entry, asyncio.get_running_loop().time())
+        return Held()
 
     def delivered(self, job: Job) -> None:
-        """Note that a caller has the result: a ledger that is full may drop its body."""
+        """Tell the ledger that a caller has the result: a full ledger may drop its body."""
         if self._delivered is not None:
             self._delivered(self.key(job))

@@ -3,17 +3,20 @@
 One attempt, and what is true at each of its awaits if the task is cancelled or the process
 dies there (a caller's cancellation never reaches it; only a closing loop's does):
 
-1. ``apply(Claim)``: nothing was sent. The claim's lease runs out, and the job is free.
+1. ``apply(Claim)``: nothing was sent. The lease of the claim runs out, and the job can be
+   claimed again.
 2. connecting: the same.
-3. ``apply(Arm)``, just before byte 0: if it is not granted, fails, or took longer than the
-   lease, it raises and no byte leaves. Dying inside it leaves the entry claimed or armed.
-4. sending and receiving: the entry is armed, and never claimable again. Cancelled, it is
-   recorded as uncertain, unless the answer is whole by then; dead, others see it as
-   uncertain once its lease stands still.
-5. ``apply(Store)``: the answer is in memory only. Dead, the entry is armed: uncertain. If the
-   ledger fails or hangs, the result is returned all the same, kept here, and stored later.
-6. ``apply(Release)``, ``apply(Doubt)``, ``apply(Fail)``: if it fails the entry stays armed,
-   its lease is not renewed, and it turns uncertain: never free.
+3. ``apply(Arm)``, just before byte 0: if it is not granted, fails, or takes longer than the
+   lease, it raises and no byte is sent. If the process dies inside it, the entry is claimed
+   or armed.
+4. sending and receiving: the entry is armed, and never claimable again. If it is cancelled, it
+   is recorded as uncertain, unless the response is complete by then; if the process dies,
+   others see it as uncertain once its lease stands still.
+5. ``apply(Store)``: the response is in memory only. If the process dies, the entry is armed:
+   uncertain. If the ledger fails or hangs, the result is returned all the same, kept here, and
+   stored later.
+6. ``apply(Release)``, ``apply(Uncertain)``, ``apply(Fail)``: if it fails, the entry stays
+   armed, its lease is not renewed, and it becomes uncertain: never claimable.
 """
 
 from __future__ import annotations
@@ -23,11 +26,12 @@ import contextlib
 import uuid
 
 from modelmax_async._api.endpoints import build_result, parse_result
-from modelmax_async._billing import heartbeat, verdicts
+from modelmax_async._billing import leases, unsaved, verdicts
 from modelmax_async._billing.decisions import Attempt, Decision, Flight, NotArmed
-from modelmax_async._billing.heartbeat import Heartbeat
-from modelmax_async._billing.outcomes import Again, read_entry
+from modelmax_async._billing.leases import Leases
+from modelmax_async._billing.outcomes import Held, Settled, read_entry
 from modelmax_async._billing.records import Records
+from modelmax_async._billing.unsaved import Unsaved
 from modelmax_async._errors import (
     ClientStateError,
     JobFailedError,
@@ -35,11 +39,11 @@ from modelmax_async._errors import (
     ResultUncertainError,
     TransportError,
 )
-from modelmax_async._http import Exchange, Transport
+from modelmax_async._http import Exchange, HTTPClient
 from modelmax_async._models import Job, LedgerEntry, Phase, Result
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
-from modelmax_async._runtime.tasks import Tasks
+from modelmax_async._runtime.tasks import Life, Tasks
 from modelmax_async.events import (
     AnswerDiscarded,
     BilledCallArmed,
@@ -48,34 +52,31 @@ from modelmax_async.events import (
     ResultUncertain,
     UnarmedAnswer,
 )
-from modelmax_async.ledger import Key, moves
-from modelmax_async.ledger.transitions import Step
+from modelmax_async.ledger import Doubt, Fail, Key, Release, Step, Store
 
 
 class Settler:
     """Makes billed calls: one for each job and client, and one for each job and ledger."""
 
-    def __init__(
-        self, records: Records, transport: Transport, tasks: Tasks, hooks: Hooks
-    ) -> None:
+    def __init__(self, records: Records, http: HTTPClient, tasks: Tasks, hooks: Hooks) -> None:
         self._records = records
-        self._transport = transport
+        self._http = http
         self._tasks = tasks
         self._hooks = hooks
         self._owner = uuid.uuid4().hex
         self._flights: dict[Key, Flight] = {}
-        self._beat = Heartbeat(records.ledger, tasks, hooks)
-        self._closing = False
+        self._leases = Leases(records.ledger, tasks)
+        self._unsaved = Unsaved(records.ledger, self._leases, tasks, hooks)
 
     async def settle(
         self, job: Job, *, decision: Decision | None = None, acknowledged: bool = False
-    ) -> Result | Again:
+    ) -> Settled:
         """Make the billed call, or join the one that is under way.
 
         Args:
             job: a job that should be COMPLETED.
-            decision: the user's consent to pay again for what one attempt left open; a result
-                that is there is served as ever.
+            decision: the user's consent to pay again for what one attempt left open; a stored
+                result is served as ever.
             acknowledged: whether the server has confirmed that it knows the job.
 
         Raises: JobError, InvalidResponseError, LedgerError, APIError, ClientStateError.
@@ -84,9 +85,9 @@ class Settler:
         flight = self._flights.get(key)
         if flight is not None and not flight.serves(job, decision):
             await asyncio.wait([flight.task])
-            return Again("held")
+            return Held()
         if flight is None:
-            if self._closing:
+            if self._tasks.life is not Life.OPEN:
                 raise ClientStateError("the client was closed", job=job)
             decisions = [] if decision is None else [decision]
             task = self._tasks.spawn(self._fly(job, decisions, acknowledged=acknowledged))
@@ -98,53 +99,52 @@ class Settler:
         return await self._tasks.outcome(flight.task)
 
     async def drain(self, seconds: float) -> None:
-        """Let billed calls end, start none, and record as uncertain what had to be left."""
-        self._closing = True
+        """Let the billed calls of a closing client end; record the rest as uncertain."""
         await self._tasks.finish({flight.task for flight in self._flights.values()}, seconds)
-        await self._beat.aclose(heartbeat.PATIENCE)
+        self._leases.stop()
+        await self._unsaved.aclose(unsaved.PATIENCE)
 
     async def look(self, job: Job) -> LedgerEntry | None:
-        """Return what the ledger holds, once it had another chance to take a paid answer."""
-        await self._beat.flush(self._records.key(job))
+        """Return what the ledger holds, after another try to store a paid response."""
+        await self._unsaved.flush(self._records.key(job))
         return await self._records.look(job)
 
     def unsaved(self, job: Job) -> Result | None:
-        """Return the result that the ledger could not take yet."""
-        body = self._beat.unsaved(self._records.key(job))
+        """Return the result that the ledger has not stored yet."""
+        body = self._unsaved.body(self._records.key(job))
         return None if body is None else parse_result(body, job)
 
-    async def _fly(
-        self, job: Job, decisions: list[Decision], *, acknowledged: bool
-    ) -> Result | Again:
+    async def _fly(self, job: Job, decisions: list[Decision], *, acknowledged: bool) -> Settled:
         key = self._records.key(job)
         if (kept := self.unsaved(job)) is not None:
             return kept
-        takeover = self._records.leases.gone(key)
+        takeover = self._records.watch.gone(key)
         attempt = Attempt(job, f"{self._owner}:{uuid.uuid4().hex}", decisions, takeover)
-        claim = attempt.claim(self._owner, heartbeat.LEASE, acknowledged=acknowledged)
+        claim = attempt.claim(self._owner, leases.LEASE, acknowledged=acknowledged)
         done = await self._records.apply(job, claim)
         if not done.granted:
             return read_entry(done.entry, job) or self._records.held(job, done.entry)
-        self._records.leases.forget(key)
-        self._beat.hold(key, attempt.id)
+        self._records.watch.forget(key)
+        self._leases.hold(key, attempt.id)
         try:
             return await self._record(attempt, await self._call(attempt))
         except NotArmed:
-            return Again("held")
+            return Held()
         finally:
-            self._beat.let_go(key)
+            if self._unsaved.body(key) is None:
+                self._leases.let_go(key, attempt.id)
 
     async def _call(self, attempt: Attempt) -> verdicts.Verdict:
-        """Send, and judge the answer; on the way out by an exception nothing stays claimed."""
+        """Send, and judge the response; if an exception leaves here, nothing stays claimed."""
         job, exchange = attempt.job, self._exchange(attempt)
         try:
-            reply = await self._transport.send_once(build_result(job), exchange)
+            reply = await self._http.send_once(build_result(job), exchange)
         except TransportError as exc:
             return verdicts.judge_break(exc, answered=exchange.answered)
         except BaseException as exc:
             if exc is exchange.refusal:
                 # Raised before byte 0: nothing was sent, so that even an armed claim may go.
-                await self._records.note(job, moves.Release(attempt.id))
+                await self._records.note(job, Release(attempt.id))
             else:
                 await self._abandon(attempt, exchange, exc)
             raise
@@ -157,61 +157,61 @@ class Settler:
         key = self._records.key(attempt.job)
 
         def check_wanted() -> None:
-            if self._closing:
+            if self._tasks.life is not Life.OPEN:
                 raise ClientStateError("the client was closed before the billed call was sent")
             if attempt.unwanted:
                 raise NotArmed
 
         def last_look() -> None:
             check_wanted()
-            if not self._beat.in_time(key):
+            if not self._leases.in_time(key):
                 raise NotArmed
 
         async def arm() -> None:
             check_wanted()
-            if not await self._beat.arm(key, attempt.id):
+            if not await self._leases.arm(key, attempt.id):
                 raise NotArmed
             self._hooks.emit(BilledCallArmed(attempt.job, attempt.id))
-            last_look()  # hooks may block, and callers leave, while the ledger is asked
+            last_look()  # while the ledger was asked, hooks may block and callers may leave
 
         return Exchange(once=True, before_send=arm, last_look=last_look)
 
     async def _abandon(
         self, attempt: Attempt, exchange: Exchange, error: BaseException
     ) -> None:
-        """The loop is closing, the drain's time is up, or worse: leave the truth behind."""
+        """Record how far the call got: the loop is closing, or the time of the drain is up."""
         if exchange.reply is not None:
             verdict = verdicts.judge_reply(exchange.reply, attempt.job, now=clock.wall())
             with contextlib.suppress(ModelMaxError):  # what it says is recorded all the same
                 await self._record(attempt, verdict)
             return
         if not exchange.maybe_sent(error):
-            await self._records.note(attempt.job, moves.Release(attempt.id))
+            await self._records.note(attempt.job, Release(attempt.id))
             return
         phase: Phase = "answered" if exchange.answered else "sent"
-        cause = "the client was closed, or its event loop ended, before the answer arrived"
-        await self._doubt(attempt, phase, f"{cause} ({type(error).__name__})")
+        cause = "the client was closed, or its event loop ended, before the response arrived"
+        await self._note_uncertain(attempt, phase, f"{cause} ({type(error).__name__})")
 
-    async def _record(self, attempt: Attempt, verdict: verdicts.Verdict) -> Result | Again:
+    async def _record(self, attempt: Attempt, verdict: verdicts.Verdict) -> Settled:
         match verdict:
-            case verdicts.Keep(body):
-                return await self._keep(attempt, body)
-            case verdicts.NotYet(status):
+            case verdicts.Paid(body):
+                return await self._store(attempt, body)
+            case verdicts.NotReady(status):
                 await self._release(attempt, f"the job is {status}")
-                return Again("not ready", status=status)
-            case verdicts.HasFailed(error):
+                return verdict
+            case verdicts.Failed(error):
                 return await self._failed(attempt, error)
             case verdicts.Unbilled(error, retry):
                 await self._release(attempt, str(error))
                 if not retry:
                     raise error
-                return Again("unbilled", error)
-            case unknown:
-                return await self._uncertain(attempt, unknown.phase, unknown.cause)
+                return verdict
+            case verdicts.Uncertain(phase, cause):
+                return await self._uncertain(attempt, phase, cause)
 
-    async def _keep(self, attempt: Attempt, body: bytes) -> Result | Again:
+    async def _store(self, attempt: Attempt, body: bytes) -> Result:
         job, key = attempt.job, self._records.key(attempt.job)
-        done = await self._beat.save(key, moves.Store(job, attempt.id, body))
+        done = await self._unsaved.save(key, Store(job, attempt.id, body))
         if done is not None and not done.granted:
             self._hooks.emit(AnswerDiscarded(job, attempt.id))
             return read_entry(done.entry, job) or parse_result(body, job)
@@ -219,30 +219,30 @@ class Settler:
         return parse_result(body, job)
 
     async def _failed(self, attempt: Attempt, error: str) -> Result:
-        """Record that the job FAILED; what an earlier call cost may still be open."""
+        """Record that the job FAILED; what an earlier call cost may still be uncertain."""
         job, also = attempt.job, f"now the server says FAILED: {error}"
-        done = await self._records.note(job, moves.Fail(error, attempt.id))
+        done = await self._records.note(job, Fail(error, attempt.id))
         if done is not None and (found := read_entry(done.entry, job, also=also)) is not None:
             return found
         if attempt.decisions:
-            cause, since = f"an earlier call is in doubt; {also}", clock.wall()
+            cause, since = f"the outcome of an earlier call is uncertain; {also}", clock.wall()
             raise ResultUncertainError(cause, job=job, phase="sent", since=since)
         raise JobFailedError(error, job=job)
 
     async def _uncertain(self, attempt: Attempt, phase: Phase, cause: str) -> Result:
-        """Record that nobody knows the outcome, unless the ledger knows better by now."""
+        """Record that the outcome is uncertain, unless the ledger knows better by now."""
         job = attempt.job
-        done = await self._doubt(attempt, phase, cause)
+        done = await self._note_uncertain(attempt, phase, cause)
         if done is not None and (found := read_entry(done.entry, job)) is not None:
             return found
         since = clock.wall()
         raise ResultUncertainError(cause, job=job, phase=phase, since=since, attempt=attempt.id)
 
-    async def _doubt(self, attempt: Attempt, phase: Phase, cause: str) -> Step | None:
-        done = await self._records.note(attempt.job, moves.Doubt(attempt.id, phase, cause))
+    async def _note_uncertain(self, attempt: Attempt, phase: Phase, cause: str) -> Step | None:
+        done = await self._records.note(attempt.job, Doubt(attempt.id, phase, cause))
         self._hooks.emit(ResultUncertain(attempt.job, phase, cause))
         return done
 
     async def _release(self, attempt: Attempt, cause: str) -> None:
-        await self._records.note(attempt.job, moves.Release(attempt.id))
+        await self._records.note(attempt.job, Release(attempt.id))
         self._hooks.emit(ClaimReleased(attempt.job, cause))

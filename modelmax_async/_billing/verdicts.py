@@ -1,9 +1,11 @@
-"""What an answer, or its absence, proves about the money: pure decisions, no I/O.
+"""What a response, or its absence, proves about the money: pure decisions, no I/O.
 
-Only what is proven to have cost nothing may ever be tried again.
+Only a call that provably cost nothing may ever be made again.
 """
 
 from __future__ import annotations
+
+from http import HTTPStatus
 
 import attrs
 
@@ -14,13 +16,13 @@ from modelmax_async._models import Job, Phase, Status
 
 #: With the documented error body, these prove that nothing was billed.
 UNBILLED = frozenset({400, 401, 402, 403, 404, 429, 502, 503})
-#: Of those, the ones that a later call may find mended.
+#: Of those, the ones that may be gone at the next call.
 RETRIED = frozenset({429, 502, 503})
 
 
 @attrs.frozen
-class Keep:
-    """The answer is the paid result: store it."""
+class Paid:
+    """The response is the paid result: store it."""
 
     body: bytes = attrs.field(repr=False)
 
@@ -34,66 +36,66 @@ class Unbilled:
 
 
 @attrs.frozen
-class NotYet:
-    """Nothing was billed: the result endpoint says that the job still runs."""
+class NotReady:
+    """Nothing was billed: the result endpoint says that the job is still running."""
 
     status: str
 
 
 @attrs.frozen
-class HasFailed:
+class Failed:
     """Nothing was billed: the job FAILED."""
 
     error: str
 
 
 @attrs.frozen
-class Unknown:
+class Uncertain:
     """It may have been billed, and there is no usable body."""
 
     phase: Phase
     cause: str
 
 
-Verdict = Keep | Unbilled | NotYet | HasFailed | Unknown
+Verdict = Paid | Unbilled | NotReady | Failed | Uncertain
 
 
 def judge_reply(reply: Reply, job: Job, *, now: float) -> Verdict:
-    """Return what a whole answer of the billed call proves. It never raises."""
+    """Return what a complete response to the billed call proves. It never raises."""
     if reply.kept_at is not None:
-        return Unknown(
+        return Uncertain(
             "answered",
-            f"the answer is too large for memory: what came of it is {reply.kept_at}",
+            f"the response is too large for memory; the part received is in {reply.kept_at}",
         )
-    if 200 <= reply.status < 300:  # noqa: PLR2004 - 2xx
+    if 200 <= reply.status < 300:  # noqa: PLR2004 - any 2xx
         return _judge_success(reply, job)
     if reply.status in UNBILLED:
         error = parse_error(reply, now=now, job=job)
         if error.error_type is not None:
             return Unbilled(error, retry=reply.status in RETRIED)
     excerpt = as_text(reply.body[:300].decode("utf-8", "replace"))
-    return Unknown("answered", f"HTTP {reply.status} without proof of no charge: {excerpt}")
+    return Uncertain("answered", f"HTTP {reply.status} without proof of no charge: {excerpt}")
 
 
 def _judge_success(reply: Reply, job: Job) -> Verdict:
     word, error = result_status(reply, job)
-    if reply.status == 200:  # noqa: PLR2004 - the one documented success
+    if reply.status == HTTPStatus.OK:  # the one documented success
         if word in {Status.IN_QUEUE, Status.IN_PROGRESS}:
-            return NotYet(str(word))
+            return NotReady(str(word))
         if word == Status.FAILED:
-            return HasFailed(error)
+            return Failed(error)
     try:
         body = decoded(reply)
     except ValueError:
         body = reply.body
-    return Keep(body) if body else Unknown("answered", f"HTTP {reply.status}, an empty body")
+    return Paid(body) if body else Uncertain("answered", f"HTTP {reply.status}, an empty body")
 
 
-def judge_break(error: TransportError, *, answered: bool) -> Unbilled | Unknown:
-    """Return what an exchange that broke proves: nothing, once a byte may have left."""
+def judge_break(error: TransportError, *, answered: bool) -> Unbilled | Uncertain:
+    """Return what a broken exchange proves: nothing, once a byte may have been sent."""
     if not error.maybe_sent:
         return Unbilled(error, retry=True)
-    return Unknown("answered" if answered else "sent", as_text(str(error)))
+    return Uncertain("answered" if answered else "sent", as_text(str(error)))
 
 
 def may_resubmit(error: APIError | TransportError) -> bool:
@@ -104,5 +106,6 @@ def may_resubmit(error: APIError | TransportError) -> bool:
 
 
 def refused_submit(error: APIError) -> bool:
-    """Whether the answer to a submit says that no job was created."""
-    return 400 <= error.status_code <= 404 or may_resubmit(error)  # noqa: PLR2004 - documented range
+    """Whether the response to a submit says that no job was created."""
+    refused = HTTPStatus.BAD_REQUEST <= error.status_code <= HTTPStatus.NOT_FOUND
+    return refused or may_resubmit(error)

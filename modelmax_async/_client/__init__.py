@@ -1,4 +1,4 @@
-"""The client: one class, a module for each group of its methods."""
+"""The client: the class that users hold, and the parts that it is made of."""
 
 from modelmax_async._client.client import AsyncQueueClient
 

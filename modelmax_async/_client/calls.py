@@ -1,6 +1,6 @@
 """Single calls, made when the user asks for one: submit, status, result.
 
-What cost nothing is retried `RetryPolicy.attempts` times at most.
+A call that failed at no cost is made `RetryPolicy.attempts` times at most.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import asyncio
 from modelmax_async._api.endpoints import build_status, parse_status, parse_submit
 from modelmax_async._api.messages import Call
 from modelmax_async._billing.decisions import Decision, decide
+from modelmax_async._billing.outcomes import Held
 from modelmax_async._billing.records import Records
 from modelmax_async._billing.settler import Settler
-from modelmax_async._billing.verdicts import may_resubmit, refused_submit
+from modelmax_async._billing.verdicts import NotReady, Unbilled, may_resubmit, refused_submit
 from modelmax_async._errors import (
     APIError,
     InvalidResponseError,
@@ -22,7 +23,7 @@ from modelmax_async._errors import (
     SubmitUncertainError,
     TransportError,
 )
-from modelmax_async._http import Transport
+from modelmax_async._http import HTTPClient
 from modelmax_async._models import Job, Result, StatusReport
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
@@ -38,14 +39,14 @@ _HELD = 0.25
 class Calls:
     """The single calls of one client.
 
-    Submits and status calls run in tasks that the client owns. `result` runs in the caller's:
-    only a billed call under way outlives it, never the wish to make one.
+    Submits and status calls run in tasks that the client owns. `result` runs in the caller's
+    task: a billed call under way outlives it, but the intention to make one does not.
     """
 
     def __init__(
         self,
         *,
-        transport: Transport,
+        http: HTTPClient,
         settler: Settler,
         records: Records,
         tasks: Tasks,
@@ -53,7 +54,7 @@ class Calls:
         backoff: Backoff,
         refetch: bool,
     ) -> None:
-        self._transport = transport
+        self._http = http
         self._settler = settler
         self._records = records
         self._tasks = tasks
@@ -62,31 +63,32 @@ class Calls:
         self._refetch = refetch
 
     async def submit(self, call: Call, model: str) -> Job:
-        """Submit, again only where no job can have been created, and record the job."""
+        """Submit, and record the job. It is retried only if no job can have been created."""
         attempt = 0
         while True:
             try:
-                reply = await self._transport.submit(call)
+                reply = await self._http.submit(call)
                 job = parse_submit(reply, model, now=clock.wall())
                 break
             except (APIError, TransportError) as exc:
                 attempt += 1
                 await self._retry_submit(exc, attempt)
             except InvalidResponseError as exc:
-                raise _uncertain(exc) from exc
+                raise _submit_uncertain(exc) from exc
             except asyncio.CancelledError:
-                raise _uncertain("the client was closed before the answer came.") from None
+                closed = "the client was closed before the response arrived."
+                raise _submit_uncertain(closed) from None
         self._hooks.emit(JobSubmitted(job))
         await self._records.note(job, Remember(job))
         return job
 
     async def status(self, job: Job) -> StatusReport:
-        """Ask for the status; it is free, so that a failure is tried again."""
+        """Ask for the status. It is free, so that a failure is retried."""
         attempt = 0
-        prepared = self._transport.prepare(build_status(job))
+        prepared = self._http.prepare(build_status(job))
         while True:
             try:
-                report = await self._transport.poll(
+                report = await self._http.poll(
                     prepared, lambda reply: parse_status(reply, job, now=clock.wall())
                 )
             except (TransportError, APIError, InvalidResponseError) as exc:
@@ -100,7 +102,7 @@ class Calls:
                 return report
 
     async def result(self, job: Job, *, accept: bool) -> Result:
-        """Make the billed call once, whatever it takes to be sure that it is once."""
+        """Make the billed call once, or once more with the user's consent."""
         here = True
         decision: Decision | None = None
         try:
@@ -119,32 +121,33 @@ class Calls:
             here = False
 
     async def _settled(self, job: Job, decision: Decision | None) -> Result:
-        """Have the call made, again where it cost nothing, after others where they hold it."""
+        """Settle the job: retry what cost nothing, and wait for other clients that hold it."""
         attempt = 0
         while True:
-            outcome = await self._settler.settle(job, decision=decision)
-            if isinstance(outcome, Result):
-                return outcome
-            if outcome.reason == "held":
-                await self._tasks.sleep(_HELD)
-            elif outcome.error is None:
-                raise NotReadyError(
-                    f"it is {outcome.status}; nothing was billed. wait_for(job) fetches it "
-                    "when it is COMPLETED",
-                    job=job,
-                    last_status=outcome.status,
-                )
-            else:
-                attempt += 1
-                if attempt >= self._backoff.policy.attempts:
-                    raise outcome.error
-                await self._back_off(attempt, outcome.error)
+            settled = await self._settler.settle(job, decision=decision)
+            match settled:
+                case Result():
+                    return settled
+                case Held():
+                    await self._tasks.sleep(_HELD)
+                case NotReady(status):
+                    raise NotReadyError(
+                        f"it is {status}; nothing was billed. wait_for(job) fetches it when it "
+                        "is COMPLETED",
+                        job=job,
+                        last_status=status,
+                    )
+                case Unbilled(error):
+                    attempt += 1
+                    if attempt >= self._backoff.policy.attempts:
+                        raise error
+                    await self._back_off(attempt, error)
 
     async def _retry_submit(self, error: APIError | TransportError, attempt: int) -> None:
         if not may_resubmit(error):
             if isinstance(error, APIError) and refused_submit(error):
                 raise error
-            raise _uncertain(error) from error
+            raise _submit_uncertain(error) from error
         if attempt >= self._backoff.policy.attempts:
             raise error
         await self._back_off(attempt, error)
@@ -153,9 +156,9 @@ class Calls:
         await self._tasks.sleep(self._backoff.delay(attempt - 1, error))
 
 
-def _uncertain(error: ModelMaxError | str) -> SubmitUncertainError:
+def _submit_uncertain(error: ModelMaxError | str) -> SubmitUncertainError:
     return SubmitUncertainError(
-        f"the submit may have created a job, and its id did not arrive: {error} "
-        "Such a job is never billed, as nobody can fetch it; submit again only if a second "
-        "job does no harm"
+        f"the submit may have created a job whose id was not received: {error} "
+        "Such a job is never billed, because its result cannot be fetched without the id; "
+        "submit again only if a second job does no harm"
     )

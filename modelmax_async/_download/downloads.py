@@ -20,7 +20,7 @@ from modelmax_async._download.progress import OnProgress, Progress
 from modelmax_async._download.sinks import FileSink, Report, StreamSink
 from modelmax_async._download.sources import Source, SourceError
 from modelmax_async._errors import ClientStateError, DownloadError, ModelMaxError
-from modelmax_async._http import Transport
+from modelmax_async._http import HTTPClient
 from modelmax_async._models import Job, Result, Video
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff
@@ -53,13 +53,13 @@ class Downloads:
 
     def __init__(
         self,
-        transport: Transport,
+        http: HTTPClient,
         tasks: Tasks,
         hooks: Hooks,
         settings: Settings,
         backoff: Backoff,
     ) -> None:
-        self._fetcher = Fetcher(transport.receiver, settings, backoff)
+        self._fetcher = Fetcher(http.receiver, settings, backoff)
         self._tasks = tasks
         self._hooks = hooks
         self._patience = backoff.policy.give_up_after

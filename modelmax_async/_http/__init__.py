@@ -1,12 +1,13 @@
 """HTTP: the only package that imports httpx.
 
-A request goes out in a slot, and `max_in_flight` slots bound all of them. By default each
-slot has a connection of its own, so that nothing queues in a connection pool.
+A request is sent in a slot, and ``max_in_flight`` slots bound all of them. Every request goes
+through an `httpx.AsyncClient`: the caller's, or one of the SDK's own whose transport gives
+each request a connection, so that none queues in a connection pool.
 """
 
-from modelmax_async._http.client import Prepared, Transport
-from modelmax_async._http.clients import HTTPClient
+from modelmax_async._http.client import HTTPClient, Prepared
 from modelmax_async._http.exchange import Exchange, Progress
+from modelmax_async._http.plain import ClientOrTransport
 from modelmax_async._http.timeouts import Timeout
 
-__all__ = ["Exchange", "HTTPClient", "Prepared", "Progress", "Timeout", "Transport"]
+__all__ = ["ClientOrTransport", "Exchange", "HTTPClient", "Prepared", "Progress", "Timeout"]

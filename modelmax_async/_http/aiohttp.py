@@ -14,7 +14,7 @@ import httpx
 
 from modelmax_async._api.messages import as_text
 from modelmax_async._errors import ConfigurationError
-from modelmax_async._http.proxies import Opener
+from modelmax_async._http.connections import Opener
 
 
 def opener_like(transport: Any) -> Opener:

@@ -1,4 +1,4 @@
-"""Sending: one request in one slot, read whole, mapped to our values and errors."""
+"""Sending: one request in one slot, its response read whole, mapped to values and errors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import httpx
 from modelmax_async._api.messages import Call, Reply
 from modelmax_async._errors import InvalidResponseError
 from modelmax_async._http.body import read_whole
-from modelmax_async._http.clients import HTTPClient, builder_of, close, hang_up, open_response
-from modelmax_async._http.connections import Lanes
-from modelmax_async._http.exchange import Exchange, Progress, translate
+from modelmax_async._http.connections import FRESH
+from modelmax_async._http.exchange import Exchange, Traced, translate
+from modelmax_async._http.plain import ClientOrTransport
 from modelmax_async._http.redaction import quiet
 from modelmax_async._http.routes import Routes
+from modelmax_async._http.slots import Slots
 from modelmax_async._http.streaming import Receiver
 from modelmax_async._http.timeouts import Timeout, read_limits
 from modelmax_async._http.transports import TRACING, Kind
@@ -27,13 +28,13 @@ from modelmax_async._version import VERSION
 
 T = TypeVar("T")
 
-#: Seconds that the end of a paid answer's connection gets, before the answer goes on without.
+#: Seconds that the connection of a paid response gets to close.
 _CLOSING = 5.0
 
 
 @attrs.frozen
 class Prepared:
-    """A call, its URL parsed: what is made many times is parsed once."""
+    """A call, its URL parsed: what is sent many times is parsed once."""
 
     call: Call
     url: httpx.URL
@@ -41,30 +42,29 @@ class Prepared:
 
 @attrs.frozen
 class _Failed:
-    """What a call ends in, where it is an error: raised where no handler is left behind it."""
+    """The error that a call ends in. It is raised where no handler leaves its frames behind."""
 
     error: Exception
 
     @property
     def spoils(self) -> bool:
-        """Whether the answer belongs elsewhere, or nowhere: so may the connection's next."""
+        """Whether the response belongs to another request, and so may the next one."""
         return isinstance(self.error, InvalidResponseError)
 
 
-class Transport:
+class HTTPClient:
     """Sends calls, each in a slot. Used only from tasks that the client owns."""
 
     def __init__(
-        self, settings: Settings, timeout: Timeout, http_client: HTTPClient | None
+        self, settings: Settings, timeout: Timeout, http_client: ClientOrTransport | None
     ) -> None:
         self._settings = settings
         self._limits = read_limits(timeout)
         self.longest = self._limits.longest
         self._routes = Routes(settings, http_client)
-        self._lanes = Lanes(settings.max_in_flight, self._routes.opener)
-        self._injected = http_client
-        # Whether the last answer that told was announced by trace events; None: none told yet.
-        self._traces: bool | None = None
+        self._slots = Slots(settings.max_in_flight)
+        # Whether trace events announced the last request that was watched; None: none was.
+        self._announced: bool | None = None
         self._headers = httpx.Headers(
             {
                 "authorization": f"Bearer {settings.key.reveal()}",
@@ -74,16 +74,11 @@ class Transport:
             }
         )
         self.receiver = Receiver(
-            settings,
-            self._lanes,
-            http_client,
-            self._headers,
-            self._limits,
-            kind=self._routes.kind,
+            settings, self._slots, self._routes, self._headers, self._limits
         )
 
     def __repr__(self) -> str:
-        return f"<Transport to {self._settings.origin}: {self._lanes!r}>"
+        return f"<HTTPClient to {self._settings.origin}: {self._slots!r}, {self._routes!r}>"
 
     def prepare(self, call: Call) -> Prepared:
         """Parse the URL of a call: a path behind the base URL, whose own path it may repeat."""
@@ -103,47 +98,47 @@ class Transport:
 
         Args:
             prepared: the call.
-            read: makes a value of the answer. It runs while the connection is still lent: if
+            read: makes a value of the response. It runs while the connection is still lent: if
                 it raises `InvalidResponseError`, no other call gets that connection, whose
-                answers may be out of step with its requests.
+                responses may be out of step with its requests.
 
         Raises:
-            TransportError: when no whole answer came; and whatever ``read`` raises.
+            TransportError: if no complete response was received; and whatever ``read`` raises.
         """
         exchange = Exchange()
         extensions = self._limits.extensions
-        if self._traces is None and self._routes.kind in TRACING:
+        if self._announced is None and self._routes.kind in TRACING:
             extensions = {**extensions, "trace": exchange.trace}  # only until that is known
         request = self._request(prepared, extensions)
         return await self._send(request, prepared.call, exchange, read, keep=False)
 
     async def submit(self, call: Call) -> Reply:
-        """Send a submit, once, on a fresh connection.
+        """Send a submit, once, on a new connection.
 
-        A stale one would leave it open whether a job was created.
+        A kept connection could break so that nobody knows whether a job was created.
 
         Raises:
-            TransportError: when no whole answer came; ``maybe_sent`` says what that means.
+            TransportError: if no complete response was received; see its ``maybe_sent``.
         """
-        return await self._send_traced(call, Exchange(once=True), keep=False)
+        return await self._send_fresh(call, Exchange(once=True), keep=False)
 
     async def send_once(self, call: Call, exchange: Exchange) -> Reply:
-        """Send on a fresh HTTP/1.1 connection, at most once, keeping an answer of any size.
+        """Send on a new HTTP/1.1 connection, at most once, and keep a response of any size.
 
-        ``exchange.before_send`` runs just before byte 0, where the transport is known to emit
-        trace events, and otherwise before the exchange begins; what it raises is raised here,
-        and then nothing was sent. ``exchange.reply`` has the answer as soon as it is whole,
+        ``exchange.before_send`` runs just before byte 0 if the transport is known to emit trace
+        events, and otherwise before the exchange begins. What it raises is raised here, and
+        then nothing was sent. ``exchange.reply`` holds the response as soon as it is complete,
         even if this is then cancelled.
         """
-        return await self._send_traced(call, exchange, keep=True)
+        return await self._send_fresh(call, exchange, keep=True)
 
     async def aclose(self) -> None:
-        """Close what this transport opened; an injected client stays open."""
-        await self._lanes.aclose()
+        """Close the SDK's own connections; the caller's client stays open."""
+        await self._routes.aclose()
 
-    async def _send_traced(self, call: Call, exchange: Exchange, *, keep: bool) -> Reply:
-        traced = {**self._limits.extensions, "trace": exchange.trace}
-        request = self._request(self.prepare(call), traced)
+    async def _send_fresh(self, call: Call, exchange: Exchange, *, keep: bool) -> Reply:
+        extensions = {**self._limits.extensions, **FRESH, "trace": exchange.trace}
+        request = self._request(self.prepare(call), extensions)
         return await self._send(request, call, exchange, lambda reply: reply, keep=keep)
 
     async def _send(
@@ -155,73 +150,64 @@ class Transport:
         *,
         keep: bool,
     ) -> T:
-        """Send in a slot; what must be sent once, on a fresh connection."""
-        async with self._lanes.slot():
-            lane: httpx.AsyncHTTPTransport | None = None
-            good = False
+        """Send in a slot, within the time limit of a whole request."""
+        async with self._slots.slot():
             try:
                 async with asyncio.timeout(self._limits.ceiling(10 if keep else 1)):
                     kind, client = self._route(request.url, once=exchange.once)
-                    if client is None:
-                        client = lane = self._lanes.take(fresh=exchange.once)
-                    by_trace = kind in TRACING and self._traces is True
+                    by_trace = kind in TRACING and self._announced is True
                     await exchange.begin(kind, by_trace=by_trace)
-                    came = await self._exchange(client, request, exchange, read, keep=keep)
-                good = not (isinstance(came, _Failed) and came.spoils)
+                    outcome = await self._exchange(client, request, exchange, read, keep=keep)
             except Exception as exc:
                 if exc is exchange.refusal:
                     raise
-                if exchange.reply is not None:  # whole before whatever this was
-                    came = _judge(read, exchange.reply)
+                if exchange.reply is not None:  # complete before this was raised
+                    outcome = _judge(read, exchange.reply)
                 else:
-                    came = _Failed(translate(exc, exchange, call.job, self._settings.key))
-            finally:
-                if lane is not None:
-                    await self._lanes.give_back(lane, good=good)
-        if isinstance(came, _Failed):
-            # Outside the handler: what users see drags no frames along, and so no key.
-            raise came.error
-        return came
+                    outcome = _Failed(translate(exc, exchange, call.job, self._settings.key))
+        if isinstance(outcome, _Failed):
+            # Outside the handler: the error that users see holds no frame, and so no key.
+            raise outcome.error
+        return outcome
 
-    def _route(self, url: httpx.URL, *, once: bool) -> tuple[Kind, HTTPClient | None]:
-        """Return what carries a request, and the caller's client if it is that."""
-        if isinstance(self._injected, httpx.AsyncClient) and self._injected.is_closed:
+    def _route(self, url: httpx.URL, *, once: bool) -> tuple[Kind, httpx.AsyncClient]:
+        """Return the client that sends a request, and the kind of its transport."""
+        if self._routes.client.is_closed:
             raise httpx.ConnectError("the http_client given to this client is closed")
-        kind = self._routes.kind_once(url) if once else self._routes.kind
-        return kind, None if kind is Kind.OWN else self._injected
+        return self._routes.once(url) if once else (self._routes.kind, self._routes.client)
 
     async def _exchange(
         self,
-        client: HTTPClient,
+        client: httpx.AsyncClient,
         request: httpx.Request,
         exchange: Exchange,
         read: Callable[[Reply], T],
         *,
         keep: bool,
     ) -> T | _Failed:
-        response = await open_response(client, request)
-        exchange.progress = Progress.ANSWERED
+        response = await client.send(request, stream=True, auth=None, follow_redirects=False)
+        exchange.answer()
         self._learn(exchange)
         try:
-            reply = await read_whole(response, keep=keep)
-            exchange.reply = reply = quiet(reply, self._settings.key, paid=keep)
-            came = _judge(read, reply)
-            if isinstance(came, _Failed) and came.spoils:
-                await hang_up(response)
+            reply = quiet(await read_whole(response, keep=keep), self._settings.key, paid=keep)
+            exchange.complete(reply)
+            outcome = _judge(read, reply)
+            if isinstance(outcome, _Failed) and outcome.spoils:
+                await _disconnect(response)
         finally:
-            with suppress(Exception):  # the body is here, and worth more than a clean end
-                await close(response, _CLOSING if keep else None)
-        return came
+            with suppress(Exception):  # the body is here, and worth more than a clean close
+                await _close(response, _CLOSING if keep else None)
+        return outcome
 
     def _learn(self, exchange: Exchange) -> None:
-        """Keep whether trace events announce what is sent: a mock below may emit none."""
-        watched = exchange.once or self._traces is None
+        """Note whether trace events announce byte 0: a mock below the transport emits none."""
+        watched = exchange.once or self._announced is None
         if watched and exchange.kind in TRACING:
-            self._traces = exchange.started
+            self._announced = exchange.traced is Traced.START
 
     def _request(self, prepared: Prepared, extensions: Mapping[str, Any]) -> httpx.Request:
         call = prepared.call
-        request = builder_of(self._injected)(
+        request = self._routes.client.build_request(
             call.method,
             prepared.url,
             headers=self._headers,
@@ -236,5 +222,22 @@ class Transport:
 def _judge(read: Callable[[Reply], T], reply: Reply) -> T | _Failed:
     try:
         return read(reply)
-    except Exception as exc:  # noqa: BLE001 - it is raised where the connection is settled
+    except Exception as exc:  # noqa: BLE001 - it is raised once the connection is settled
         return _Failed(exc)
+
+
+async def _close(response: httpx.Response, seconds: float | None) -> None:
+    """Close a response, within a bound if one is given: a timer for each poll would cost."""
+    if seconds is None:
+        await response.aclose()
+        return
+    async with asyncio.timeout(seconds):
+        await response.aclose()
+
+
+async def _disconnect(response: httpx.Response) -> None:
+    """Close the connection before its pool gets it back; over HTTP/2 other calls share it."""
+    stream = response.extensions.get("network_stream")
+    if stream is not None and response.http_version != "HTTP/2":
+        with suppress(Exception):
+            await stream.aclose()

@@ -1,87 +1,138 @@
-"""Slots and their connections: one connection each, so that no request queues for one."""
+"""The connections of one client: one for each request in flight, so that none queues for one.
+
+Free calls take turns on connections that are kept. Each billed call and each submit has a new
+connection, because a kept one can break in a way that leaves it open whether the request
+arrived.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
 
 import httpx
 
-from modelmax_async._http.absent import remember_absent
-from modelmax_async._http.proxies import Opener
+#: Makes a transport that connects later. It is given the limits of its connection pool.
+Opener = Callable[[httpx.Limits], httpx.AsyncBaseTransport]
 
-_ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-_NONE_KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+#: The request extension that asks for a new connection, which ends with its response.
+FRESH = {"modelmax_async.fresh": True}
+
+#: The limits of one connection that is kept, and of connections that are not.
+KEPT = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+NONE_KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
 
-class Lanes:
-    """At most ``size`` requests at once, first come, first served.
+class Connections(httpx.AsyncBaseTransport):
+    """A transport that lends each request a connection of its own.
 
-    A lane is an HTTP transport of a single connection, made on demand and kept for the next
-    request; one that saw an error or a cancellation is thrown away, so that no broken
-    connection, and no slot of the HTTP library's pool, outlives it.
+    A connection that saw an error or a cancellation is closed instead of kept, so that no
+    broken connection, and no slot of the HTTP library's pool, outlives it.
     """
 
-    def __init__(self, size: int, opener: Opener) -> None:
-        remember_absent("sniffio")
+    def __init__(self, opener: Opener) -> None:
         self._opener = opener
-        self._size = size
-        self._free = asyncio.Semaphore(size)
-        self._long = asyncio.Semaphore(max(1, size // 2))
-        self._idle: list[httpx.AsyncHTTPTransport] = []
-        self._busy: set[httpx.AsyncHTTPTransport] = set()
-        self._fresh: httpx.AsyncHTTPTransport | None = None
-        self.out = 0
+        self._idle: list[httpx.AsyncBaseTransport] = []
+        self._busy: set[httpx.AsyncBaseTransport] = set()
+        self._fresh: httpx.AsyncBaseTransport | None = None
 
     def __repr__(self) -> str:
-        return f"<Lanes: {self.out} of {self._size} out, {len(self._idle)} idle>"
+        return f"<Connections: {len(self._busy)} busy, {len(self._idle)} idle>"
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait for one of the slots, and hold it."""
-        async with self._free:
-            self.out += 1
-            try:
-                yield
-            finally:
-                self.out -= 1
-
-    @asynccontextmanager
-    async def long_slot(self) -> AsyncIterator[None]:
-        """Wait for a slot that may be held for long, and hold it: half of all at most.
-
-        Where there is only one, it is beside that one, which calls need.
-        """
-        async with self._long, self.slot() if self._size > 1 else nullcontext():
-            yield
-
-    def take(self, *, fresh: bool) -> httpx.AsyncHTTPTransport:
-        """Lend the holder of a slot a kept connection, or one that is made for the request."""
-        if fresh:
-            self._fresh = self._fresh or self._open(_NONE_KEPT)
-            return self._fresh
-        client = self._idle.pop() if self._idle else self._open(_ONE)
-        self._busy.add(client)
-        return client
-
-    async def give_back(self, client: httpx.AsyncHTTPTransport, *, good: bool) -> None:
-        """Keep a lane for the next request, or close it when its exchange broke."""
-        if client is self._fresh:
-            return
-        self._busy.discard(client)
-        if good:
-            self._idle.append(client)
-        else:
-            with suppress(Exception):  # a connection that ends badly takes no answer with it
-                await client.aclose()
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request on a new connection where its extensions say so, or on a kept one."""
+        if request.extensions.keys() & FRESH.keys():
+            self._fresh = self._fresh or self._opener(NONE_KEPT)
+            return await self._fresh.handle_async_request(request)
+        connection = self._idle.pop() if self._idle else self._opener(KEPT)
+        self._busy.add(connection)
+        try:
+            response = await connection.handle_async_request(request)
+        except BaseException:
+            await self._give_back(connection, reusable=False)
+            raise
+        response.stream = _LentBody(response.stream, connection, self._give_back)
+        return response
 
     async def aclose(self) -> None:
         """Close every connection."""
-        clients = [*self._idle, *self._busy, *([self._fresh] if self._fresh else [])]
+        every = [*self._idle, *self._busy, *([self._fresh] if self._fresh else [])]
         self._idle, self._fresh = [], None
-        for client in clients:
-            await client.aclose()
+        for connection in every:
+            await connection.aclose()
 
-    def _open(self, limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
-        return self._opener(limits)
+    async def _give_back(self, connection: httpx.AsyncBaseTransport, *, reusable: bool) -> None:
+        if connection not in self._busy:
+            return  # given back before
+        self._busy.remove(connection)
+        if reusable:
+            self._idle.append(connection)
+            return
+        with suppress(Exception):  # a connection that fails to close spoils no response
+            await connection.aclose()
+
+
+class _LentBody(httpx.AsyncByteStream):
+    """A response body on a kept connection, which is kept if the body is read to its end."""
+
+    def __init__(self, body: Any, connection: httpx.AsyncBaseTransport, give_back: Any) -> None:
+        self._body = body
+        self._connection = connection
+        self._give_back = give_back
+        self._reusable = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._body:
+            yield chunk
+        self._reusable = True
+
+    async def aclose(self) -> None:
+        reusable, self._reusable = self._reusable, False
+        try:
+            await self._body.aclose()
+        except BaseException:
+            reusable = False
+            raise
+        finally:
+            await self._give_back(self._connection, reusable=reusable)
+
+
+def manage_one(transport: httpx.AsyncHTTPTransport) -> httpx.AsyncHTTPTransport:
+    """Let a transport have a single connection, without the pool that would manage it.
+
+    A pool of one costs a third of a poll: it looks for requests that wait, and asks at each
+    step for ``sniffio``, which Python searches for again each time if it is not installed.
+    """
+    transport._pool = _SingleConnection(transport._pool)  # type: ignore[assignment]  # noqa: SLF001 - a contract test pins it
+    return transport
+
+
+class _SingleConnection:
+    """One of httpcore's connections, in the place of the pool that makes it."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._connection: Any = None
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send on the connection, or on a new one if that has gone."""
+        if not self._is_usable(request.url.origin):
+            await self.aclose()
+            self._connection = self._pool.create_connection(request.url.origin)
+        return await self._connection.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()
+
+    def _is_usable(self, origin: Any) -> bool:
+        connection = self._connection
+        return (
+            connection is not None
+            and connection.can_handle_request(origin)
+            and connection.is_available()
+            and not connection.has_expired()
+        )

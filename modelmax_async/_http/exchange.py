@@ -1,4 +1,4 @@
-"""How far one exchange came, and the error for one that broke.
+"""One request and its response: how far they got, and the error for an exchange that broke.
 
 Whether a byte was sent is read from the HTTP library's trace events, not guessed from the
 class of an exception.
@@ -23,63 +23,72 @@ BeforeSend = Callable[[], Awaitable[None]]
 
 
 class Progress(enum.IntEnum):
-    """How far an exchange came."""
+    """How far an exchange got."""
 
     QUEUED = 0
-    """It waits for a slot, or for its arming: nothing has it, and nothing was sent."""
+    """It waits for a slot, or to be armed. No transport has it, and nothing was sent."""
     CONNECTING = 1
-    """A transport has it. Trace events, or else the error, say whether byte 0 left."""
+    """A transport has it. Trace events, or else the error, tell whether byte 0 was sent."""
     SENT = 2
-    """Its byte 0 was seen to leave."""
+    """A trace event announced byte 0."""
     ANSWERED = 3
-    """The head of an answer came."""
+    """The head of a response arrived."""
+
+
+class Traced(enum.IntEnum):
+    """What the trace events of an exchange have shown."""
+
+    NOTHING = 0
+    """No event was seen: the transport emits none, or did not begin."""
+    ACTIVITY = 1
+    """Events were seen, but none that announces byte 0."""
+    START = 2
+    """The event just before byte 0 was seen."""
 
 
 @attrs.define(eq=False)
 class Exchange:
-    """How far one request came, as the trace events tell it.
+    """How far one request got, as its trace events tell.
 
     Attributes:
-        once: whether it must not be sent twice: it costs something. A transport that would send
-            it again is stopped before byte 0, where it traces that.
-        before_send: what must be done before byte 0; ``None`` once it has been.
-        last_look: raises where byte 0 would come too late; called just before it, where trace
-            events announce it.
+        once: whether it must not be sent twice, because it costs something. A transport that
+            traces a second start is stopped before byte 0.
+        before_send: what must be done before byte 0; ``None`` once it has been done.
+        last_look: raises if byte 0 would be sent too late; called just before byte 0, where
+            trace events announce it.
         kind: what carries it.
-        progress: how far it came.
-        traced: whether a trace event of any kind was seen.
-        started: whether the event before byte 0 was seen.
-        refusal: what ``before_send`` raised: then nothing was sent.
-        reply: the answer, as soon as it is whole, whatever then becomes of its connection.
+        progress: how far it got.
+        traced: what its trace events have shown.
+        refusal: what ``before_send`` or ``last_look`` raised: then nothing was sent.
+        reply: the response, as soon as it is complete, whatever happens to its connection then.
     """
 
     once: bool = False
     before_send: BeforeSend | None = None
     last_look: Callable[[], None] | None = None
-    kind: Kind = Kind.UNKNOWN
-    progress: Progress = Progress.QUEUED
-    traced: bool = False
-    started: bool = False
-    refusal: BaseException | None = None
-    reply: Reply | None = None
+    kind: Kind = attrs.field(default=Kind.UNKNOWN, init=False)
+    progress: Progress = attrs.field(default=Progress.QUEUED, init=False)
+    traced: Traced = attrs.field(default=Traced.NOTHING, init=False)
+    refusal: BaseException | None = attrs.field(default=None, init=False)
+    reply: Reply | None = attrs.field(default=None, init=False)
 
     @property
     def answered(self) -> bool:
-        """Whether the head of an answer came."""
+        """Whether the head of a response arrived."""
         return self.progress is Progress.ANSWERED
 
     @property
     def unarmed(self) -> bool:
-        """Whether an answer came before ``before_send`` ran: no event announced byte 0."""
+        """Whether it was answered before ``before_send`` ran: no event announced byte 0."""
         return self.answered and self.before_send is not None
 
     async def begin(self, kind: Kind, *, by_trace: bool) -> None:
         """Hand the request to a transport.
 
         Args:
-            kind: what the transport is.
+            kind: the kind of the transport.
             by_trace: whether it is known to emit trace events, so that what must precede
-                byte 0 can wait for the one that announces it. Otherwise it is done now.
+                byte 0 can wait for the event that announces it. Otherwise it is done now.
         """
         self.kind = kind
         if not by_trace:
@@ -87,19 +96,44 @@ class Exchange:
         self.progress = Progress.CONNECTING
 
     async def trace(self, name: str, info: dict[str, Any]) -> None:
-        """Receive a trace event; what this raises before byte 0 keeps byte 0 back."""
-        self.traced = True
+        """Receive a trace event. An exception raised here before byte 0 holds byte 0 back."""
+        self.traced = max(self.traced, Traced.ACTIVITY)
         if name.endswith(".send_request_headers.started") and not _is_tunnel(info):
             await self._start()
-        elif name.endswith(".receive_response_headers.complete") and self.started:
+        elif (
+            name.endswith(".receive_response_headers.complete")
+            and self.progress >= Progress.SENT
+        ):
             self.progress = Progress.ANSWERED
 
+    def answer(self) -> None:
+        """Note that the head of the response arrived."""
+        self.progress = Progress.ANSWERED
+
+    def complete(self, reply: Reply) -> None:
+        """Keep the response: all of it arrived."""
+        self.reply = reply
+
+    def maybe_sent(self, error: BaseException) -> bool:
+        """Whether a byte of the request may have been sent, given how the exchange broke."""
+        if self.progress is not Progress.CONNECTING:
+            return self.progress is not Progress.QUEUED
+        if self.traced and self.kind in TRACING:
+            return False  # an event would have announced byte 0
+        return not is_believed(self.kind, error, watched=self.once)
+
     async def _start(self) -> None:
-        if self.started and self.once:
+        if self.traced is Traced.START and self.once:
             raise RuntimeError("the transport tried to send a request twice")
         await self._arm()
-        self._look()
-        self.started = True
+        # A transport that is not trusted may have sent it before: a refusal might be untrue.
+        if self.last_look is not None and self.kind in TRACING:
+            try:
+                self.last_look()
+            except BaseException as exc:
+                self.refusal = exc
+                raise
+        self.traced = Traced.START
         self.progress = max(self.progress, Progress.SENT)
 
     async def _arm(self) -> None:
@@ -113,52 +147,35 @@ class Exchange:
             raise
         self.before_send = None
 
-    def _look(self) -> None:
-        # A transport that is not trusted may have sent it before: no refusal would be true.
-        if self.last_look is None or self.kind not in TRACING:
-            return
-        try:
-            self.last_look()
-        except BaseException as exc:
-            self.refusal = exc
-            raise
-
-    def maybe_sent(self, error: BaseException) -> bool:
-        """Whether a byte of the request may have left, given how the exchange broke."""
-        if self.progress is not Progress.CONNECTING:
-            return self.progress is not Progress.QUEUED
-        if self.traced and self.kind in TRACING:
-            return False  # its events would have told
-        return not is_believed(self.kind, error, watched=self.once)
-
 
 def _is_tunnel(info: dict[str, Any]) -> bool:
-    """Whether the event is about a proxy's CONNECT, which carries nothing of ours."""
+    """Whether the event is about a proxy's CONNECT, which carries nothing of the request."""
     return getattr(info.get("request"), "method", b"") == b"CONNECT"
 
 
 def translate(
     error: Exception, exchange: Exchange, job: Job | None, key: ApiKey
 ) -> TransportError:
-    """Return our error for whatever broke the exchange: no httpx object, no frame, no key."""
+    """Return the error for a broken exchange: it holds no httpx object, no frame and no key."""
     timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
     kind = RequestTimeoutError if timed_out else TransportError
     about = f" for job {job.request_id}" if job is not None else ""
-    maybe = exchange.maybe_sent(error)
-    sent = "may have been sent" if maybe else "was not sent"
-    text = key.hide_in(_words_of(error))
+    maybe_sent = exchange.maybe_sent(error)
+    sent = "may have been sent" if maybe_sent else "was not sent"
+    text = key.hide_in(_text_of(error))
     made = kind(
-        f"the request{about} {sent}, and no whole answer came: {type(error).__name__} {text}",
-        maybe_sent=maybe,
+        f"the request{about} {sent}, and no complete response was received: "
+        f"{type(error).__name__} {text}",
+        maybe_sent=maybe_sent,
         job=job,
     )
     made.__cause__ = httpx.TransportError(f"{type(error).__name__}: {text}")
     return made
 
 
-def _words_of(error: Exception) -> str:
-    """Return what the error says. A foreign one may fail even at that."""
+def _text_of(error: Exception) -> str:
+    """Return the text of an exception. A foreign one may fail even at that."""
     try:
         return as_text(str(error), 300)
-    except Exception:  # noqa: BLE001 - no wording may decide about a charge
-        return "(it cannot be put into words)"
+    except Exception:  # noqa: BLE001 - no text may decide about a charge
+        return "(its text is not available)"

@@ -1,9 +1,8 @@
-"""What opens connections: transports of httpx's that connect later."""
+"""Opening connections: through the proxy that the environment names, or directly."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
 from functools import partial
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -12,8 +11,7 @@ import httpx
 
 from modelmax_async._api.messages import as_text
 from modelmax_async._errors import ConfigurationError
-
-Opener = Callable[[httpx.Limits], httpx.AsyncHTTPTransport]
+from modelmax_async._http.connections import KEPT, Opener, manage_one
 
 
 def opener_for(origin: str) -> Opener:
@@ -25,7 +23,7 @@ def opener_for(origin: str) -> Opener:
     tls = httpx.create_ssl_context() if origin.startswith("https:") else False
     proxy = proxy_for(origin)
     if proxy is not None:
-        open_transport(httpx.Limits(), proxy, tls=tls)  # is it one that works?
+        open_transport(httpx.Limits(), proxy, tls=tls)  # raises if it cannot be used
     return partial(open_transport, proxy=proxy, tls=tls)
 
 
@@ -38,11 +36,13 @@ def open_transport(
         ConfigurationError: for a proxy that cannot be used.
     """
     try:
-        return httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy)
+        transport = httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy)
     except (ImportError, ValueError, httpx.InvalidURL) as exc:
         problem = as_text(str(exc), 300)
+    else:
+        return manage_one(transport) if limits is KEPT else transport
     raise ConfigurationError(
-        f"the proxy that the environment names cannot be used: {problem}. Mend HTTPS_PROXY, "
+        f"the proxy that the environment names cannot be used: {problem}. Correct HTTPS_PROXY, "
         "HTTP_PROXY or ALL_PROXY, or pass an http_client of your own"
     )
 

@@ -1,18 +1,18 @@
-"""Which way a request goes: over a connection of ours, or through what the caller gave."""
+"""Which client sends a request: the caller's, or the SDK's own."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from functools import partial
 
 import httpx
 
 from modelmax_async._api.messages import as_text
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._http.aiohttp import opener_like
-from modelmax_async._http.clients import HTTPClient
-from modelmax_async._http.proxies import Opener, open_transport, opener_for
+from modelmax_async._http.connections import Connections
+from modelmax_async._http.plain import ClientOrTransport, PlainClient
+from modelmax_async._http.proxies import opener_for
 from modelmax_async._http.transports import Carrier, Kind, find_carrier
 from modelmax_async._settings import Settings
 
@@ -20,54 +20,69 @@ _log = logging.getLogger("modelmax_async")
 
 
 class Routes:
-    """Knows the kind of transport that requests to the API go through.
+    """The clients that requests to the API go through.
+
+    Args:
+        settings: the client's settings.
+        given: the ``http_client`` argument; the SDK makes a client of its own without it.
 
     Attributes:
-        kind: what carries the free calls.
-        opener: what opens the connections of ours.
+        client: what sends free calls.
+        kind: the kind of its transport.
+        injected: whether the client, or its transport, is the caller's.
 
     Raises:
         ConfigurationError: for an ``http_client`` or a proxy that cannot be used.
     """
 
-    def __init__(self, settings: Settings, injected: HTTPClient | None) -> None:
-        self._injected = injected
+    def __init__(self, settings: Settings, given: ClientOrTransport | None) -> None:
         self._warned = False
-        self._carrier = Carrier(Kind.OWN, None)
-        if injected is not None:
-            self._carrier = find_carrier(injected, _parsed(settings.base_url))
-            self._warn(self._carrier)
-        self.kind = self._carrier.kind
-        self.opener: Opener
-        if self.kind is Kind.OWN:
-            self.opener = opener_for(settings.origin)
-        elif self.kind is Kind.AIOHTTP:
-            self.opener = opener_like(self._carrier.transport)
+        self.injected = given is not None
+        self._own: PlainClient | None = None
+        self.client: httpx.AsyncClient
+        if given is None:
+            self.client = self._own = PlainClient(Connections(opener_for(settings.origin)))
+        elif isinstance(given, httpx.AsyncClient):
+            self.client = given
         else:
-            self.opener = partial(open_transport, proxy=None, tls=False)  # opens nothing
+            self.client = PlainClient(given)
+        carrier = find_carrier(self.client, _parsed(settings.base_url))
+        self.kind = carrier.kind
+        if carrier.kind is Kind.AIOHTTP:
+            self._own = PlainClient(Connections(opener_like(carrier.transport)))
+        self._first = carrier.transport
+        self._warn(carrier)
 
-    def kind_once(self, url: httpx.URL) -> Kind:
-        """Return what carries a call that must be sent once, as things are now.
+    def __repr__(self) -> str:
+        return f"<Routes: {self.kind.value}, {self._own!r}>"
 
-        A client of the caller's may have got another transport since, from its owner or from a
-        library that mocks it, so that it is looked up again.
+    def once(self, url: httpx.URL) -> tuple[Kind, httpx.AsyncClient]:
+        """Return what sends a request that must be sent once, as things are now.
+
+        The client may have got another transport since, from its owner or from a library that
+        mocks it, so that it is looked up again.
 
         Raises:
-            ConfigurationError: where it has got a transport of aiohttp's.
+            ConfigurationError: if it has got a transport of aiohttp's.
         """
-        if self._injected is None:
-            return Kind.OWN
-        now = find_carrier(self._injected, url)
-        if now.kind is Kind.AIOHTTP and now.transport is not self._carrier.transport:
+        carrier = find_carrier(self.client, url)
+        if carrier.kind is not Kind.AIOHTTP:
+            self._warn(carrier)
+            return carrier.kind, self.client
+        if carrier.transport is not self._first or self._own is None:
             raise ConfigurationError(
                 "the transport of http_client was replaced by an AiohttpTransport: make a new "
                 "AsyncQueueClient with it"
             )
-        self._warn(now)
-        return Kind.OWN if now.kind is Kind.AIOHTTP else now.kind
+        return Kind.OWN, self._own
+
+    async def aclose(self) -> None:
+        """Close the SDK's own connections; the caller's client stays open."""
+        if self._own is not None:
+            await self._own.aclose()
 
     def _warn(self, carrier: Carrier) -> None:
-        """Say once what a transport that nobody knows may cost."""
+        """Warn once of what an unknown transport may cost."""
         if carrier.kind is not Kind.UNKNOWN or self._warned:
             return
         self._warned = True

@@ -1,4 +1,4 @@
-"""Receiving: a body of any size, lent while it comes, from the API's origin or another host."""
+"""Streaming: response bodies of any size, from the API's origin or another host."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ import httpx
 
 from modelmax_async._api.messages import Reply
 from modelmax_async._errors import TransportError
-from modelmax_async._http.clients import HTTPClient, builder_of, open_response
-from modelmax_async._http.connections import Lanes
-from modelmax_async._http.exchange import Exchange, Progress, translate
+from modelmax_async._http.exchange import Exchange, translate
+from modelmax_async._http.plain import PlainClient
 from modelmax_async._http.proxies import open_transport, proxy_for
 from modelmax_async._http.redaction import quiet
+from modelmax_async._http.routes import Routes
+from modelmax_async._http.slots import Slots
 from modelmax_async._http.timeouts import Limits
-from modelmax_async._http.transports import Kind
 from modelmax_async._runtime.threads import in_thread
 from modelmax_async._settings import Settings
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
 _ERRORS = 400
-#: Bytes and seconds that the body of an error gets.
+#: Bytes of an error's body that are read at most, and the seconds that reading them may take.
 _MOST, _SOON = 64 * 1024, 5.0
 
 
 @attrs.frozen
 class Incoming:
-    """An answer whose body is still to come, as it is on the wire; names in lower case.
+    """A response whose body has not been read; header names in lower case.
 
-    ``refusal`` is the answer with what came of its body, where that is an error's.
+    Attributes:
+        status: the HTTP status.
+        headers: as they are on the wire.
+        chunks: the body, not decompressed.
+        refusal: the response with the beginning of its body, if its status is an error.
     """
 
     status: int
@@ -47,53 +51,51 @@ class Receiver:
     def __init__(
         self,
         settings: Settings,
-        lanes: Lanes,
-        injected: HTTPClient | None,
+        slots: Slots,
+        routes: Routes,
         headers: httpx.Headers,
         limits: Limits,
-        *,
-        kind: Kind,
     ) -> None:
-        self._kind = kind
         self._key = settings.key
-        self._lanes = lanes
-        self._injected = injected
+        self._slots = slots
+        self._routes = routes
         self._headers = headers
         self._limits = limits
         self._trusted: ssl.SSLContext | None = None
 
     @property
     def injected(self) -> bool:
-        """Whether a client of the caller's own decides how hosts are reached."""
-        return self._injected is not None
+        """Whether a client of the caller's decides how hosts are reached."""
+        return self._routes.injected
 
     @asynccontextmanager
     async def receive(
         self, url: str, headers: Mapping[str, str], *, with_key: bool
     ) -> AsyncIterator[Incoming]:
-        """Send a GET in a slot, and lend the answer before its body has come.
+        """Send a GET in a slot, and lend the response before its body is read.
 
-        The connection is the request's own and ends with it, so that a body left unread
+        The connection belongs to this request and ends with it, so that a body left unread
         costs nothing. No redirect is followed, and nothing is decompressed.
 
         Args:
-            url: absolute; the caller has judged its host.
-            headers: what to send beside the client's own.
-            with_key: whether the key goes along. Without it nothing of an injected
-                client's goes along either: its headers and cookies are not for this host.
+            url: absolute; the caller has checked its host.
+            headers: what to send besides the client's own headers.
+            with_key: whether to send the key. Without it, the headers and cookies of a caller's
+                client are not sent either, because they are not meant for this host.
 
         Raises:
-            TransportError: when no answer came; from the chunks, when the body broke off.
+            TransportError: if no response was received; from the chunks, if the body broke off.
         """
-        async with self._lanes.long_slot(), self._courier(url) as client:
-            response = await self._begin(client, url, headers, with_key=with_key)
+        async with self._slots.long_slot(), self._client(url) as client:
+            exchange = Exchange()
+            response = await self._begin(client, exchange, url, headers, with_key=with_key)
             try:
                 fields = {k: self._key.hide_in(v) for k, v in response.headers.items()}
                 if response.is_stream_consumed:
                     # By a hook of the caller's client, which also decompressed it.
                     for name in ("content-encoding", "content-length"):
                         fields.pop(name, None)
-                async with aclosing(self._chunks(response)) as chunks:
+                async with aclosing(self._chunks(response, exchange)) as chunks:
                     refusal = None
                     if response.status_code >= _ERRORS:
                         body = await _beginning(chunks)
@@ -105,13 +107,13 @@ class Receiver:
 
     async def _begin(
         self,
-        client: HTTPClient,
+        client: httpx.AsyncClient,
+        exchange: Exchange,
         url: str,
         headers: Mapping[str, str],
         *,
         with_key: bool,
     ) -> httpx.Response:
-        exchange = Exchange()
         failure: TransportError
         try:
             own = self._headers.copy()
@@ -119,21 +121,27 @@ class Receiver:
             if not with_key:
                 del own["authorization"]
             own.update(headers)
-            make = builder_of(client) if with_key else httpx.Request
+            build = client.build_request if with_key else httpx.Request
             extensions = {**self._limits.extensions, "trace": exchange.trace}
-            request = make("GET", url, headers=own, extensions=extensions)
+            request = build("GET", url, headers=own, extensions=extensions)
             async with asyncio.timeout(self._limits.ceiling()):
-                await exchange.begin(self._kind, by_trace=True)
-                return await open_response(client, request)
+                await exchange.begin(self._routes.kind, by_trace=True)
+                response = await client.send(
+                    request, stream=True, auth=None, follow_redirects=False
+                )
+                exchange.answer()
+                return response
         except Exception as exc:  # noqa: BLE001 - whatever broke it, it has one error
             failure = translate(exc, exchange, None, self._key)
-        # Outside the handler: the error that users see drags no frames along, and so no key.
+        # Outside the handler: the error that users see holds no frame, and so no key.
         raise failure
 
-    async def _chunks(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        """Yield the body as it comes off the wire; a server that falls silent is left.
+    async def _chunks(
+        self, response: httpx.Response, exchange: Exchange
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the body as it is on the wire, and stop waiting for a server that is silent.
 
-        Our own connections see to that themselves. A caller's transport may have no limits.
+        The SDK's own connections have a time limit themselves. A caller's may have none.
         """
         failure: TransportError
         parts: AsyncIterator[bytes] = aiter(response.stream)  # type: ignore[arg-type]  # an async client's
@@ -153,30 +161,31 @@ class Receiver:
                     return
                 yield part
         except Exception as exc:  # noqa: BLE001 - as above
-            failure = translate(exc, Exchange(progress=Progress.ANSWERED), None, self._key)
+            failure = translate(exc, exchange, None, self._key)
         raise failure
 
     @asynccontextmanager
-    async def _courier(self, url: str) -> AsyncIterator[HTTPClient]:
-        """Lend a transport of one connection: a kept one would have to be read to the end.
+    async def _client(self, url: str) -> AsyncIterator[httpx.AsyncClient]:
+        """Lend the caller's client, or one of a single connection.
 
-        The lanes' own do not check certificates where the base URL is plain HTTP on this
-        machine; this one does, as other hosts are reached through it.
+        A kept connection would have to be read to the end of the body. And the SDK's own kept
+        connections do not check certificates if the base URL is plain HTTP on this machine;
+        this one does, because it may reach another host.
         """
-        if self._injected is not None:
-            yield self._injected
+        if self.injected:
+            yield self._routes.client
             return
-        verify: ssl.SSLContext | bool = False  # of no meaning without TLS, and slow to load
+        verify: ssl.SSLContext | bool = False  # without TLS it has no meaning, and loads slowly
         if url.startswith("https:"):
             if self._trusted is None:
                 self._trusted = await in_thread(httpx.create_ssl_context)
             verify = self._trusted
-        async with open_transport(_ONE, proxy_for(url), tls=verify) as made:
+        async with PlainClient(open_transport(_ONE, proxy_for(url), tls=verify)) as made:
             yield made
 
 
 async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
-    """Return what comes soon of an error's body. What the error is, its status has said."""
+    """Return the beginning of an error's body. Its status has told already what it is."""
     body = bytearray()
     with suppress(TransportError, TimeoutError):
         async with asyncio.timeout(_SOON):

@@ -3,33 +3,69 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 
 from modelmax_async._errors import APIError, ModelMaxError
-from modelmax_async._polling.job import Wait
+from modelmax_async._polling.job import Failures, PolledJob
 from modelmax_async._polling.policies import DelayPolicy
 from modelmax_async._polling.schedule import Schedule
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff, is_final
 from modelmax_async.events import PollFailed, PollingPaused
 
+#: Seconds between two looks at a job that another client is fetching: first and longest.
+_HELD = (0.1, 1.0)
+#: With a Retry-After, these pause the polls of the whole client.
+_PAUSING = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
-class Patience:
+
+class PollBackoff:
     """Turns a client's policies into delays, and the server's wishes into pauses for all."""
 
     def __init__(
-        self, poll: DelayPolicy, retry: Backoff, schedule: Schedule[Wait], hooks: Hooks
+        self, poll: DelayPolicy, retry: Backoff, schedule: Schedule[PolledJob], hooks: Hooks
     ) -> None:
-        self._policy = poll
+        self._poll = poll
         self._retry = retry
         self._schedule = schedule
         self._hooks = hooks
 
-    def failed(self, wait: Wait, error: ModelMaxError) -> float:
-        """Return the backoff after a call that cost nothing, or raise when it is final."""
+    def interval(self, job: PolledJob) -> float:
+        """Return the seconds to the next poll."""
+        delay = self._delay(job, job.intervals)
+        job.intervals += 1
+        return delay
+
+    def first_interval(self, job: PolledJob) -> float:
+        """Return the seconds that the first interval would have."""
+        return self._delay(job, 0)
+
+    def rest_of_first(self, job: PolledJob, age: float) -> float | None:
+        """Return the seconds left of the first interval after a submit; ``None`` if it is over.
+
+        Args:
+            job: the job.
+            age: seconds since it was submitted.
+        """
+        first = self.first_interval(job)
+        if not 0 <= age < first:
+            return None
+        job.intervals = 1
+        return first - age
+
+    def _delay(self, job: PolledJob, intervals: int) -> float:
+        elapsed = asyncio.get_running_loop().time() - job.started
+        return float(self._poll.delay(intervals, elapsed, self._retry.random()))
+
+    def held(self, job: PolledJob) -> float:
+        """Return the seconds to the next look at a job that another client is fetching."""
+        return min(_HELD[1], _HELD[0] * 2.0 ** min(job.held, 8)) * self._retry.random()
+
+    def failed(self, job: PolledJob, error: ModelMaxError) -> float:
+        """Return the seconds to wait after a call that cost nothing; raise a final failure."""
         now = self._schedule.awake()
-        if wait.failing_since is None:
-            wait.failing_since, wait.failures = now, 0
-        failing_for = now - wait.failing_since
+        failures = job.failures = job.failures or Failures(now)
+        failing_for = now - failures.since
         if failing_for >= self._retry.policy.give_up_after:
             raise error
         retry_after = None
@@ -38,34 +74,27 @@ class Patience:
                 raise error
             retry_after = error.retry_after
             self._heed(error)
-        delay = self._retry.delay(wait.failures, error)
-        wait.failures += 1
+        delay = self._retry.delay(failures.count, error)
+        failures.count += 1
         if retry_after and not _pauses(error):
-            wait.failing_since += retry_after  # to wait as told is not to fail
-        self._hooks.emit(PollFailed(wait.job, str(error), delay))
+            failures.since += retry_after  # to wait as told is not to fail
+        self._hooks.emit(PollFailed(job.job, str(error), delay))
         return delay
 
-    def answered(self, wait: Wait) -> None:
-        """Note that the job's calls do not fail any more."""
-        wait.failing_since = None
+    def succeeded(self, job: PolledJob) -> None:
+        """Note that a call about the job succeeded."""
+        job.failures = None
         self._schedule.speed_up()
 
     def _heed(self, error: APIError) -> None:
         """Do for the whole client what the server asks of it."""
-        if error.status_code == 429:  # noqa: PLR2004 - too many requests
+        if error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
             self._schedule.slow_down()
         if error.retry_after and _pauses(error):
             self._schedule.pause(error.retry_after)
             self._hooks.emit(PollingPaused(error.retry_after))
 
-    def interval(self, wait: Wait) -> float:
-        """Return the seconds to the next poll."""
-        elapsed = asyncio.get_running_loop().time() - wait.started
-        delay = float(self._policy.delay(wait.intervals, elapsed, self._retry.random()))
-        wait.intervals += 1
-        return delay
-
 
 def _pauses(error: ModelMaxError) -> bool:
-    """Whether the answer asks the whole client for quiet, where it names a time."""
-    return isinstance(error, APIError) and error.status_code in {429, 503}
+    """Whether a Retry-After of this error is meant for the whole client."""
+    return isinstance(error, APIError) and error.status_code in _PAUSING

@@ -1,7 +1,12 @@
-"""What is known of one job while somebody waits for it, and who does."""
+"""A job that callers wait for: its subscribers, and what is known of it, part by part.
+
+Each part is written to by one owner: the subscribers by the poller, the slot by the schedule,
+intervals and failures by the backoff, the rest by the visits.
+"""
 
 from __future__ import annotations
 
+import enum
 from typing import Protocol
 
 import attrs
@@ -9,55 +14,143 @@ import attrs
 from modelmax_async._billing.decisions import Decision
 from modelmax_async._http import Prepared
 from modelmax_async._models import Job, Result, StatusReport
+from modelmax_async._polling.schedule import Slot
 from modelmax_async.ledger import Key
 
 
+@attrs.frozen
+class Done:
+    """The waiting is over: the job has a result."""
+
+    result: Result
+
+
+@attrs.frozen
+class Watched:
+    """The watching is over: the status is terminal, and no subscriber wants the result."""
+
+
+@attrs.frozen
+class Failed:
+    """The waiting is over, because of an error."""
+
+    error: Exception
+
+
+End = Done | Watched | Failed
+
+
 class Subscriber(Protocol):
-    """Somebody who waits for a job. ``bills``: whether it wants the result, or only watches."""
+    """A caller that waits for a job.
+
+    Attributes:
+        bills: whether it wants the result, and does not only watch.
+    """
 
     bills: bool
 
     def on_status(self, report: StatusReport) -> None:
-        """The status is another than before."""
+        """Receive a status that differs from the one before."""
 
-    def on_end(self, result: Result | None, error: Exception | None) -> None:
-        """It is over: one of both for those who want the result, neither for watchers."""
+    def on_end(self, end: End) -> None:
+        """Receive the end. It is not `Watched` for a subscriber that wants the result."""
+
+
+class Recall(enum.IntEnum):
+    """What the ledger was asked about a job."""
+
+    UNASKED = 0
+    """Nothing yet."""
+    ASKED = 1
+    """What it holds of the job; it does not know yet that the server has acknowledged it."""
+    ACKNOWLEDGED = 2
+    """The same, and it knows that the server has acknowledged the job."""
+
+
+class Stage(enum.Enum):
+    """What the next visit of a job does."""
+
+    POLL = enum.auto()
+    """It asks for the status."""
+    FETCH = enum.auto()
+    """It has the result fetched: the status is COMPLETED."""
 
 
 @attrs.define(eq=False)
-class Wait:
-    """One job that somebody waits for."""
+class Failures:
+    """The calls about a job that failed in a row.
+
+    Attributes:
+        since: when the first of them failed, by the clock of `Schedule.awake`.
+        count: how many they are.
+    """
+
+    since: float
+    count: int = 0
+
+
+@attrs.define(eq=False)
+class PolledJob:
+    """One job that callers wait for.
+
+    Attributes:
+        job: the job.
+        key: its key in the ledger.
+        started: when the waiting began, by the loop's clock.
+        subscribers: the callers that wait for it, in the order in which they came.
+        slot: its place in the schedule.
+        failures: its calls that failed in a row, if the last one failed.
+        prepared: its status call.
+        intervals: how many intervals between polls there were.
+        last: the last status report that differed from the one before.
+        stage: what the next visit does.
+        completed_since: when the status became COMPLETED, by the loop's clock; ``None`` if the
+            last status was another one.
+        recall: what the ledger was asked.
+        decision: the client's decision to fetch again, made once at most.
+        held: how often another client's attempt was met.
+    """
 
     job: Job
     key: Key
     started: float
     subscribers: dict[Subscriber, None] = attrs.field(factory=dict)
-    ticket: int = 0
-    busy: bool = False
-    notified: bool = False
-    recalled: bool = False
+    slot: Slot = attrs.field(factory=Slot)
+    failures: Failures | None = None
+    prepared: Prepared | None = None
     intervals: int = 0
     last: StatusReport | None = None
-    prepared: Prepared | None = None
-    failing_since: float | None = None
-    failures: int = 0
-    completed: bool = False
+    stage: Stage = Stage.POLL
     completed_since: float | None = None
-    acknowledged: bool = False
+    recall: Recall = Recall.UNASKED
     decision: Decision | None = None
     held: int = 0
 
     @property
     def bills(self) -> bool:
-        """Whether anybody here wants the result."""
+        """Whether a subscriber wants the result."""
         return any(subscriber.bills for subscriber in self.subscribers)
 
+    def report(self, report: StatusReport) -> None:
+        """Tell the subscribers of a status, if it differs from the one before."""
+        if self.last is not None and self.last.status == report.status:
+            return
+        self.last = report
+        for subscriber in list(self.subscribers):
+            subscriber.on_status(report)
+
+    def end(self, end: End) -> None:
+        """Tell the subscribers that it is over."""
+        subscribers, self.subscribers = list(self.subscribers), {}
+        for subscriber in subscribers:
+            subscriber.on_end(end)
+
     def end_billing(self, error: Exception) -> bool:
-        """Tell those who want the result that there is none, if others only watch."""
+        """End it for those who want the result, if others only watch; return whether any do."""
         billing = [subscriber for subscriber in self.subscribers if subscriber.bills]
         if len(billing) == len(self.subscribers):
             return False
         for subscriber in billing:
             del self.subscribers[subscriber]
-            subscriber.on_end(None, error)
+            subscriber.on_end(Failed(error))
         return True

@@ -1,17 +1,17 @@
-"""The poller: one stream of visits for each job, however many wait for it."""
+"""The poller: one stream of visits for each job, however many callers wait for it."""
 
 from __future__ import annotations
 
 from modelmax_async._billing.records import Records
 from modelmax_async._billing.settler import Settler
 from modelmax_async._errors import ClientStateError, JobError
-from modelmax_async._http import Transport
-from modelmax_async._models import Job, Result
-from modelmax_async._polling.backoff import Patience
-from modelmax_async._polling.job import Subscriber, Wait
+from modelmax_async._http import HTTPClient
+from modelmax_async._models import Job
+from modelmax_async._polling.backoff import PollBackoff
+from modelmax_async._polling.job import End, Failed, PolledJob, Recall, Subscriber
 from modelmax_async._polling.policies import DelayPolicy
 from modelmax_async._polling.schedule import Schedule
-from modelmax_async._polling.visits import Visits
+from modelmax_async._polling.visits import Again, Visit, Visits
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff
 from modelmax_async._runtime.tasks import Tasks
@@ -19,126 +19,119 @@ from modelmax_async.ledger import Key
 
 
 class Poller:
-    """Visits every job that is waited for, until it ends or nobody waits any more."""
+    """Visits every job that callers wait for, until it ends or no caller waits any more."""
 
     def __init__(
         self,
         *,
+        http: HTTPClient,
         settler: Settler,
         records: Records,
-        transport: Transport,
         tasks: Tasks,
         hooks: Hooks,
-        poll: DelayPolicy,
         retry: Backoff,
         refetch: bool,
+        poll: DelayPolicy,
         max_in_flight: int,
     ) -> None:
         self._records = records
         self._tasks = tasks
         self._random = retry.random
-        #: By model too: one that the server refuses must not end the waiting under another.
-        self._waits: dict[tuple[Key, str], Wait] = {}
+        #: By model too: a model that the server refuses must not end the waiting for another.
+        self._jobs: dict[tuple[Key, str], PolledJob] = {}
         self._models: dict[str, None] = {}
         self.max_in_flight = max_in_flight
-        self._schedule: Schedule[Wait] = Schedule(
+        self._schedule: Schedule[PolledJob] = Schedule(
             self._visit, self._lost, tasks, max_in_flight, retry.random
         )
-        self._patience = Patience(poll, retry, self._schedule, hooks)
+        self._backoff = PollBackoff(poll, retry, self._schedule, hooks)
         self._visits = Visits(
+            http=http,
             settler=settler,
             records=records,
-            transport=transport,
             hooks=hooks,
             retry=retry,
+            backoff=self._backoff,
             refetch=refetch,
-            patience=self._patience,
         )
 
     def __repr__(self) -> str:
-        return f"<Poller: {len(self._waits)} jobs, {self._schedule!r}>"
+        return f"<Poller: {len(self._jobs)} jobs, {self._schedule!r}>"
 
-    def subscribe(self, job: Job, subscriber: Subscriber, *, bulk: bool = False) -> Wait:
+    def subscribe(self, job: Job, subscriber: Subscriber, *, bulk: bool = False) -> PolledJob:
         """Wait for a job, with all others who do. ``bulk`` spreads the first visits out.
 
         Raises:
-            ClientStateError: when the client is closed, or closing.
+            ClientStateError: if the client is closed, or closing.
         """
         loop = self._tasks.bind()
         key = self._records.key(job)
-        wait = self._waits.get((key, job.model))
-        if wait is None:
-            wait = Wait(job, key, loop.time())
-            spread = self._patience.interval(wait) if bulk else 0.0  # a user's policy may raise
-            wait.intervals = 0
-            self._waits[key, job.model] = wait
+        polled = self._jobs.get((key, job.model))
+        if polled is None:
+            polled = PolledJob(job, key, loop.time())
+            spread = self._backoff.first_interval(polled) if bulk else 0.0  # may raise
+            self._jobs[key, job.model] = polled
             self._models[job.model] = None
-            self._schedule.put(wait, spread * self._random())
-        elif subscriber.bills and not wait.recalled and not wait.busy:
-            self._schedule.put(wait, 0.0)
-        wait.subscribers[subscriber] = None
-        if wait.last is not None:
-            subscriber.on_status(wait.last)
-        return wait
+            self._schedule.put(polled, spread * self._random())
+        elif subscriber.bills and polled.recall is Recall.UNASKED and not polled.slot.visited:
+            self._schedule.put(polled, 0.0)
+        polled.subscribers[subscriber] = None
+        if polled.last is not None:
+            subscriber.on_status(polled.last)
+        return polled
 
-    def unsubscribe(self, wait: Wait, subscriber: Subscriber) -> None:
-        """Wait no longer. With nobody left the polling stops; a billed call goes on."""
-        wait.subscribers.pop(subscriber, None)
-        if not wait.subscribers and not wait.busy:
-            self._forget(wait)
+    def unsubscribe(self, polled: PolledJob, subscriber: Subscriber) -> None:
+        """Wait no longer. With no subscriber left, the polling stops; a billed call goes on."""
+        polled.subscribers.pop(subscriber, None)
+        if not polled.subscribers and not polled.slot.visited:
+            self._forget(polled)
 
     def notify(self, key: Key) -> None:
-        """Visit a job now, if anybody waits for it."""
+        """Visit a job now, if a caller waits for it."""
         for model in self._models:
-            wait = self._waits.get((key, model))
-            if wait is not None:
-                wait.notified = wait.busy
-                if not wait.busy:
-                    self._schedule.put(wait, 0.0)
+            polled = self._jobs.get((key, model))
+            if polled is not None:
+                self._schedule.put_now(polled)
 
     def stop(self) -> None:
         """Start no visit any more; those under way go on."""
         self._schedule.stop()
 
     def end_all(self) -> None:
-        """Tell everybody who still waits that the client was closed."""
-        for wait in list(self._waits.values()):
-            self._end(wait, None, ClientStateError("the client was closed", job=wait.job))
+        """Tell every caller that still waits that the client was closed."""
+        for polled in list(self._jobs.values()):
+            closed = ClientStateError("the client was closed", job=polled.job)
+            self._end(polled, Failed(closed))
 
-    async def _visit(self, wait: Wait) -> float | None:
-        """Visit a job; return the seconds to the next visit, ``None`` when it is over."""
-        wait.notified = False
-        if not wait.subscribers:  # the last one left when the visit before had just ended
-            self._forget(wait)
+    async def _visit(self, polled: PolledJob) -> float | None:
+        """Visit a job; return the seconds to the next visit, ``None`` if it is over."""
+        if not polled.subscribers:  # the last one left just before
+            self._forget(polled)
             return None
         try:
-            came = await self._visits.advance(wait)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it goes to those who wait
-            if isinstance(exc, JobError) and wait.last is not None:
-                exc.last_status = wait.last.status
-            self._end(wait, None, exc)
+            visit: Visit | Failed = await self._visits.visit(polled)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the subscribers get it
+            if isinstance(exc, JobError) and polled.last is not None:
+                exc.last_status = polled.last.status
+            visit = Failed(exc)
+        if not isinstance(visit, Again):
+            self._end(polled, visit)
             return None
-        if came is None or isinstance(came, Result):
-            self._end(wait, came, None)
+        if not polled.subscribers:
+            self._forget(polled)
             return None
-        if not wait.subscribers:
-            self._forget(wait)
-            return None
-        return 0.0 if wait.notified else came
+        return visit.after
 
-    def _lost(self, wait: Wait) -> None:
-        """End a wait whose visit was cancelled: nobody would come back to it."""
+    def _lost(self, polled: PolledJob) -> None:
+        """End a job whose visit was cancelled: no visit would come back to it."""
         why = "the waiting was ended from outside: the task that polls was cancelled"
-        self._end(wait, None, ClientStateError(why, job=wait.job))
+        self._end(polled, Failed(ClientStateError(why, job=polled.job)))
 
-    def _end(self, wait: Wait, result: Result | None, error: Exception | None) -> None:
-        """Tell everybody who waits that it is over."""
-        self._forget(wait)
-        subscribers, wait.subscribers = list(wait.subscribers), {}
-        for subscriber in subscribers:
-            subscriber.on_end(result, error)
+    def _end(self, polled: PolledJob, end: End) -> None:
+        self._forget(polled)
+        polled.end(end)
 
-    def _forget(self, wait: Wait) -> None:
-        self._schedule.drop(wait)
-        if self._waits.get((wait.key, wait.job.model)) is wait:
-            del self._waits[wait.key, wait.job.model]
+    def _forget(self, polled: PolledJob) -> None:
+        self._schedule.drop(polled)
+        if self._jobs.get((polled.key, polled.job.model)) is polled:
+            del self._jobs[polled.key, polled.job.model]

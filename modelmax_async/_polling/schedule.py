@@ -1,93 +1,135 @@
 """When each job is visited next: one heap of due times, a bounded number of visits at once.
 
-A job that waits costs an entry of the heap, not a task. The server's wishes hold for all:
-a pause stops every visit, and while it answers 429 the number of visits at once is halved
-each time and grows back by one for each window of good answers.
+A job that waits costs an entry of the heap, not a task. The server's wishes hold for all jobs:
+a pause stops every visit, and while the server answers 429 the number of visits at once is
+halved each time and grows back by one for each window of good responses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import heapq
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-from modelmax_async._runtime.tasks import Tasks
+import attrs
+
+from modelmax_async._runtime.tasks import Life, Tasks
 
 #: Seconds over which visits that fell due during a pause are spread, at least and at most.
 _SPREAD = (1.0, 10.0)
+#: Entries of the heap that no longer count, below which it is not worth sweeping.
+_FEW = 64
 
 
-class Visited(Protocol):
-    """What can be scheduled. ``ticket`` is the heap entry that counts; 0: none does."""
+class Turn(enum.Enum):
+    """Where an item stands with its schedule."""
 
-    ticket: int
-    busy: bool
+    OFF = enum.auto()
+    """No visit is due, and none is under way."""
+    DUE = enum.auto()
+    """A visit is due at some time."""
+    VISITED = enum.auto()
+    """A visit is under way."""
+    VISITED_THEN_DUE = enum.auto()
+    """A visit is under way, and the next one is due as soon as it ends."""
 
 
-V = TypeVar("V", bound=Visited)
+@attrs.define(eq=False)
+class Slot:
+    """An item's place in its schedule. Only the schedule writes to it.
+
+    Attributes:
+        turn: where the item stands.
+        ticket: the entry of the heap that counts, if a visit is due.
+    """
+
+    turn: Turn = Turn.OFF
+    ticket: int = 0
+
+    @property
+    def visited(self) -> bool:
+        """Whether a visit is under way."""
+        return self.turn in {Turn.VISITED, Turn.VISITED_THEN_DUE}
 
 
-class Schedule(Generic[V]):
-    """Calls ``visit(item)`` when the item is due; the answer is the seconds to the next.
+class Scheduled(Protocol):
+    """What can be scheduled."""
 
-    A visit that is cancelled, perhaps before its first step, ends in ``lost(item)``.
+    slot: Slot
+
+
+S = TypeVar("S", bound=Scheduled)
+
+
+class Schedule(Generic[S]):
+    """Calls ``visit(item)`` when the item is due; it returns the seconds to the next visit.
+
+    A visit that is cancelled, even before its first step, ends in ``lost(item)``.
     """
 
     def __init__(
         self,
-        visit: Callable[[V], Coroutine[Any, Any, float | None]],
-        lost: Callable[[V], None],
+        visit: Callable[[S], Coroutine[Any, Any, float | None]],
+        lost: Callable[[S], None],
         tasks: Tasks,
-        width: int,
+        max_in_flight: int,
         random: Callable[[], float],
     ) -> None:
         self._visit = visit
         self._lost = lost
         self._tasks = tasks
-        self._width = width
-        self._window = float(width)
+        self._max_in_flight = max_in_flight
+        self._window = float(max_in_flight)
         self._random = random
-        self._heap: list[tuple[float, int, V]] = []
+        self._heap: list[tuple[float, int, S]] = []
         self._tickets = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._out = 0
+        self._in_flight = 0
         self._stale = 0
         self._paused_until = 0.0
         self._paused_for = 0.0
         self._spread = 0.0
-        self._stopped = False
 
     def __repr__(self) -> str:
-        size = len(self._heap) - self._stale
-        return f"<Schedule: {size} due, {self._out} of {int(self._window)} visits out>"
+        due = len(self._heap) - self._stale
+        return f"<Schedule: {due} due, {self._in_flight} of {int(self._window)} in flight>"
 
-    def put(self, item: V, delay: float) -> None:
+    def put(self, item: S, delay: float) -> None:
         """Visit the item in ``delay`` seconds; an earlier arrangement no longer counts."""
-        self._stale += item.ticket != 0
+        self._stale += item.slot.turn is Turn.DUE
         self._tickets += 1
-        item.ticket = self._tickets
+        item.slot.turn, item.slot.ticket = Turn.DUE, self._tickets
         due = asyncio.get_running_loop().time() + max(0.0, delay)
-        heapq.heappush(self._heap, (due, item.ticket, item))
-        self._sweep()  # a job may be put again and again before its turn comes
+        heapq.heappush(self._heap, (due, self._tickets, item))
+        self._sweep()  # a job may be put again and again before it is visited
         self._set_timer()
 
-    def drop(self, item: V) -> None:
-        """Do not visit the item any more; its entry goes when most entries are such."""
-        if item.ticket:
-            item.ticket = 0
+    def put_now(self, item: S) -> None:
+        """Visit the item now, or once more as soon as the visit under way ends."""
+        if item.slot.visited:
+            item.slot.turn = Turn.VISITED_THEN_DUE
+        else:
+            self.put(item, 0.0)
+
+    def drop(self, item: S) -> None:
+        """Do not visit the item any more."""
+        if item.slot.turn is Turn.DUE:
+            item.slot.turn = Turn.OFF
             self._stale += 1
         self._sweep()
 
     def _sweep(self) -> None:
-        if self._stale > 64 and self._stale * 2 > len(self._heap):  # noqa: PLR2004 - rarely enough to be free
-            self._heap = [entry for entry in self._heap if entry[2].ticket == entry[1]]
+        """Remove the entries that no longer count, once they are most of the heap."""
+        if self._stale > _FEW and self._stale * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if _counts(entry)]
             heapq.heapify(self._heap)
             self._stale = 0
 
     def pause(self, seconds: float) -> None:
-        """Start no visit for ``seconds``; those that fall due meanwhile start spread out."""
+        """Start no visit for ``seconds``; visits that fall due meanwhile start spread out."""
         now = asyncio.get_running_loop().time()
         until = now + seconds
         if until > self._paused_until:
@@ -97,7 +139,7 @@ class Schedule(Generic[V]):
             self._set_timer()
 
     def awake(self) -> float:
-        """Return the loop's time less all pauses: to pause as asked is not to fail."""
+        """Return the loop's time less all pauses, which do not count as time of failing."""
         now = asyncio.get_running_loop().time()
         return now - self._paused_for + max(0.0, self._paused_until - now)
 
@@ -106,27 +148,27 @@ class Schedule(Generic[V]):
         self._window = max(1.0, self._window / 2)
 
     def speed_up(self) -> None:
-        """Grow by one for each window of good answers, up to the full width."""
-        self._window = min(float(self._width), self._window + 1 / self._window)
+        """Grow by one for each window of good responses, up to ``max_in_flight``."""
+        self._window = min(float(self._max_in_flight), self._window + 1 / self._window)
 
     def stop(self) -> None:
-        """Start no visit any more."""
-        self._stopped = True
+        """Start no visit any more: the client is closing."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _set_timer(self) -> None:
-        if self._stopped or not self._heap or self._out >= int(self._window):
+        stopped = self._tasks.life is not Life.OPEN
+        if stopped or not self._heap or self._in_flight >= int(self._window):
             return
         due = max(self._heap[0][0], self._paused_until)
         if self._timer is not None:
             if self._timer.when() <= due:
-                return  # it comes in time, and sets the next one
+                return  # it fires in time, and sets the next one
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(due, self._pump)
+        self._timer = asyncio.get_running_loop().call_at(due, self._start_due)
 
-    def _pump(self) -> None:
-        """Start what is due, as far as the window allows."""
+    def _start_due(self) -> None:
+        """Start the visits that are due, as far as the window allows."""
         self._timer = None
         now = asyncio.get_running_loop().time()
         if now < self._paused_until:
@@ -134,20 +176,20 @@ class Schedule(Generic[V]):
             return
         if self._spread:
             self._restart(now)
-        while self._heap and self._out < int(self._window) and self._heap[0][0] <= now:
-            _, ticket, item = heapq.heappop(self._heap)
-            if item.ticket != ticket:
+        while self._heap and self._in_flight < int(self._window) and self._heap[0][0] <= now:
+            entry = heapq.heappop(self._heap)
+            if not _counts(entry):
                 self._stale -= 1
                 continue
-            item.ticket = 0
-            self._out += 1
-            item.busy = True
+            item = entry[2]
+            self._in_flight += 1
+            item.slot.turn = Turn.VISITED
             task = self._tasks.spawn(self._visit(item))
             task.add_done_callback(partial(self._returned, item))
         self._set_timer()
 
     def _restart(self, now: float) -> None:
-        """Spread what fell due in the pause, so that the server is not met by all at once."""
+        """Spread the visits that fell due in the pause: they must not start all at once."""
         spread, self._spread = self._spread, 0.0
         self._heap = [
             (now + self._random() * spread if due < now else due, ticket, item)
@@ -155,11 +197,17 @@ class Schedule(Generic[V]):
         ]
         heapq.heapify(self._heap)
 
-    def _returned(self, item: V, task: asyncio.Task[float | None]) -> None:
-        self._out -= 1
-        item.busy = False
+    def _returned(self, item: S, task: asyncio.Task[float | None]) -> None:
+        self._in_flight -= 1
+        again = item.slot.turn is Turn.VISITED_THEN_DUE
+        item.slot.turn = Turn.OFF
         if task.cancelled() or task.exception() is not None:
             self._lost(item)
-        elif (delay := task.result()) is not None and not self._stopped:
-            self.put(item, delay)
+        elif (delay := task.result()) is not None and self._tasks.life is Life.OPEN:
+            self.put(item, 0.0 if again else delay)
         self._set_timer()
+
+
+def _counts(entry: tuple[float, int, Scheduled]) -> bool:
+    _, ticket, item = entry
+    return item.slot.turn is Turn.DUE and item.slot.ticket == ticket

@@ -1,6 +1,6 @@
-"""Those who wait: one coroutine for one job, an iterator of its statuses, a whole batch.
+"""The callers that wait: a coroutine for one job, an iterator of its statuses, a batch.
 
-Each waits on a future of its own, so that cancelling one touches nobody else.
+Each waits on a future or an event of its own, so that cancelling one affects no other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from modelmax_async._errors import GatherError, JobFailedError, JobTimeoutError, fresh
 from modelmax_async._models import Job, Outcome, Result, Status, StatusReport
-from modelmax_async._polling.job import Wait
+from modelmax_async._polling.job import Done, End, Failed, PolledJob
 from modelmax_async._polling.poller import Poller
 from modelmax_async._runtime.hooks import call_safely
 
@@ -32,11 +32,12 @@ class _One:
         if self._on_status is not None:
             call_safely(self._on_status, report)
 
-    def on_end(self, result: Result | None, error: Exception | None) -> None:
-        if error is not None:
-            self.future.set_exception(fresh(error))
-        else:
-            self.future.set_result(result)  # type: ignore[arg-type]  # without an error there is one
+    def on_end(self, end: End) -> None:
+        match end:
+            case Done(result):
+                self.future.set_result(result)
+            case Failed(error):
+                self.future.set_exception(fresh(error))
 
 
 async def wait_one(
@@ -44,35 +45,37 @@ async def wait_one(
 ) -> Result:
     """Wait for one job's result, ``timeout`` seconds at most."""
     one = _One(on_status)
-    wait = poller.subscribe(job, one)
+    polled = poller.subscribe(job, one)
     try:
         await asyncio.wait([one.future], timeout=timeout)
         if one.future.done():
             return one.future.result()
-        raise timed_out(job, wait.last, timeout)
+        raise timed_out(polled, timeout)
     finally:
-        poller.unsubscribe(wait, one)
+        poller.unsubscribe(polled, one)
         if not one.future.cancel() and not one.future.cancelled():
-            one.future.exception()  # seen, even if the caller was cancelled just now
+            one.future.exception()  # marked as seen, even if the caller was just cancelled
 
 
-def timed_out(job: Job, last: StatusReport | None, timeout: float | None) -> JobTimeoutError:
+def timed_out(polled: PolledJob, timeout: float | None) -> JobTimeoutError:
     """Return the error of a wait that took too long, with what to do."""
-    status = None if last is None else last.status
+    status = None if polled.last is None else polled.last.status
     then = (
-        "it is ready, and its result is stored as soon as it is fetched"
+        "it is COMPLETED, and its result is stored as soon as it is fetched"
         if status == Status.COMPLETED
-        else f"its last status was {status or 'not known yet'}, and it goes on at the server"
+        else f"its last known status is {status}, and it is still running on the server"
+        if status is not None
+        else "its status is not known yet, and it may still be running on the server"
     )
     return JobTimeoutError(
-        f"not finished after {timeout} seconds; {then}. Wait for the same job again",
-        job=job,
+        f"it did not finish within {timeout} seconds; {then}. Wait for the same job again",
+        job=polled.job,
         last_status=status,
     )
 
 
 class _Watcher:
-    """An iterator over the statuses of one job. It never has anything billed."""
+    """An iterator over the statuses of one job. It never has a job billed."""
 
     bills = False
 
@@ -85,20 +88,22 @@ class _Watcher:
         self.reports.append(report)
         self.news.set()
 
-    def on_end(self, result: Result | None, error: Exception | None) -> None:
-        if isinstance(error, JobFailedError):
-            failed = StatusReport(error.job.request_id, Status.FAILED, error.error)
-            self.reports.append(failed)
-        elif result is not None:  # from the ledger, perhaps, without any poll
-            self.reports.append(StatusReport(result.request_id, Status.COMPLETED))
-        self.error = error
+    def on_end(self, end: End) -> None:
+        match end:
+            case Done(result):  # from the ledger, it may come without any poll
+                self.reports.append(StatusReport(result.request_id, Status.COMPLETED))
+            case Failed(error):
+                self.error = error
+                if isinstance(error, JobFailedError):
+                    id_ = error.job.request_id
+                    self.reports.append(StatusReport(id_, Status.FAILED, error.error))
         self.news.set()
 
 
 async def watch(poller: Poller, job: Job) -> AsyncGenerator[StatusReport, None]:
     """Yield each change of a job's status, to a terminal one."""
     watcher = _Watcher()
-    wait = poller.subscribe(job, watcher)
+    polled = poller.subscribe(job, watcher)
     try:
         while True:
             await watcher.news.wait()
@@ -111,24 +116,24 @@ async def watch(poller: Poller, job: Job) -> AsyncGenerator[StatusReport, None]:
             if watcher.error is not None:
                 raise fresh(watcher.error)
     finally:
-        poller.unsubscribe(wait, watcher)
+        poller.unsubscribe(polled, watcher)
 
 
 class Batch:
-    """Many jobs waited for together; a job that fails touches no other."""
+    """Many jobs waited for together; a job that fails affects no other."""
 
     def __init__(self, poller: Poller, jobs: Sequence[Job]) -> None:
         self._poller = poller
-        self._members = {_same(job): _Member(self, job) for job in jobs}
+        self._members = {_identity(job): _Member(self, job) for job in jobs}
         self.open = len(self._members)
         self.ended: deque[Outcome] = deque()
         self.news = asyncio.Event()
         bulk = self.open > poller.max_in_flight
         try:
             for member in self._members.values():
-                member.wait = poller.subscribe(member.job, member, bulk=bulk)
+                member.polled = poller.subscribe(member.job, member, bulk=bulk)
         except BaseException:
-            self.leave()  # nobody would wait for what those who subscribed bring
+            self.leave()  # or jobs would be billed that no caller waits for
             raise
 
     def end(self, outcome: Outcome) -> None:
@@ -138,43 +143,44 @@ class Batch:
         self.news.set()
 
     def expire(self, timeout: float | None) -> None:
-        """End every job that is still waited for: the deadline is past."""
+        """End every job that has not ended: the deadline has passed."""
         for member in self._members.values():
-            if not member.over and member.wait is not None:
+            if not member.over and member.polled is not None:
                 # At once: the consumer may be busy for long before it comes back to leave.
-                self._poller.unsubscribe(member.wait, member)
-                member.on_end(None, timed_out(member.job, member.wait.last, timeout))
+                self._poller.unsubscribe(member.polled, member)
+                member.on_end(Failed(timed_out(member.polled, timeout)))
 
     def leave(self) -> None:
-        """Wait for nothing any more."""
+        """Wait for no job any more."""
         for member in self._members.values():
-            if member.wait is not None:
-                self._poller.unsubscribe(member.wait, member)
+            if member.polled is not None:
+                self._poller.unsubscribe(member.polled, member)
 
 
 class _Member:
     """One job of a batch."""
 
-    __slots__ = ("_batch", "job", "over", "wait")
+    __slots__ = ("_batch", "job", "over", "polled")
     bills = True
 
     def __init__(self, batch: Batch, job: Job) -> None:
         self._batch = batch
         self.job = job
         self.over = False
-        self.wait: Wait | None = None
+        self.polled: PolledJob | None = None
 
     def on_status(self, report: StatusReport) -> None:
-        """Ignore it: a batch hears of ends."""
+        """Ignore it: a batch only needs the ends."""
 
-    def on_end(self, result: Result | None, error: Exception | None) -> None:
+    def on_end(self, end: End) -> None:
         self.over = True
-        own = fresh(error) if error is not None else None
-        self._batch.end(Outcome(self.job, result, own))
+        result = end.result if isinstance(end, Done) else None
+        error = fresh(end.error) if isinstance(end, Failed) else None
+        self._batch.end(Outcome(self.job, result, error))
 
 
-def _same(job: Job) -> tuple[str, str]:
-    """Return what two jobs share that are one; under another model it is another."""
+def _identity(job: Job) -> tuple[str, str]:
+    """Return what makes two jobs one; the same id under another model is another job."""
     return job.request_id, job.model
 
 
@@ -186,7 +192,7 @@ async def each_outcome(
 ) -> AsyncGenerator[Outcome, None]:
     """Yield the outcome of each different job as it ends; one deadline for all.
 
-    ``delivered`` is told of each result that has been handed out.
+    ``delivered`` is called with the job of each result that was yielded.
     """
     loop = asyncio.get_running_loop()
     batch = Batch(poller, jobs)
@@ -214,24 +220,24 @@ async def gather(
     """Return the outcomes of all jobs in the order given, duplicates included."""
     found: dict[tuple[str, str], Outcome] = {}
     async for outcome in outcomes:
-        found[_same(outcome.job)] = outcome
+        found[_identity(outcome.job)] = outcome
         if on_outcome is not None:
             call_safely(on_outcome, outcome)
-    return [found[_same(job)] for job in jobs]
+    return [found[_identity(job)] for job in jobs]
 
 
 def results_of(outcomes: Sequence[Outcome]) -> list[Result]:
-    """Return the results of outcomes that are all good.
+    """Return the results of outcomes that all succeeded.
 
     Raises:
-        GatherError: when one is not; it has all outcomes, the good ones too.
+        GatherError: if one failed; it has all outcomes, also those that succeeded.
     """
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
-    errors = {_same(o.job): o.error for o in outcomes if o.error is not None}
+    errors = {_identity(o.job): o.error for o in outcomes if o.error is not None}
     if errors:
         raise GatherError(
-            f"{len(errors)} of the jobs did not end in a result; the results of the others "
-            "are in .outcomes and in the ledger",
+            f"{len(errors)} of the jobs ended without a result; the results of the others are "
+            "in .outcomes and in the ledger",
             list(errors.values()),
             outcomes=outcomes,
         )

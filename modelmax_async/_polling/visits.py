@@ -1,18 +1,21 @@
-"""One visit of a job: as far as it goes now.
+"""One visit of a job: as far as it gets now.
 
-Open it in the ledger, ask for its status, and once that is COMPLETED have the settler fetch
-it. The visit then says when to come back.
+Ask the ledger first, then the server for the status, and once that is COMPLETED have the
+settler fetch the result. The visit ends in the result, or in the time of the next visit.
 """
 
 from __future__ import annotations
 
 import asyncio
 
+import attrs
+
 from modelmax_async._api.endpoints import build_status, parse_status
 from modelmax_async._billing.decisions import Decision
-from modelmax_async._billing.outcomes import Again, read_entry
+from modelmax_async._billing.outcomes import Held, read_entry
 from modelmax_async._billing.records import Records
 from modelmax_async._billing.settler import Settler
+from modelmax_async._billing.verdicts import NotReady, Unbilled
 from modelmax_async._errors import (
     APIError,
     InconsistentStateError,
@@ -22,21 +25,30 @@ from modelmax_async._errors import (
     ResultUncertainError,
     TransportError,
 )
-from modelmax_async._http import Transport
+from modelmax_async._http import HTTPClient
 from modelmax_async._models import LedgerEntry, Result, Status, StatusReport
-from modelmax_async._polling.backoff import Patience
-from modelmax_async._polling.job import Wait
+from modelmax_async._polling.backoff import PollBackoff
+from modelmax_async._polling.job import Done, PolledJob, Recall, Stage, Watched
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff
 from modelmax_async.events import StatusPolled
-from modelmax_async.ledger.moves import Fail, Remember
+from modelmax_async.ledger import Fail, Remember
 from modelmax_async.ledger.transitions import is_held
 
-#: COMPLETED on status but not on result for longer than this is an error.
+#: COMPLETED on status but not on result for longer than this many seconds is an error.
 INCONSISTENT_AFTER = 60.0
-#: Seconds between two looks at a job that another client is fetching: first and longest.
-_HELD = (0.1, 1.0)
+
+
+@attrs.frozen
+class Again:
+    """The job is to be visited again, ``after`` so many seconds."""
+
+    after: float
+
+
+#: What a visit comes to.
+Visit = Again | Done | Watched
 
 
 class Visits:
@@ -45,170 +57,169 @@ class Visits:
     def __init__(
         self,
         *,
+        http: HTTPClient,
         settler: Settler,
         records: Records,
-        transport: Transport,
         hooks: Hooks,
         retry: Backoff,
+        backoff: PollBackoff,
         refetch: bool,
-        patience: Patience,
     ) -> None:
         self._settler = settler
         self._records = records
-        self._transport = transport
+        self._http = http
         self._hooks = hooks
         self._retry = retry
         self._may_refetch = refetch
-        self._patience = patience
+        self._backoff = backoff
 
-    async def advance(self, wait: Wait) -> float | Result | None:
-        """Take the job one visit further: a delay, its result, or nothing more to watch."""
-        if wait.bills and not wait.recalled:
-            known = await self._recall_for_some(wait)
-            if known is not None:
-                return known
-        if not wait.completed:
-            delay = await self._poll(wait)
-            if delay is not None:
-                return delay
-        if not wait.bills:
-            return None
-        return await self._fetch(wait) if wait.recalled else 0.0
+    async def visit(self, job: PolledJob) -> Visit:
+        """Take the job one visit further.
 
-    async def _recall_for_some(self, wait: Wait) -> float | Result | None:
-        """Recall; what the ledger says against it concerns those who want the result only."""
+        Raises: JobError, InvalidResponseError, LedgerError, APIError, ClientStateError.
+        """
+        if job.bills and job.recall is Recall.UNASKED:
+            recalled = await self._recall_for_some(job)
+            if recalled is not None:
+                return recalled
+        if job.stage is Stage.POLL:
+            polled = await self._poll(job)
+            if polled is not None:
+                return polled
+        if not job.bills:
+            return Watched()
+        if job.recall is Recall.UNASKED:
+            return Again(0.0)  # a subscriber that wants the result joined meanwhile
+        return await self._fetch(job)
+
+    async def _recall_for_some(self, job: PolledJob) -> Again | Done | None:
+        """Recall; an error that the ledger reports concerns only those who want the result."""
         try:
-            return await self._recall(wait)
+            return await self._recall(job)
         except ModelMaxError as exc:
-            if isinstance(exc, JobFailedError) or not wait.end_billing(exc):
+            if isinstance(exc, JobFailedError) or not job.end_billing(exc):
                 raise
-            wait.recalled = False  # for those who want it later
+            job.recall = Recall.UNASKED  # for those who want it later
             return None
 
-    async def _recall(self, wait: Wait) -> float | Result | None:
-        """Ask the ledger first: a stored result needs no call at all."""
-        if (kept := self._settler.unsaved(wait.job)) is not None:
-            return kept
-        entry = await self._records.look(wait.job)
-        wait.recalled = True
+    async def _recall(self, job: PolledJob) -> Again | Done | None:
+        """Ask the ledger; ``None``: the visit goes on. A stored result needs no call at all."""
+        if (kept := self._settler.unsaved(job.job)) is not None:
+            return Done(kept)
+        entry = await self._records.look(job.job)
+        job.recall = Recall.ASKED
         if entry is None:
             return None
-        wait.acknowledged = entry.acknowledged and entry.job.model == wait.job.model
+        if entry.acknowledged and entry.job.model == job.job.model:
+            job.recall = Recall.ACKNOWLEDGED
         try:
-            known = read_entry(entry, wait.job)
+            stored = read_entry(entry, job.job)
         except ResultUncertainError as exc:
-            self._refetch(wait, exc)
+            self._refetch(job, exc)
             return None
-        return known or self._first_poll(wait, entry)
+        return self._first_poll(job, entry) if stored is None else Done(stored)
 
-    def _first_poll(self, wait: Wait, entry: LedgerEntry) -> float | None:
-        """Return the delay to the first poll of a fresh submit: it cannot have ended yet."""
-        if wait.last is not None:
+    def _first_poll(self, job: PolledJob, entry: LedgerEntry) -> Again | None:
+        """Put the first poll of a fresh submit off: the job cannot have ended yet."""
+        if job.last is not None or entry.state != "known":
             return None
-        first = self._patience.interval(wait)
-        age = clock.wall() - entry.since
-        if entry.state == "known" and 0 <= age < first:
-            return first - age
-        wait.intervals = 0
-        return None
+        rest = self._backoff.rest_of_first(job, clock.wall() - entry.since)
+        return None if rest is None else Again(rest)
 
-    def _refetch(self, wait: Wait, error: ResultUncertainError) -> None:
-        """Decide to pay again where the client was told to.
+    def _refetch(self, job: PolledJob, error: ResultUncertainError) -> None:
+        """Decide to pay again, if the client was told to.
 
         Once for each wait: a server that never answers must not charge for ever.
         """
-        if wait.decision is not None or not self._may_refetch or error.attempt is None:
+        if job.decision is not None or not self._may_refetch or error.attempt is None:
             raise error
-        wait.decision = Decision(error.attempt, None, lambda: wait.bills)
+        job.decision = Decision(error.attempt, None, lambda: job.bills)
 
-    async def _poll(self, wait: Wait) -> float | Result | None:
-        """Ask for the status; return the delay to the next visit, ``None`` at COMPLETED."""
-        job = wait.job
+    async def _poll(self, job: PolledJob) -> Again | Done | None:
+        """Ask for the status; ``None``: it is COMPLETED, and the visit goes on."""
         try:
-            if wait.prepared is None:
-                wait.prepared = self._transport.prepare(build_status(job))
-            report = await self._transport.poll(
-                wait.prepared, lambda reply: parse_status(reply, job, now=clock.wall())
+            if job.prepared is None:
+                job.prepared = self._http.prepare(build_status(job.job))
+            report = await self._http.poll(
+                job.prepared, lambda reply: parse_status(reply, job.job, now=clock.wall())
             )
         except (TransportError, APIError, InvalidResponseError) as exc:
-            return self._patience.failed(wait, exc)
-        self._patience.answered(wait)
-        self._hooks.emit(StatusPolled(job, report.status))
-        before = wait.last
-        if before is None or before.status != report.status:
-            wait.last = report
-            for subscriber in list(wait.subscribers):
-                subscriber.on_status(report)
+            return Again(self._backoff.failed(job, exc))
+        self._backoff.succeeded(job)
+        self._hooks.emit(StatusPolled(job.job, report.status))
+        job.report(report)
         if report.status == Status.FAILED:
-            return await self._failed(wait, report)
-        await self._acknowledge(wait)
+            return await self._failed(job, report)
+        await self._acknowledge(job)
         if report.status != Status.COMPLETED:
-            wait.completed_since = None
-            return self._patience.interval(wait)
-        wait.completed = True
-        if wait.completed_since is None:
-            wait.completed_since = asyncio.get_running_loop().time()
+            job.completed_since = None
+            return Again(self._backoff.interval(job))
+        job.stage = Stage.FETCH
+        if job.completed_since is None:
+            job.completed_since = asyncio.get_running_loop().time()
         return None
 
-    async def _acknowledge(self, wait: Wait) -> None:
-        """Record a job that the server knows, if a caller wants its result."""
-        if wait.recalled and not wait.acknowledged:
-            await self._records.note(wait.job, Remember(wait.job))
-            wait.acknowledged = True
+    async def _acknowledge(self, job: PolledJob) -> None:
+        """Record that the server knows the job, if a caller wants its result."""
+        if job.recall is Recall.ASKED:
+            await self._records.note(job.job, Remember(job.job))
+            job.recall = Recall.ACKNOWLEDGED
 
-    async def _failed(self, wait: Wait, report: StatusReport) -> float | Result:
+    async def _failed(self, job: PolledJob, report: StatusReport) -> Again | Done:
         """Record that the job FAILED, and see what the ledger says of its billed call.
 
         Raises:
             JobFailedError: it was never billed.
-            ResultUncertainError, InvalidResponseError: it may have been, whatever status says.
+            ResultUncertainError, InvalidResponseError: it may have been billed.
         """
-        if wait.bills and not wait.recalled:  # joined while only others watched
-            known = await self._recall(wait)
-            if isinstance(known, Result):
-                return known
-        await self._acknowledge(wait)
-        if wait.recalled:
-            error, gone = report.error or "", self._records.leases.gone(wait.key)
-            done = await self._records.note(wait.job, Fail(error, takeover=gone))
+        if job.bills and job.recall is Recall.UNASKED:  # joined while others only watched
+            recalled = await self._recall(job)
+            if isinstance(recalled, Done):
+                return recalled
+        await self._acknowledge(job)
+        if job.recall is not Recall.UNASKED:
+            error, gone = report.error or "", self._records.watch.gone(job.key)
+            done = await self._records.note(job.job, Fail(error, takeover=gone))
             if done is not None and is_held(done.entry):
-                return self._again(wait, self._records.held(wait.job, done.entry))
+                self._records.held(job.job, done.entry)
+                return self._held(job)
             also = f"now the server says FAILED: {error}"
-            known = None if done is None else read_entry(done.entry, wait.job, also=also)
-            if known is not None:
-                return known
-        raise JobFailedError(report.error or "(no reason given)", job=wait.job)
+            stored = None if done is None else read_entry(done.entry, job.job, also=also)
+            if stored is not None:
+                return Done(stored)
+        raise JobFailedError(report.error or "(no reason given)", job=job.job)
 
-    async def _fetch(self, wait: Wait) -> float | Result:
-        """Have the settler fetch the result, and return what it led to."""
+    async def _fetch(self, job: PolledJob) -> Again | Done:
+        """Have the settler fetch the result."""
         try:
-            outcome = await self._settler.settle(
-                wait.job, decision=wait.decision, acknowledged=True
+            settled = await self._settler.settle(
+                job.job, decision=job.decision, acknowledged=True
             )
         except ResultUncertainError as exc:
-            self._refetch(
-                wait, exc
-            )  # once: a server that never answers must not charge for ever
-            return self._retry.delay(0)
-        return outcome if isinstance(outcome, Result) else self._again(wait, outcome)
+            self._refetch(job, exc)
+            return Again(self._retry.delay(0))
+        match settled:
+            case Result():
+                return Done(settled)
+            case Held():
+                return self._held(job)
+            case NotReady(status):
+                return self._not_ready(job, status)
+            case Unbilled(error):
+                return Again(self._backoff.failed(job, error))
 
-    def _again(self, wait: Wait, again: Again) -> float:
-        if again.reason == "held":
-            wait.held += 1
-            return min(_HELD[1], _HELD[0] * 2.0 ** min(wait.held, 8)) * self._retry.random()
-        if again.reason == "not ready":
-            return self._not_ready(wait, again.status)
-        assert again.error is not None  # noqa: S101 - what is unbilled has its error
-        return self._patience.failed(wait, again.error)
+    def _held(self, job: PolledJob) -> Again:
+        job.held += 1
+        return Again(self._backoff.held(job))
 
-    def _not_ready(self, wait: Wait, status: str | None) -> float:
-        since = wait.completed_since or wait.started
+    def _not_ready(self, job: PolledJob, status: str) -> Again:
+        since = job.completed_since or job.started
         if asyncio.get_running_loop().time() - since > INCONSISTENT_AFTER:
             raise InconsistentStateError(
-                f"status says COMPLETED, result has said {status} for {INCONSISTENT_AFTER:.0f} "
-                "seconds; nothing was billed. Wait again later",
-                job=wait.job,
+                f"the status is COMPLETED, but the result endpoint has said {status} for "
+                f"{INCONSISTENT_AFTER:.0f} seconds; nothing was billed. Wait again later",
+                job=job.job,
                 last_status=Status.COMPLETED,
             )
-        wait.completed = False
-        return self._patience.interval(wait)
+        job.stage = Stage.POLL
+        return Again(self._backoff.interval(job))

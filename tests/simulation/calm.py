@@ -191,9 +191,9 @@ class Calm:
         shown = repr(client)
         if not re.search(r"\b0 jobs", shown) or not re.search(r"\b0 due", shown):
             judge.accuse("a job is left in the poller", name, shown)
-        if not re.search(r", 0 of \d+ visits", shown):
+        if not re.search(r", 0 of \d+ in flight", shown):
             judge.accuse("a schedule slot is left", name, shown)
-        if lanes := client._engine.transport._lanes.out:  # type: ignore[union-attr]  # it was started
+        if lanes := client._engine.http._slots.in_flight:  # type: ignore[union-attr]  # it was started
             judge.accuse("a slot is left", name, str(lanes))
         if count := self._scenario.network.open.get(process):
             judge.accuse("an exchange is left", name, str(count))

@@ -15,7 +15,7 @@ import attrs
 
 from modelmax_async import LedgerEntry, TransportError
 from modelmax_async._api import endpoints
-from modelmax_async._billing import heartbeat, records, settler, verdicts
+from modelmax_async._billing import leases, records, settler, verdicts
 from modelmax_async._client import calls
 from modelmax_async._http import Exchange, exchange, transports
 from modelmax_async._polling import poller, schedule
@@ -60,7 +60,7 @@ def _pages_are_proof() -> Iterator[None]:
 
     def judge_reply(reply: Any, job: Any, *, now: float) -> object:
         verdict = honest(reply, job, now=now)
-        if isinstance(verdict, verdicts.Unknown) and reply.status in verdicts.UNBILLED:
+        if isinstance(verdict, verdicts.Uncertain) and reply.status in verdicts.UNBILLED:
             error = TransportError("a gateway's page", maybe_sent=False, job=job)
             return verdicts.Unbilled(error, retry=reply.status in verdicts.RETRIED)
         return verdict
@@ -118,7 +118,7 @@ def _owned_decision() -> Iterator[None]:
 @defect("4: byte 0 may come after the lease")
 @contextmanager
 def _late() -> Iterator[None]:
-    with patch.object(heartbeat.Heartbeat, "in_time", lambda *_: True):
+    with patch.object(leases.Leases, "in_time", lambda *_: True):
         yield
 
 
@@ -215,8 +215,8 @@ def _one_model() -> Iterator[None]:
 
     def subscribe(self: Any, job: Any, subscriber: Any, *, bulk: bool = False) -> Any:
         key = self._records.key(job)
-        waits = (self._waits.get((key, model)) for model in sorted(self._models))
-        job = next((wait.job for wait in waits if wait is not None), job)
+        known = (self._jobs.get((key, model)) for model in sorted(self._models))
+        job = next((polled.job for polled in known if polled is not None), job)
         return honest(self, job, subscriber, bulk=bulk)
 
     with patch.object(poller.Poller, "subscribe", subscribe):

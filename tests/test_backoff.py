@@ -10,8 +10,8 @@ from support import in_virtual_time
 
 from modelmax_async import APIError, ModelMaxError, PollPolicy, RetryPolicy, TransportError
 from modelmax_async._api.endpoints import make_job
-from modelmax_async._polling.backoff import Patience
-from modelmax_async._polling.job import Wait
+from modelmax_async._polling.backoff import PollBackoff
+from modelmax_async._polling.job import PolledJob
 from modelmax_async._polling.policies import DelayPolicy
 from modelmax_async._polling.schedule import Schedule
 from modelmax_async._runtime.hooks import Hooks
@@ -29,8 +29,8 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def a_wait() -> Wait:
-    return Wait(JOB, Key("http://127.0.0.1:80", "reef"), now())
+def a_job() -> PolledJob:
+    return PolledJob(JOB, Key("http://127.0.0.1:80", "reef"), now())
 
 
 def error_of(status: int, retry_after: float | None = None) -> APIError:
@@ -38,31 +38,31 @@ def error_of(status: int, retry_after: float | None = None) -> APIError:
 
 
 class Setting:
-    """A patience and the schedule that it acts on."""
+    """A backoff and the schedule that it acts on."""
 
     def __init__(self, poll: DelayPolicy | None = None) -> None:
         self.seen: list[Event] = []
         retry = Backoff(RETRY, lambda: 0.5)
-        self.schedule: Schedule[Wait] = Schedule(
+        self.schedule: Schedule[PolledJob] = Schedule(
             self._visit, lambda _: None, Tasks(), 4, lambda: 0.5
         )
-        self.patience = Patience(
+        self.backoff = PollBackoff(
             poll or PollPolicy(), retry, self.schedule, Hooks([self.seen.append])
         )
 
-    async def _visit(self, wait: Wait) -> float | None:
+    async def _visit(self, job: PolledJob) -> float | None:
         return None
 
-    def fails(self, wait: Wait, error: ModelMaxError) -> float:
-        return self.patience.failed(wait, error)
+    def fails(self, job: PolledJob, error: ModelMaxError) -> float:
+        return self.backoff.failed(job, error)
 
 
 async def test_delays_double_with_each_failure_until_a_good_answer() -> None:
-    setting, wait = Setting(), a_wait()
+    setting, job = Setting(), a_job()
 
-    delays = [setting.fails(wait, error_of(502)) for _ in range(4)]
-    setting.patience.answered(wait)
-    delays.append(setting.fails(wait, error_of(502)))
+    delays = [setting.fails(job, error_of(502)) for _ in range(4)]
+    setting.backoff.succeeded(job)
+    delays.append(setting.fails(job, error_of(502)))
 
     assert [1.0, 2.0, 4.0, 8.0, 1.0] == delays
 
@@ -71,7 +71,7 @@ async def test_failure_is_told_with_its_cause_and_the_delay() -> None:
     setting = Setting()
     error = TransportError("it broke off", maybe_sent=True, job=JOB)
 
-    setting.fails(a_wait(), error)
+    setting.fails(a_job(), error)
 
     assert [PollFailed(JOB, str(error), 1.0)] == setting.seen
 
@@ -80,14 +80,14 @@ async def test_failure_is_told_with_its_cause_and_the_delay() -> None:
 async def test_failing_for_as_long_as_the_patience_is_final(
     seconds: float, *, final: bool
 ) -> None:
-    setting, wait = Setting(), a_wait()
+    setting, job = Setting(), a_job()
     error = error_of(502)
 
-    setting.fails(wait, error)
+    setting.fails(job, error)
     await asyncio.sleep(seconds)
     raised = None
     try:
-        setting.fails(wait, error)
+        setting.fails(job, error)
     except APIError as exc:
         raised = exc
 
@@ -108,9 +108,9 @@ async def test_failing_for_as_long_as_the_patience_is_final(
 async def test_only_a_429_or_503_that_names_a_time_pauses_the_whole_client(
     error: APIError, *, pauses: bool
 ) -> None:
-    setting, wait = Setting(), a_wait()
+    setting, job = Setting(), a_job()
 
-    setting.fails(wait, error)
+    setting.fails(job, error)
     await asyncio.sleep(60)
 
     told = [event for event in setting.seen if isinstance(event, PollingPaused)]
@@ -123,35 +123,35 @@ async def test_time_that_the_server_named_is_waited_and_counts_as_no_failing(
     status: int,
 ) -> None:
     """Once: not as a pause of all and as a respite for this job."""
-    setting, wait = Setting(), a_wait()
+    setting, job = Setting(), a_job()
 
-    delay = setting.fails(wait, error_of(status, 50.0))
+    delay = setting.fails(job, error_of(status, 50.0))
     await asyncio.sleep(149)
-    setting.fails(wait, error_of(502))
+    setting.fails(job, error_of(502))
     await asyncio.sleep(1)
 
     assert 50.0 == delay
     with pytest.raises(APIError):
-        setting.fails(wait, error_of(502))
+        setting.fails(job, error_of(502))
 
 
 @pytest.mark.parametrize(("status", "width"), [(429, 2), (503, 4), (502, 4)])
 async def test_only_a_429_halves_the_visits_at_once(status: int, width: int) -> None:
     setting = Setting()
 
-    setting.fails(a_wait(), error_of(status))
+    setting.fails(a_job(), error_of(status))
 
-    assert f"of {width} visits" in repr(setting.schedule)
+    assert f"of {width} in flight" in repr(setting.schedule)
 
 
 async def test_good_answers_let_the_visits_at_once_grow_back() -> None:
-    setting, wait = Setting(), a_wait()
+    setting, job = Setting(), a_job()
 
-    setting.fails(wait, error_of(429))
+    setting.fails(job, error_of(429))
     for _ in range(10):
-        setting.patience.answered(wait)
+        setting.backoff.succeeded(job)
 
-    assert "of 4 visits" in repr(setting.schedule)
+    assert "of 4 in flight" in repr(setting.schedule)
 
 
 async def test_policy_is_asked_with_the_number_of_the_poll_and_the_time_since_the_start() -> (
@@ -166,11 +166,11 @@ async def test_policy_is_asked_with_the_number_of_the_poll_and_the_time_since_th
             return 7
 
     await asyncio.sleep(5)
-    setting, wait = Setting(Noting()), a_wait()
+    setting, job = Setting(Noting()), a_job()
     delays = []
     for _ in range(3):
         await asyncio.sleep(2)
-        delays.append(setting.patience.interval(wait))
+        delays.append(setting.backoff.interval(job))
 
     assert [(0, 2.0, 0.5), (1, 4.0, 0.5), (2, 6.0, 0.5)] == asked
     assert [7.0] * 3 == delays

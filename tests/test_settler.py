@@ -19,7 +19,7 @@ from modelmax_async import (
     ResultUncertainError,
 )
 from modelmax_async._api.endpoints import make_job
-from modelmax_async._billing.outcomes import Again
+from modelmax_async._billing.outcomes import Held
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.events import (
     BilledCallArmed,
@@ -61,7 +61,7 @@ async def test_who_may_not_share_a_call_waits_for_its_end(emulator: Emulator) ->
         waited = now()
         await sharing
 
-    assert Again("held") == outcome
+    assert Held() == outcome
     assert 20 <= waited
 
 
@@ -152,7 +152,7 @@ async def test_owner_that_is_gone_is_watched_no_longer_once_its_claim_is_taken_o
     async with in_process(emulator, ledger=store) as client:
         await client.wait_for(request_id)
 
-        assert client._engine.records.leases.gone(key) is None
+        assert client._engine.records.watch.gone(key) is None
 
 
 async def test_call_that_paid_is_told_as_armed_and_stored(emulator: Emulator) -> None:

@@ -28,14 +28,14 @@ def test_uncertainty_is_told_as_it_was_recorded(phase: Phase) -> None:
 
     assert (phase, 5.0, "a1") == (error.phase, error.since, error.attempt)
     assert "it broke off" in str(error)
-    assert "gave the job up" not in str(error)
+    assert "abandoned the job" not in str(error)
 
 
 def test_uncertainty_without_a_record_of_why_is_taken_for_a_call_that_was_sent() -> None:
     error = uncertainty(attrs.evolve(UNCERTAIN, phase=None, cause=None))
 
     assert "sent" == error.phase
-    assert "(sent): unknown." in str(error)
+    assert "(sent): unknown cause." in str(error)
 
 
 def test_what_was_learnt_since_is_told_beside_the_recorded_cause() -> None:
@@ -45,7 +45,7 @@ def test_what_was_learnt_since_is_told_beside_the_recorded_cause() -> None:
 def test_job_that_was_given_up_names_no_attempt_to_decide_about() -> None:
     error = uncertainty(attrs.evolve(UNCERTAIN, state="abandoned"))
 
-    assert "it broke off; you gave the job up" in str(error)
+    assert "it broke off; you abandoned the job" in str(error)
     assert error.attempt is None
 
 
