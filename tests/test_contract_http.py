@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpcore
 import httpx
 import pytest
 
@@ -279,3 +280,25 @@ async def test_a_second_send_in_one_exchange_is_stopped_before_its_first_byte() 
         await asyncio.sleep(0.05)
 
     assert b"" == server.received[1]
+
+
+async def test_pool_of_a_transport_is_what_the_kept_connections_replace() -> None:
+    """`manage_one` puts a single connection in the place of this attribute."""
+    transport = httpx.AsyncHTTPTransport()
+    pool = transport._pool
+
+    assert isinstance(pool, httpcore.AsyncConnectionPool)
+    connection = pool.create_connection(httpcore.URL("http://127.0.0.1/").origin)
+    assert isinstance(connection, httpcore.AsyncConnectionInterface)
+    own = {"aclose", "can_handle_request", "has_expired", "is_available"}
+    assert own <= set(dir(httpcore.AsyncConnectionInterface))
+    await transport.aclose()
+
+
+async def test_client_looks_its_transport_up_for_each_request() -> None:
+    """Libraries that mock HTTP patch this method, and so the SDK's client calls it too."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(204))
+    client = httpx.AsyncClient(transport=transport)
+
+    assert transport is client._transport_for_url(httpx.URL("http://127.0.0.1"))
+    await client.aclose()

@@ -1,8 +1,10 @@
-"""Arming under a library that mocks HTTP: it takes the trace events away, not the safety."""
+"""respx under every client: it takes the trace events away, but not the safety."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +15,7 @@ from support import Moves, on_socket, transport_to
 from modelmax_async import NotReadyError, SubmitUncertainError
 from modelmax_async._api.messages import Call, Reply
 from modelmax_async._http import ClientOrTransport, Exchange
-from modelmax_async.emulator import Emulator
+from modelmax_async.emulator import Emulator, sample_mp4
 
 pytestmark = pytest.mark.anyio
 BASE = "http://127.0.0.1:9"
@@ -44,15 +46,9 @@ def mock(request: pytest.FixtureRequest) -> Iterator[respx.MockRouter]:
         yield router
 
 
-#: respx's mocker of httpx patches clients only: bare transports go past it.
 MOCKED = pytest.mark.parametrize(
     ("mock", "http_client"),
-    [
-        ("httpcore", "default"),
-        ("httpcore", "transport"),
-        ("httpcore", "client"),
-        ("httpx", "client"),
-    ],
+    list(itertools.product(("httpcore", "httpx"), ("default", "transport", "client"))),
     indirect=True,
 )
 
@@ -101,7 +97,9 @@ async def test_fetch_is_armed_again_for_each_request(
 
 
 @pytest.mark.parametrize(
-    ("mock", "http_client"), [("httpcore", "default"), ("httpx", "client")], indirect=True
+    ("mock", "http_client"),
+    [("httpcore", "default"), ("httpx", "default"), ("httpx", "client")],
+    indirect=True,
 )
 async def test_break_without_events_is_not_taken_for_one_before_the_request(
     mock: respx.MockRouter, http_client: ClientOrTransport | None
@@ -116,8 +114,12 @@ async def test_break_without_events_is_not_taken_for_one_before_the_request(
 
 
 @pytest.mark.parametrize("made_under_the_mock", [True, False])
-async def test_client_may_be_older_than_its_mock(made_under_the_mock: bool) -> None:
-    async with httpx.AsyncClient() as inner:
+@pytest.mark.parametrize("given", [True, False])
+async def test_client_may_be_older_than_its_mock(
+    *, given: bool, made_under_the_mock: bool
+) -> None:
+    async with httpx.AsyncClient() as made:
+        inner = made if given else None
         older = on_socket(BASE, http_client=inner)
         with respx.mock(base_url=BASE, using="httpx") as mock:
             mock.post("/v1/queue/veo-3").respond(202, json=SUBMIT)
@@ -127,6 +129,23 @@ async def test_client_may_be_older_than_its_mock(made_under_the_mock: bool) -> N
         await older.aclose()
 
     assert "x" == job.request_id
+
+
+@pytest.mark.parametrize("using", ["httpcore", "httpx"])
+async def test_user_mocks_a_whole_job_with_respx(using: str, tmp_path: Path) -> None:
+    """The default client, from the submit to the file."""
+    video = sample_mp4()
+    with respx.mock(base_url=BASE, using=using) as router:
+        router.post("/v1/queue/veo-3").respond(202, json=SUBMIT)
+        router.get(f"{PATH}/status").respond(json=STATUS)
+        result = router.get(PATH).respond(json=RESULT)
+        router.get("/v").respond(content=video, content_type="video/mp4")
+        async with on_socket(BASE) as client:
+            found = await client.generate("a reef")
+            (path,) = await client.download(found, tmp_path)
+
+    assert 1 == result.call_count
+    assert video == path.read_bytes()
 
 
 async def test_answer_without_the_event_that_was_known_to_come_is_told(
