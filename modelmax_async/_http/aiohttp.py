@@ -1,7 +1,7 @@
-"""Connections like those of an aiohttp transport, for what aiohttp must not carry.
+"""Connections with the settings of an aiohttp transport, for calls that it must not carry.
 
-aiohttp sends a GET again when a kept connection breaks, and httpx-aiohttp maps that break to
-an error which says that there was no connection. One job was billed ten times like that.
+aiohttp sends a GET again when a kept connection breaks, and httpx-aiohttp maps the break to
+an error which says that no connection was made. One job was billed ten times like that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from modelmax_async._http.connections import Opener
 def opener_like(transport: Any) -> Opener:
     """Return what opens connections with the settings of an aiohttp transport.
 
-    The proxies of the environment are not among them: aiohttp's transport ignores them too.
+    The proxies of the environment are ignored, as aiohttp's transport ignores them.
 
     Raises:
         ConfigurationError: for a transport whose session the SDK cannot reproduce.
@@ -58,7 +58,7 @@ def opener_like(transport: Any) -> Opener:
 def _has_own_session(transport: Any) -> bool:
     """Whether the transport has no session yet, or one that it made itself.
 
-    It makes one at its first use, with nothing set but the connector.
+    It makes one at its first use, and sets nothing but the connector.
     """
     try:
         session = transport.client
@@ -69,6 +69,6 @@ def _has_own_session(transport: Any) -> bool:
             same = session.connector.path == transport.uds
         else:
             same = session.connector._ssl is transport.ssl_context  # noqa: SLF001 - a contract test pins it
-    except AttributeError:  # a callable, a closed session, or whatever there may come to be
+    except AttributeError:  # a callable, a closed session, or a later kind of session
         return False
     return plain and bool(same)

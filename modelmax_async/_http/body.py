@@ -1,4 +1,4 @@
-"""Reading an answer of unknown size: bounded in memory, and no paid byte dropped."""
+"""Reading a response body of unknown size: bounded in memory, and no paid byte dropped."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import httpx
 from modelmax_async._api.messages import MAX_BODY, Reply
 from modelmax_async._runtime.threads import in_thread
 
-#: Bytes of a paid answer that are kept on disk at most.
+#: Bytes of a paid response that are kept on disk at most.
 MAX_KEPT = 4 * 1024 * 1024 * 1024
 
 
 class OversizedError(Exception):
-    """A body above the bound, of a call that costs nothing."""
+    """The body of a free call is above the bound."""
 
 
 async def read_whole(response: httpx.Response, *, keep: bool) -> Reply:
-    """Return an answer with its whole body, as `read_body` reads it."""
-    if response.is_stream_consumed:  # by a hook of the caller's client, and decompressed
+    """Return a response with its whole body, as `read_body` reads it."""
+    if response.is_stream_consumed:  # and decompressed, by a hook of the caller's client
         headers = {k: v for k, v in response.headers.items() if k != "content-encoding"}
         return Reply(response.status_code, headers, response.content)
     body, kept_at = await read_body(response.stream, keep=keep)  # type: ignore[arg-type]  # an async client's
@@ -32,15 +32,15 @@ async def read_whole(response: httpx.Response, *, keep: bool) -> Reply:
 
 
 async def read_body(stream: AsyncIterable[bytes], *, keep: bool) -> tuple[bytes, str | None]:
-    """Return the raw body, or its beginning and where more of it is: above `MAX_BODY`.
+    """Return the raw body; above `MAX_BODY`, its beginning and the file that has more of it.
 
     Args:
-        stream: the body as it comes off the wire, not decompressed.
-        keep: whether it is paid for: an oversized one is then written to a file, and read
-            as far as memory goes where no disk takes it.
+        stream: the body as it is on the wire, not decompressed.
+        keep: whether it is paid for: an oversized body is then written to a file. If that
+            fails, the part that fits into memory is returned.
 
     Raises:
-        OversizedError: for a body above the bound that is not to be kept.
+        OversizedError: for a body above the bound that is not paid for.
     """
     chunks: list[bytes] = []
     size = 0
@@ -66,7 +66,7 @@ async def _keep(
             lambda: tempfile.mkstemp(prefix="modelmax-result-", suffix=".body")
         )
     except OSError:
-        return b"".join(chunks), None  # no room: what is here is kept by the ledger at least
+        return b"".join(chunks), None  # no room: the ledger keeps what is in memory
     try:
         await _write(number, chunks, size, rest)
     except OSError:  # a full disk
@@ -90,13 +90,13 @@ async def _write(
         await in_thread(os.fsync, number)
         await in_thread(file.close)
     except BaseException:
-        # Not waited for: the write of a disk that hangs may hold it, and a closing client.
+        # Not waited for: on a disk that hangs it would block, and hold up a closing client.
         threading.Thread(target=_close, args=(file,), daemon=True).start()
         raise
 
 
 def _drop_unless_larger(path: str, size: int) -> bool:
-    """Remove a file that has no more than memory has; return whether it has not."""
+    """Remove a file that holds no more than the memory does; return whether it was removed."""
     with suppress(OSError):
         if os.path.getsize(path) > size:  # noqa: PTH202 - it is a str all the way
             return False

@@ -1,8 +1,9 @@
-"""Taking the key out of what a server says: servers quote what they were sent."""
+"""Removing the key from responses: servers quote what they were sent."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from http import HTTPStatus
 
 import attrs
 
@@ -11,31 +12,30 @@ from modelmax_async._api.messages import Reply, decoded
 from modelmax_async._models import Status
 from modelmax_async._settings import ApiKey
 
-_REFUSED = 300
 _SHORT = 64 * 1024
 
 
 def _is_no_result(reply: Reply) -> bool:
-    short = len(reply.body) <= _SHORT  # a larger one takes long to read, and is no error
+    short = len(reply.body) <= _SHORT  # a larger body takes long to parse, and is not an error
     return short and result_status(reply)[0] != Status.COMPLETED
 
 
 def quiet(reply: Reply, key: ApiKey, *, paid: bool = False) -> Reply:
-    """Return an answer less the key, since errors show what it says.
+    """Return a response without the key, because errors show what the response says.
 
     Args:
-        reply: the answer.
-        key: what it must not hold.
-        paid: whether it may be a paid result, which stays as it came. One that does not say
-            COMPLETED is not.
+        reply: the response.
+        key: the key to remove.
+        paid: whether it may be a paid result, which stays as it was received. A response that
+            does not say COMPLETED is not a paid result.
     """
-    refused = reply.status >= _REFUSED
+    refused = reply.status >= HTTPStatus.MULTIPLE_CHOICES
     if paid and not refused and not _is_no_result(reply):
         return reply
     headers, body = reply.headers, reply.body
     if refused or "content-encoding" in headers:
         headers = {name: key.hide_in(value) for name, value in headers.items()}
-        with suppress(ValueError):  # unreadable, for who hides in it and for who reads it
+        with suppress(ValueError):  # unreadable: then it shows no key to a reader either
             body = decoded(reply)
             headers.pop("content-encoding", None)
     body = key.hide_in(body.decode("latin-1")).encode("latin-1")

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from http import HTTPStatus
 
 import attrs
 import httpx
@@ -23,7 +24,6 @@ from modelmax_async._runtime.threads import in_thread
 from modelmax_async._settings import Settings
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
-_ERRORS = 400
 #: Bytes of an error's body that are read at most, and the seconds that reading them may take.
 _MOST, _SOON = 64 * 1024, 5.0
 
@@ -97,7 +97,7 @@ class Receiver:
                         fields.pop(name, None)
                 async with aclosing(self._chunks(response, exchange)) as chunks:
                     refusal = None
-                    if response.status_code >= _ERRORS:
+                    if response.status_code >= HTTPStatus.BAD_REQUEST:
                         body = await _beginning(chunks)
                         refusal = quiet(Reply(response.status_code, fields, body), self._key)
                     yield Incoming(response.status_code, fields, chunks, refusal)
@@ -185,7 +185,7 @@ class Receiver:
 
 
 async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
-    """Return the beginning of an error's body. Its status has told already what it is."""
+    """Return the beginning of an error's body, as far as it is received soon."""
     body = bytearray()
     with suppress(TransportError, TimeoutError):
         async with asyncio.timeout(_SOON):

@@ -1,4 +1,4 @@
-"""How long a request may take: each phase of it, and the whole."""
+"""Time limits of a request: of each phase, and of the whole."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ Timeout = float | httpx.Timeout | None
 
 @attrs.frozen
 class Limits:
-    """The limits of every request of a client.
+    """The time limits of every request of a client.
 
     Attributes:
-        extensions: what tells the HTTP library the seconds of each phase.
-        longest: the seconds of the longest phase, ``None`` where one has no limit.
+        extensions: the request extension that holds the seconds of each phase.
+        longest: the seconds of the longest phase, ``None`` if a phase has no limit.
     """
 
     extensions: dict[str, Any]
     longest: float | None
 
     def ceiling(self, times: int = 1) -> float | None:
-        """Seconds for a whole request: for servers that drip, and transports without limits."""
+        """Return the seconds for a whole request: a server may send it byte by byte."""
         return None if self.longest is None else self.longest * 1.25 * times + 0.5
 
 
 def read_limits(timeout: Timeout) -> Limits:
-    """Return the limits that a user's ``timeout`` stands for.
+    """Return the time limits of a ``timeout`` argument.
 
     Raises:
-        ConfigurationError: for what is neither seconds above 0 nor `httpx.Timeout`.
+        ConfigurationError: if it is not seconds above 0, an `httpx.Timeout` or ``None``.
     """
     if not isinstance(timeout, httpx.Timeout):
         number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
         if timeout is not None and not (number and timeout > 0):
             raise ConfigurationError(
-                f"timeout is seconds above 0, or httpx.Timeout; not {timeout!r}"
+                f"timeout must be seconds above 0, an httpx.Timeout or None, got {timeout!r}"
             )
         timeout = httpx.Timeout(timeout)
     phases = timeout.as_dict()

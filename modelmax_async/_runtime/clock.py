@@ -1,7 +1,7 @@
-"""The two clocks beside the event loop's: one for records, one for leases.
+"""The two clocks besides the event loop's: one for records, one for leases.
 
-Delays and deadlines go by the event loop's clock. Everything else that reads a clock reads it
-here, so that a test can give each of several clients a clock of its own.
+Delays and deadlines use the event loop's clock. All other code reads a clock here, so that a
+test can give each of several clients a clock of its own.
 """
 
 from __future__ import annotations
@@ -17,5 +17,5 @@ def wall() -> float:
 
 
 def boottime() -> float:
-    """Return seconds of a clock that only moves forward, through a suspend too where it can."""
+    """Return seconds of a clock that never goes back, and counts through a suspend."""
     return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)

@@ -1,4 +1,4 @@
-"""Calling what users gave: hooks and callbacks, whose errors reach nobody else."""
+"""Calling the hooks and callbacks of users, whose errors affect nothing else."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ T = TypeVar("T")
 
 
 def call_safely(callback: Callable[[T], object], value: T) -> None:
-    """Call a user's callback; what it raises is logged and goes no further.
+    """Call a user's callback; an exception that it raises is logged and goes no further.
 
-    It must not come between a paid answer and its ledger, nor end another job's waiting.
+    It must not keep a paid result from the ledger, nor end the waiting for another job.
     """
     try:
         callback(value)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # noqa: BLE001 - whatever it is, it is theirs
-        with contextlib.suppress(Exception):  # a broken log handler is no reason either
+    except BaseException:  # noqa: BLE001 - a user's callback may raise anything
+        with contextlib.suppress(Exception):  # not even for a broken log handler
             _log.exception("a callback failed on %s", type(value).__name__)
 
 
 class Hooks:
-    """Calls every hook with every record; an error in one reaches nobody else."""
+    """Calls every hook with every record; an error in one hook affects no other."""
 
     def __init__(self, hooks: Sequence[Hook] = ()) -> None:
         self._hooks = tuple(hooks)
 
     def emit(self, event: Event) -> None:
-        """Hand the record to every hook. Alarms are logged even when there is none."""
+        """Call every hook with the record. Alarms are logged even if there is no hook."""
         if isinstance(event, ALARMS) and logging_hook not in self._hooks:
             call_safely(logging_hook, event)
         for hook in self._hooks:

@@ -1,7 +1,7 @@
-"""Tasks that the client owns: all I/O runs in them, so no caller's cancellation reaches it.
+"""Tasks that the client owns: all I/O runs in them, so that no caller can cancel it.
 
-``anyio.CancelScope(shield=True)`` does not stop `asyncio.Task.cancel`; a task that nobody
-outside holds a reference to does.
+``anyio.CancelScope(shield=True)`` does not stop `asyncio.Task.cancel`. A task that only the
+client has a reference to cannot be cancelled from outside.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import anyio
 from modelmax_async._errors import ClientStateError, fresh
 
 T = TypeVar("T")
-#: Seconds that a cancelled task gets to put its things away.
+#: Seconds that a cancelled task gets to clean up.
 GRACE = 5.0
 
 
 class Life(IntEnum):
-    """How far a client is in its life."""
+    """The life cycle of a client."""
 
-    #: It takes work.
     OPEN = 0
-    #: It takes no new work; billed calls under way get a bounded time to end.
+    """It accepts calls."""
     CLOSING = 1
-    #: Everybody who waited has been told.
+    """It accepts no new calls; billed calls under way get a bounded time to end."""
     CLOSED = 2
+    """Every caller that waited has received an error or a result."""
 
 
 class Tasks:
-    """The tasks of one client, which is bound to one event loop, and the client's life."""
+    """The tasks of one client, its event loop, and its life cycle."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -41,10 +41,10 @@ class Tasks:
         self.life = Life.OPEN
 
     def bind(self) -> asyncio.AbstractEventLoop:
-        """Tie the client to the running loop at first use, and check it ever after.
+        """Bind the client to the running loop at first use, and check the loop after that.
 
         Raises:
-            ClientStateError: when the client is closed, or belongs to another loop.
+            ClientStateError: if the client is closed, or belongs to another loop.
         """
         loop = asyncio.get_running_loop()
         if self.life is not Life.OPEN:
@@ -59,21 +59,21 @@ class Tasks:
         return loop
 
     def spawn(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task that runs to its end whatever becomes of its callers."""
+        """Start a task that runs to its end, even if its callers are cancelled."""
         task = asyncio.get_running_loop().create_task(coro)
         self._running[task] = None
         task.add_done_callback(self._ended)
         return task
 
     async def run(self, coro: Coroutine[Any, Any, T]) -> T:
-        """Run in a task of the client's own. Cancelling the caller leaves it running."""
+        """Run in a task that the client owns. Cancelling the caller leaves it running."""
         return await self.outcome(self.spawn(coro))
 
     async def outcome(self, task: asyncio.Task[T]) -> T:
-        """Wait for a task of the client's own; every waiter gets an exception of its own.
+        """Wait for a task that the client owns; every waiter gets a copy of its exception.
 
         Raises:
-            ClientStateError: when the task was cancelled because the client closed.
+            ClientStateError: if the task was cancelled because the client closed.
         """
         await asyncio.wait([task])
         if task.cancelled():
@@ -84,10 +84,10 @@ class Tasks:
         return task.result()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, unless the client closes meanwhile.
+        """Wait for some seconds.
 
         Raises:
-            ClientStateError: when it does.
+            ClientStateError: if the client closes meanwhile.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -97,12 +97,12 @@ class Tasks:
         raise ClientStateError("the client was closed while this call was waiting")
 
     def close(self) -> None:
-        """Take no new work from here on, and end every `sleep`."""
+        """Accept no new calls from here on, and end every `sleep`."""
         self.life = Life.CLOSING
         self._closing.set()
 
     async def finish(self, tasks: set[asyncio.Task[Any]], seconds: float) -> None:
-        """Give tasks a bounded time to end, then cancel them and see them end."""
+        """Give tasks a bounded time to end, then cancel them, and wait for that too."""
         _, late = await asyncio.wait(tasks, timeout=seconds) if tasks else (None, set())
         for task in late:
             task.cancel()
@@ -110,23 +110,23 @@ class Tasks:
             await asyncio.wait(late, timeout=GRACE)
 
     def forget(self, task: asyncio.Task[Any]) -> None:
-        """Wait for a task no more: all its time is used up."""
+        """Wait for a task no more: its time is up."""
         self._running.pop(task, None)
 
     def others(self) -> set[asyncio.Task[Any]]:
-        """Return the tasks that run now, less the one that asks."""
+        """Return the tasks that are running, without the current one."""
         return self._running.keys() - {asyncio.current_task()}
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.pop(task, None)
         if not task.cancelled():
-            task.exception()  # seen: an error that nobody waits for any more is no news
+            task.exception()  # marked as seen: its callers may be gone
 
 
 async def uncancelled(task: asyncio.Task[T]) -> T:
-    """Wait for a task to its end; only then is a cancellation of the waiter let through."""
+    """Wait until a task has ended; only then let a cancellation of the waiter through."""
     cancelled: asyncio.CancelledError | None = None
-    # The scope keeps anyio from cancelling at every turn of the loop, in a scope that ended.
+    # In a cancelled scope, anyio would cancel again at every turn of the loop without a shield.
     with anyio.CancelScope(shield=True):
         while not task.done():
             try:

@@ -1,8 +1,8 @@
-"""Threads for what blocks, of this package's own.
+"""Threads for blocking work, with a limit of this package's own.
 
-anyio's default bound of 40 is the whole application's. Where all of those wait for this client,
-as the synchronous endpoints of a web framework may, a client that needs one more would wait
-for itself.
+anyio's default limit of 40 threads is shared by the whole application. If all of these wait for
+this client, as the synchronous endpoints of a web framework may, a client that needs one more
+would wait for itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _limiter: RunVar[anyio.CapacityLimiter] = RunVar("modelmax_async._runtime.thread
 
 
 async def in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """Run in a thread. Cancelled, it leaves the thread to end by itself, if that has begun."""
+    """Run work in a thread. If the caller is cancelled, a thread that has begun runs on."""
     try:
         limiter = _limiter.get()
     except LookupError:
@@ -35,10 +35,10 @@ async def in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
 
 
 async def finish_in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """Run in a thread to the end, however often the caller is cancelled before that.
+    """Run work in a thread to its end, however often the caller is cancelled.
 
-    A loop that ends cancels the task in here too, perhaps before its thread has begun. The
-    work must bear to be begun once more then, without anybody who waits for it.
+    An event loop that ends cancels the task in here too, perhaps before its thread has begun.
+    The work is then started once more, and no caller waits for it.
     """
     task = asyncio.ensure_future(in_thread(work, *arguments))
     try:
