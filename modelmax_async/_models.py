@@ -4,8 +4,6 @@ None of them holds a client, a connection or a key: store them, pickle them, sen
 them to another machine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal, Self
@@ -24,13 +22,37 @@ class Status(StrEnum):
     FAILED = "FAILED"
 
     @classmethod
-    def of(cls, word: str) -> Status | str:
-        """Return the documented status, or the unknown word as it came."""
+    def of(cls, word: str) -> Self | str:
+        """Return the documented status, or the unknown word as it is."""
         return cls._value2member_map_.get(word, word)  # type: ignore[return-value]  # the map's values are members
 
 
+def as_status(word: str) -> Status | str:
+    """Convert the word of a field to a `Status`; cattrs uses it too."""
+    return Status.of(word)
+
+
 @attrs.frozen
-class Job:
+class Value:
+    """The base of the values: one is pickled as its public class and a dict of its fields.
+
+    So a stored pickle loads in versions that keep the class in another file, or that have
+    further fields.
+    """
+
+    @classmethod
+    def _of_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the value of these fields: unknown ones are ignored, missing ones default."""
+        names = {field.name for field in attrs.fields(cls)}
+        return cls(**{name: value for name, value in fields.items() if name in names})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        return self._of_fields, (fields,)
+
+
+@attrs.frozen
+class Job(Value):
     """A submitted job: a plain value, good on any machine (API §1).
 
     Args:
@@ -59,15 +81,14 @@ class Job:
         Raises:
             ValueError: when ``model`` or ``request_id`` is missing or unusable.
         """
-        names = {field.name for field in attrs.fields(cls)}
         try:
-            return cls(**{name: value for name, value in data.items() if name in names})
+            return cls._of_fields(data)
         except (TypeError, AttributeError) as exc:
             raise ValueError(f"not a job: {exc}") from exc
 
 
 @attrs.frozen
-class StatusReport:
+class StatusReport(Value):
     """One answer of the status endpoint (API §2).
 
     ``status`` is a `Status`, or the server's own word where it is unknown: such a
@@ -75,7 +96,7 @@ class StatusReport:
     """
 
     request_id: str
-    status: Status | str
+    status: Status | str = attrs.field(converter=as_status)
     error: str | None = None
     raw: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
 
@@ -86,7 +107,7 @@ class StatusReport:
 
 
 @attrs.frozen
-class Video:
+class Video(Value):
     """One video of a result: ``url`` as the server sent it, ``index`` from 0 (API §3)."""
 
     url: str
@@ -94,7 +115,7 @@ class Video:
 
 
 @attrs.frozen
-class Usage:
+class Usage(Value):
     """What was billed (API §3); a field that the server left out is ``None``."""
 
     video_seconds: float | None = None
@@ -103,7 +124,7 @@ class Usage:
 
 
 @attrs.frozen
-class Result:
+class Result(Value):
     """A paid result (API §3). ``raw`` is the whole answer, unknown fields included."""
 
     request_id: str
@@ -114,7 +135,7 @@ class Result:
 
 
 @attrs.frozen
-class Outcome:
+class Outcome(Value):
     """How one job of a batch ended: ``result`` or ``error``, the other is ``None``."""
 
     job: Job
@@ -131,7 +152,7 @@ UNFINISHED: frozenset[LedgerState] = frozenset({"known", "claimed", "armed", "un
 
 
 @attrs.frozen(kw_only=True)
-class LedgerEntry:
+class LedgerEntry(Value):
     """What a ledger knows of one job.
 
     Attributes:
@@ -170,7 +191,7 @@ class LedgerEntry:
 
 
 @attrs.frozen(kw_only=True)
-class VideoParameters:
+class VideoParameters(Value):
     """What to make (API §1); a parameter left at ``None`` is not sent.
 
     Args:
@@ -202,3 +223,17 @@ class VideoParameters:
         """Return the documented spelling of what was set, and ``extra`` beside it."""
         known = attrs.asdict(self, filter=lambda field, _: field.name != "extra")
         return {k: v for k, v in known.items() if v is not None} | dict(self.extra)
+
+
+for _public in (
+    Job,
+    LedgerEntry,
+    Outcome,
+    Result,
+    Status,
+    StatusReport,
+    Usage,
+    Video,
+    VideoParameters,
+):
+    _public.__module__ = "modelmax_async"

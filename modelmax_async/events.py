@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import attrs
 
-from modelmax_async._models import Job, Status
+from modelmax_async._models import Job, Status, Value, as_status
 
 __all__ = [
     "AnswerDiscarded",
@@ -37,7 +37,7 @@ _log = logging.getLogger("modelmax_async")
 
 
 @attrs.frozen
-class Event:
+class Event(Value):
     """The base of every record."""
 
 
@@ -53,7 +53,7 @@ class StatusPolled(Event):
     """A status call was answered."""
 
     job: Job
-    status: Status | str
+    status: Status | str = attrs.field(converter=as_status)
 
 
 @attrs.frozen

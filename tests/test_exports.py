@@ -7,17 +7,22 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+import typing
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
+import attrs
 import pytest
 
 import modelmax_async
 import modelmax_async.emulator
+import modelmax_async.events
 import modelmax_async.ledger
+import modelmax_async.testing
 
 PUBLIC = [modelmax_async, modelmax_async.ledger, modelmax_async.emulator]
+HOMES = [*PUBLIC, modelmax_async.events, modelmax_async.testing]
 each_module = pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
 
 
@@ -63,10 +68,10 @@ def test_every_module_is_documented() -> None:
     assert [module.__name__ for module in _modules() if not module.__doc__] == []
 
 
-def _exported() -> list[tuple[str, Any]]:
+def _exported(modules: list[ModuleType] = PUBLIC) -> list[tuple[str, Any]]:
     return [
         (f"{module.__name__}.{name}", getattr(module, name))
-        for module in PUBLIC
+        for module in modules
         for name in module.__all__
         if inspect.isclass(getattr(module, name)) or inspect.isfunction(getattr(module, name))
     ]
@@ -128,3 +133,49 @@ def test_importing_loads_no_extra_and_no_converter() -> None:
     )
 
     assert loaded.stdout.strip() == ""
+
+
+def _belonging() -> list[tuple[str, Any]]:
+    client = "modelmax_async.AsyncQueueClient"
+    return [(name, value) for name, value in _exported(HOMES) if name != client]
+
+
+@pytest.mark.parametrize(("name", "value"), _belonging())
+def test_public_name_belongs_to_a_public_module_that_exports_it(name: str, value: Any) -> None:
+    home = sys.modules[value.__module__]
+
+    assert home in HOMES
+    assert value.__name__ in home.__all__
+    assert getattr(home, value.__name__) is value
+
+
+@pytest.mark.parametrize(("name", "value"), _belonging())
+def test_annotations_of_public_names_can_be_resolved(name: str, value: Any) -> None:
+    hints = typing.get_type_hints(value)
+
+    assert not any(isinstance(hint, str) for hint in hints.values())
+    if attrs.has(value):
+        types = {field.name: field.type for field in attrs.fields(attrs.resolve_types(value))}
+        assert types.items() <= hints.items()
+
+
+def test_name_imported_by_a_private_path_first_belongs_to_the_public_module() -> None:
+    script = (
+        "from modelmax_async._errors.job import JobTimeoutError\n"
+        "from modelmax_async._models import Job\n"
+        "from modelmax_async._polling.policies import DelayPolicy, PollPolicy\n"
+        "from modelmax_async._runtime.retry import RetryPolicy\n"
+        "from modelmax_async.emulator.faults import Fault\n"
+        "from modelmax_async.ledger.moves import Claim\n"
+        "names = (JobTimeoutError, Job, DelayPolicy, PollPolicy, RetryPolicy, Fault, Claim)\n"
+        "print(*(name.__module__ for name in names))"
+    )
+    loaded = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=15
+    )
+
+    assert [
+        *["modelmax_async"] * 5,
+        "modelmax_async.emulator",
+        "modelmax_async.ledger",
+    ] == loaded.stdout.split()

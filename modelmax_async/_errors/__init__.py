@@ -89,3 +89,7 @@ __all__ = [
     "TransportError",
     "fresh",
 ]
+
+for _name in __all__:
+    if _name != "fresh":  # the one name that is not public
+        globals()[_name].__module__ = "modelmax_async"

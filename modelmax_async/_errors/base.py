@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
     from modelmax_async._models import Job
@@ -10,23 +10,14 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=BaseException)
 
 
-def _restore(
-    cls: type[ModelMaxError], args: tuple[Any, ...], state: dict[str, Any]
-) -> ModelMaxError:
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
 def fresh(error: E) -> E:
     """Return a copy to raise: one for each waiter, so that tracebacks do not pile up."""
     if not isinstance(error, ModelMaxError):
         return error
-    copy = _restore(type(error), error.args, error.__dict__)
+    copy = error._restored(error.args, error.__dict__)  # noqa: SLF001 - of this module
     copy.__cause__ = error.__cause__
     copy.__suppress_context__ = True
-    return copy  # type: ignore[return-value]  # it is of the error's own type
+    return copy
 
 
 class ModelMaxError(Exception):
@@ -41,7 +32,18 @@ class ModelMaxError(Exception):
         self.job = job
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self.args, self.__dict__)
+        return self._restored, (self.args, self.__dict__)
+
+    @classmethod
+    def _restored(cls, args: tuple[Any, ...], attributes: dict[str, Any]) -> Self:
+        """Return the error of a pickle or a copy; attributes that are missing get a default.
+
+        Pickles refer to it by the name of the public class: a stored one must load for ever.
+        """
+        error = cls.__new__(cls, *args)
+        error.args = args
+        error.__dict__.update(cls.__init__.__kwdefaults__ or {}, **attributes)
+        return error
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):

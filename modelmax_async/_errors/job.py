@@ -19,12 +19,11 @@ class JobError(ModelMaxError):
         last_status: the last status seen, ``None`` when none was.
     """
 
-    job: Job
-
     def __init__(
         self, message: str, *, job: Job, last_status: Status | str | None = None
     ) -> None:
         super().__init__(f"job {job.request_id} ({job.model}): {message}", job=job)
+        self.job: Job = job
         self.last_status = last_status
 
 

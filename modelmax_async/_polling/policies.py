@@ -5,6 +5,7 @@ from typing import Protocol
 import attrs
 
 from modelmax_async import _validators
+from modelmax_async._models import Value
 from modelmax_async._runtime.retry import grow
 
 
@@ -23,7 +24,7 @@ class DelayPolicy(Protocol):
 
 
 @attrs.frozen
-class PollPolicy:
+class PollPolicy(Value):
     """Exponential intervals between status calls, each times U(1 - jitter, 1 + jitter).
 
     Args:
@@ -42,3 +43,7 @@ class PollPolicy:
         """Return the seconds to wait before the next status call."""
         interval = grow(self.initial, self.factor, attempt, self.maximum)
         return interval * (1 - self.jitter + 2 * self.jitter * random)
+
+
+for _public in (DelayPolicy, PollPolicy):
+    _public.__module__ = "modelmax_async"

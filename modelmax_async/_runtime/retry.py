@@ -6,13 +6,14 @@ import attrs
 
 from modelmax_async import _validators
 from modelmax_async._errors import APIError
+from modelmax_async._models import Value
 
 #: A 404 within this many seconds may be a job that is not visible yet.
 LASTING_NOT_FOUND = 10.0
 
 
 @attrs.frozen
-class RetryPolicy:
+class RetryPolicy(Value):
     """Full-jitter backoff after a failure that cost nothing.
 
     Args:
@@ -33,6 +34,9 @@ class RetryPolicy:
         """Return the seconds to wait after failure number ``attempt`` (from 0)."""
         backoff = grow(self.initial, self.factor, attempt, self.maximum) * random
         return max(backoff, retry_after or 0.0)
+
+
+RetryPolicy.__module__ = "modelmax_async"
 
 
 @attrs.frozen

@@ -67,3 +67,7 @@ __all__ = [
     "observed",
     "step",
 ]
+
+for _name in __all__:
+    if _name != "Move":  # a union has no module
+        globals()[_name].__module__ = __name__

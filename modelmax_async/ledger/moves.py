@@ -1,28 +1,26 @@
 """What can be asked of a ledger about one job: the moves that `step` grants or refuses."""
 
-from __future__ import annotations
-
 import attrs
 
-from modelmax_async._models import Job, Phase
+from modelmax_async._models import Job, Phase, Value
 
 
 @attrs.frozen
-class Look:
+class Look(Value):
     """Read the entry and change nothing."""
 
     job: Job
 
 
 @attrs.frozen
-class Remember:
+class Remember(Value):
     """The server has acknowledged the job: by a 202, or by a valid status answer."""
 
     job: Job
 
 
 @attrs.frozen
-class Claim:
+class Claim(Value):
     """A client wants to make the billed call.
 
     Attributes:
@@ -48,7 +46,7 @@ class Claim:
 
 
 @attrs.frozen
-class Arm:
+class Arm(Value):
     """The next thing on the wire is the first byte of this attempt."""
 
     attempt: str
@@ -56,7 +54,7 @@ class Arm:
 
 
 @attrs.frozen
-class Renew:
+class Renew(Value):
     """The owner of this attempt is alive."""
 
     attempt: str
@@ -64,7 +62,7 @@ class Renew:
 
 
 @attrs.frozen
-class Store:
+class Store(Value):
     """The paid answer arrived. It is kept even by a ledger that has lost the entry."""
 
     job: Job
@@ -73,14 +71,14 @@ class Store:
 
 
 @attrs.frozen
-class Release:
+class Release(Value):
     """This attempt provably billed nothing."""
 
     attempt: str
 
 
 @attrs.frozen
-class Fail:
+class Fail(Value):
     """The server says FAILED, which is never billed.
 
     Attributes:
@@ -95,7 +93,7 @@ class Fail:
 
 
 @attrs.frozen
-class Doubt:
+class Doubt(Value):
     """This attempt was sent, and no usable answer arrived."""
 
     attempt: str

@@ -1,7 +1,5 @@
 """The protocol that every ledger implements."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import NamedTuple, Protocol
 

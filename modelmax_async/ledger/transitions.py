@@ -5,8 +5,6 @@ nothing by the clock: ``now`` is only recorded. An owner counts as gone when ano
 has watched its lease stand still (``Claim.takeover``); only lists go by the time of day.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -14,7 +12,7 @@ import attrs
 from attrs import evolve
 
 from modelmax_async._api.endpoints import is_readable
-from modelmax_async._models import LedgerEntry, LedgerState
+from modelmax_async._models import LedgerEntry, LedgerState, Value
 from modelmax_async.ledger.moves import (
     Arm,
     Claim,
@@ -37,7 +35,7 @@ _OWING = frozenset({"uncertain", "stored", "abandoned", "delivered"})
 
 
 @attrs.frozen
-class Step:
+class Step(Value):
     """What a move came to: the entry as it now is, and whether the move was granted."""
 
     entry: LedgerEntry
