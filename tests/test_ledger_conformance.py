@@ -14,7 +14,7 @@ from modelmax_async import LedgerEntry, MemoryLedger, SQLiteLedger
 from modelmax_async._api.endpoints import make_job
 from modelmax_async._models import LedgerState
 from modelmax_async._runtime import clock
-from modelmax_async.ledger import Doubt, Key, Ledger, Step, memory
+from modelmax_async.ledger import Key, Ledger, Step, Uncertain, memory
 from modelmax_async.ledger.moves import (
     Arm,
     Claim,
@@ -280,9 +280,9 @@ def _knows_all(entry: LedgerEntry | None, move: Move, now: float) -> Step | None
         ({"lost": {"owner": None}}, "every field comes back equal"),
         ({"lost": {"resting": "known"}}, "a decided call that proves free leaves"),
         ({"lost": {"decided": None}}, "a decided call that proves free leaves"),
-        ({"lost": {"phase": None}}, "a doubt and its cause come back equal"),
+        ({"lost": {"phase": None}}, "an uncertain job and its cause come back equal"),
         ({"lost": {"body": b""}}, "the body comes back byte for byte"),
-        ({"lost": {"cause": "?"}}, "a doubt and its cause come back equal"),
+        ({"lost": {"cause": "?"}}, "an uncertain job and its cause come back equal"),
         ({"lost": {"error": ""}}, "with the server's text, for every handle"),
         ({"lost": {"attempt": "?"}}, "released"),
         ({"lost": {"lease_until": 0.0}}, "every field comes back equal"),
@@ -305,7 +305,9 @@ async def test_suite_names_the_promise_that_is_broken(
         await check_ledger(Broken(**mistake))
 
 
-@pytest.mark.parametrize("forgets", [Remember, Arm, Claim, Store, Fail, Renew, Release, Doubt])
+@pytest.mark.parametrize(
+    "forgets", [Remember, Arm, Claim, Store, Fail, Renew, Release, Uncertain]
+)
 async def test_suite_sees_a_ledger_that_forgets_a_move(forgets: type[Move]) -> None:
     class Forgetful(MemoryLedger):
         async def apply(self, key: Key, move: Move) -> Step | None:

@@ -18,7 +18,6 @@ from modelmax_async._models import LedgerEntry, LedgerState
 from modelmax_async.ledger import (
     Arm,
     Claim,
-    Doubt,
     Fail,
     Key,
     Ledger,
@@ -28,6 +27,7 @@ from modelmax_async.ledger import (
     Remember,
     Step,
     Store,
+    Uncertain,
 )
 
 pytestmark = pytest.mark.anyio
@@ -301,7 +301,7 @@ async def test_decided_call_that_cost_nothing_leaves_it_delivered(
 async def test_decided_call_of_unknown_outcome_stays_open(dropped: MemoryLedger) -> None:
     await claim(dropped, "a", "b", accept="of a")
     await take(dropped, "a", Arm("b", 10))
-    await take(dropped, "a", Doubt("b", "sent", "it broke off"))
+    await take(dropped, "a", Uncertain("b", "sent", "it broke off"))
 
     assert ["a"] == await listed(dropped, "uncertain")
     assert not (await claim(dropped, "a", "c", accept="of a")).granted
@@ -395,7 +395,7 @@ async def test_open_questions_and_calls_under_way_are_never_forgotten() -> None:
         await claim(ledger, name, "a")
     await take(ledger, "open", Arm("a", 10))
     await take(ledger, "armed", Arm("a", 10))
-    await take(ledger, "open", Doubt("a", "sent", "it broke off"))
+    await take(ledger, "open", Uncertain("a", "sent", "it broke off"))
 
     with pytest.raises(LedgerError, match="an open question"):
         await remember(ledger, "next")

@@ -9,12 +9,11 @@ import attrs
 import pytest
 from strategies import JOB, NOW, completed
 
-from modelmax_async import LedgerEntry
+from modelmax_async import LedgerEntry, ledger
 from modelmax_async._models import LedgerState
 from modelmax_async.ledger.moves import (
     Arm,
     Claim,
-    Doubt,
     Fail,
     Look,
     Move,
@@ -22,6 +21,7 @@ from modelmax_async.ledger.moves import (
     Remember,
     Renew,
     Store,
+    Uncertain,
 )
 from modelmax_async.ledger.transitions import GONE, LONGEST_LEASE, Step, is_held, observed, step
 
@@ -109,8 +109,8 @@ MOVES: dict[str, Move] = {
     "fail": Fail("nsfw"),
     "fail a1": Fail("nsfw", "a1"),
     "fail a0": Fail("nsfw", "a0"),
-    "doubt": Doubt("a1", "answered", "HTTP 504"),
-    "doubt a0": Doubt("a0", "answered", "HTTP 504"),
+    "uncertain": Uncertain("a1", "answered", "HTTP 504"),
+    "uncertain a0": Uncertain("a0", "answered", "HTTP 504"),
 }
 
 #: What each move makes of each entry: the state it then has, in capitals where it was granted.
@@ -118,31 +118,31 @@ MOVES: dict[str, Move] = {
 #: ``claim+a1`` decides to pay over ``a1``; ``take`` takes over the lease that the entry has,
 #: ``stale`` one that it had. A ``good`` answer is readable, a ``bad`` one is not.
 TABLE = """
-           none    known   claimed armed     reclaimed rearmed   stored  readable failed uncertain double    abandoned delivered
-look       -       KNOWN   CLAIMED ARMED     CLAIMED   ARMED     STORED  STORED   FAILED UNCERTAIN UNCERTAIN ABANDONED DELIVERED
-remember   KNOWN   known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
-claim      CLAIMED CLAIMED claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
-claim+a1   CLAIMED CLAIMED claimed armed     claimed   armed     CLAIMED stored   failed CLAIMED   CLAIMED   CLAIMED   CLAIMED
-claim+a0   CLAIMED CLAIMED claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
-take       CLAIMED CLAIMED CLAIMED uncertain uncertain uncertain stored  stored   failed uncertain uncertain abandoned delivered
-take+a1    CLAIMED CLAIMED CLAIMED CLAIMED   uncertain CLAIMED   CLAIMED stored   failed CLAIMED   CLAIMED   CLAIMED   CLAIMED
-take+a0    CLAIMED CLAIMED CLAIMED uncertain CLAIMED   uncertain stored  stored   failed uncertain uncertain abandoned delivered
-stale+a1   CLAIMED CLAIMED claimed armed     claimed   armed     CLAIMED stored   failed CLAIMED   CLAIMED   CLAIMED   CLAIMED
-arm        -       known   ARMED   armed     ARMED     armed     stored  stored   failed uncertain uncertain abandoned delivered
-arm+a0     -       known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
-renew      -       known   CLAIMED ARMED     CLAIMED   ARMED     stored  stored   failed uncertain uncertain abandoned delivered
-renew+a0   -       known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
-good       STORED  STORED  STORED  STORED    STORED    STORED    STORED  STORED   STORED STORED    STORED    STORED    STORED
-good+a0    STORED  STORED  STORED  STORED    STORED    STORED    STORED  stored   STORED STORED    STORED    STORED    STORED
-bad        STORED  STORED  STORED  STORED    STORED    STORED    STORED  stored   STORED STORED    STORED    STORED    STORED
-bad+a0     STORED  STORED  STORED  ARMED     CLAIMED   ARMED     stored  stored   STORED STORED    STORED    STORED    STORED
-release    -       known   KNOWN   KNOWN     UNCERTAIN UNCERTAIN stored  stored   failed KNOWN     UNCERTAIN abandoned delivered
-release+a0 -       known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
-fail       -       FAILED  FAILED  armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
-fail+a1    -       known   FAILED  FAILED    UNCERTAIN UNCERTAIN stored  stored   failed FAILED    UNCERTAIN abandoned delivered
-fail+a0    -       known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
-doubt      -       known   UNCERTAIN UNCERTAIN UNCERTAIN UNCERTAIN stored stored failed UNCERTAIN UNCERTAIN abandoned delivered
-doubt+a0   -       known   claimed armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+             none    known   claimed   armed     reclaimed rearmed   stored  readable failed uncertain double    abandoned delivered
+look         -       KNOWN   CLAIMED   ARMED     CLAIMED   ARMED     STORED  STORED   FAILED UNCERTAIN UNCERTAIN ABANDONED DELIVERED
+remember     KNOWN   known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+claim        CLAIMED CLAIMED claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+claim+a1     CLAIMED CLAIMED claimed   armed     claimed   armed     CLAIMED stored   failed CLAIMED   CLAIMED   CLAIMED   CLAIMED
+claim+a0     CLAIMED CLAIMED claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+take         CLAIMED CLAIMED CLAIMED   uncertain uncertain uncertain stored  stored   failed uncertain uncertain abandoned delivered
+take+a1      CLAIMED CLAIMED CLAIMED   CLAIMED   uncertain CLAIMED   CLAIMED stored   failed CLAIMED   CLAIMED   CLAIMED   CLAIMED
+take+a0      CLAIMED CLAIMED CLAIMED   uncertain CLAIMED   uncertain stored  stored   failed uncertain uncertain abandoned delivered
+stale+a1     CLAIMED CLAIMED claimed   armed     claimed   armed     CLAIMED stored   failed CLAIMED   CLAIMED   CLAIMED   CLAIMED
+arm          -       known   ARMED     armed     ARMED     armed     stored  stored   failed uncertain uncertain abandoned delivered
+arm+a0       -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+renew        -       known   CLAIMED   ARMED     CLAIMED   ARMED     stored  stored   failed uncertain uncertain abandoned delivered
+renew+a0     -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+good         STORED  STORED  STORED    STORED    STORED    STORED    STORED  STORED   STORED STORED    STORED    STORED    STORED
+good+a0      STORED  STORED  STORED    STORED    STORED    STORED    STORED  stored   STORED STORED    STORED    STORED    STORED
+bad          STORED  STORED  STORED    STORED    STORED    STORED    STORED  stored   STORED STORED    STORED    STORED    STORED
+bad+a0       STORED  STORED  STORED    ARMED     CLAIMED   ARMED     stored  stored   STORED STORED    STORED    STORED    STORED
+release      -       known   KNOWN     KNOWN     UNCERTAIN UNCERTAIN stored  stored   failed KNOWN     UNCERTAIN abandoned delivered
+release+a0   -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+fail         -       FAILED  FAILED    armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+fail+a1      -       known   FAILED    FAILED    UNCERTAIN UNCERTAIN stored  stored   failed FAILED    UNCERTAIN abandoned delivered
+fail+a0      -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+uncertain    -       known   UNCERTAIN UNCERTAIN UNCERTAIN UNCERTAIN stored  stored   failed UNCERTAIN UNCERTAIN abandoned delivered
+uncertain+a0 -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
 """  # noqa: E501 - one line a move reads best
 
 
@@ -205,6 +205,15 @@ def test_table_has_every_move_and_state() -> None:
     assert set(get_args(Move)) == {type(move) for move in MOVES.values()}
     assert set(get_args(LedgerState)) == {e.state for e in ENTRIES.values() if e is not None}
     assert len(ENTRIES) * len(MOVES) == len(_rows())
+
+
+def test_move_of_another_type_is_refused() -> None:
+    with pytest.raises(AssertionError, match="unreachable"):
+        step(KNOWN, "claim", NOW)  # type: ignore[arg-type]  # it is the point
+
+
+def test_former_name_of_a_move_is_still_importable() -> None:
+    assert Uncertain is ledger.Doubt
 
 
 def test_look_returns_the_very_entry() -> None:
@@ -345,7 +354,7 @@ def test_no_two_leases_end_at_the_same_time(clock: list[float]) -> None:
     for number in range(20):
         entry = take(entry, Renew("a1", LEASE), clock[number % len(clock)]).entry
         seen.append(entry.lease_until)
-    for end in (Release("a1"), Doubt("b", "sent", "?"), Store(JOB, "b", BAD)):
+    for end in (Release("a1"), Uncertain("b", "sent", "?"), Store(JOB, "b", BAD)):
         entry = armed(take(entry, end).entry, "b", accept=entry.attempt)
         seen.append(entry.lease_until)
 
@@ -453,7 +462,7 @@ def test_paused_claimant_can_do_nothing_to_what_another_has_claimed() -> None:
         Renew("a1", LEASE),
         Release("a1"),
         Fail("nsfw", "a1"),
-        Doubt("a1", "sent", "?"),
+        Uncertain("a1", "sent", "?"),
     ):
         assert Step(taken, granted=False) == take(taken, move)
     assert take(taken, Arm("a2", LEASE)).granted
@@ -489,7 +498,7 @@ def test_entry_without_an_attempt_is_not_taken_for_a_decision_about_none() -> No
 def test_decision_is_void_once_it_has_been_acted_on() -> None:
     again = claim("a3", accept="a1")
     sent = armed(UNCERTAIN, "a2", accept="a1")
-    open_ = take(sent, Doubt("a2", "sent", "reset")).entry
+    open_ = take(sent, Uncertain("a2", "sent", "reset")).entry
     unreadable = take(sent, Store(JOB, "a2", BAD)).entry
 
     for entry in (sent, open_, unreadable):
@@ -538,10 +547,10 @@ def test_proof_given_twice_after_a_decision_frees_nothing(
     assert not take(thrice, claim("a3")).granted
 
 
-def test_doubt_about_a_second_call_is_not_hidden_by_an_old_answer() -> None:
+def test_uncertain_second_call_is_not_hidden_by_an_old_answer() -> None:
     """Paid, unreadable, fetched again, no answer: a third call that is free settles nothing."""
     second = armed(STORED, "a2", accept="a1")
-    second = take(second, Doubt("a2", "sent", "reset")).entry
+    second = take(second, Uncertain("a2", "sent", "reset")).entry
     third = take(second, claim("a3", accept="a2")).entry
     rested = take(third, Release("a3")).entry
 
@@ -713,8 +722,8 @@ def test_failure_is_recorded_with_the_servers_words(entry: LedgerEntry) -> None:
 
 
 @pytest.mark.parametrize("entry", [ARMED, UNCERTAIN])
-def test_doubt_records_how_far_it_came(entry: LedgerEntry) -> None:
-    done = take(entry, Doubt("a1", "answered", "HTTP 504"))
+def test_uncertain_call_records_how_far_it_got(entry: LedgerEntry) -> None:
+    done = take(entry, Uncertain("a1", "answered", "HTTP 504"))
     expected = attrs.evolve(
         entry,
         state="uncertain",

@@ -18,7 +18,6 @@ from modelmax_async._api.endpoints import is_readable
 from modelmax_async.ledger.moves import (
     Arm,
     Claim,
-    Doubt,
     Fail,
     Look,
     Move,
@@ -26,6 +25,7 @@ from modelmax_async.ledger.moves import (
     Remember,
     Renew,
     Store,
+    Uncertain,
 )
 from modelmax_async.ledger.transitions import Step, is_held, observed, step
 
@@ -108,7 +108,7 @@ class BilledOnce(RuleBasedStateMachine):
             assert before.attempt == self.watch.attempt
         elif not done.granted:
             assert before is after
-        elif isinstance(move, Arm | Renew | Release | Doubt):
+        elif isinstance(move, Arm | Renew | Release | Uncertain):
             assert before.attempt == move.attempt
         if isinstance(move, Arm | Renew) and done.granted:
             assert after.lease_until > before.lease_until
@@ -208,7 +208,7 @@ class BilledOnce(RuleBasedStateMachine):
             self.free.append(attempt.name)
             self._say(Release(attempt.name))
         elif end in {"broken", "cancelled"}:
-            self._say(Doubt(attempt.name, "sent", end))
+            self._say(Uncertain(attempt.name, "sent", end))
 
     def _say(self, move: Move) -> None:
         self.ended.append(move)

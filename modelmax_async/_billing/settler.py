@@ -12,7 +12,7 @@ dies there (a caller's cancellation never reaches it; only a closing loop's does
    uncertain once its lease stands still.
 5. ``apply(Store)``: the answer is in memory only. Dead, the entry is armed: uncertain. If the
    ledger fails or hangs, the result is returned all the same, kept here, and stored later.
-6. ``apply(Release)``, ``apply(Doubt)``, ``apply(Fail)``: if it fails the entry stays armed,
+6. ``apply(Release)``, ``apply(Uncertain)``, ``apply(Fail)``: if it fails the entry stays armed,
    its lease is not renewed, and it turns uncertain: never free.
 """
 
@@ -239,7 +239,7 @@ class Settler:
         raise ResultUncertainError(cause, job=job, phase=phase, since=since, attempt=attempt.id)
 
     async def _doubt(self, attempt: Attempt, phase: Phase, cause: str) -> Step | None:
-        done = await self._records.note(attempt.job, moves.Doubt(attempt.id, phase, cause))
+        done = await self._records.note(attempt.job, moves.Uncertain(attempt.id, phase, cause))
         self._hooks.emit(ResultUncertain(attempt.job, phase, cause))
         return done
 

@@ -1,4 +1,4 @@
-"""What can be asked of a ledger about one job: the moves that `step` grants or refuses."""
+"""The moves that a ledger can be asked to make for one job; `step` grants or refuses them."""
 
 import attrs
 
@@ -7,14 +7,14 @@ from modelmax_async._models import Job, Phase, Value
 
 @attrs.frozen
 class Look(Value):
-    """Read the entry and change nothing."""
+    """Read the entry without a change."""
 
     job: Job
 
 
 @attrs.frozen
 class Remember(Value):
-    """The server has acknowledged the job: by a 202, or by a valid status answer."""
+    """The server has acknowledged the job, by a 202 or a valid status response."""
 
     job: Job
 
@@ -27,12 +27,12 @@ class Claim(Value):
         job: the job; the ledger need not have seen it before.
         owner: the client.
         attempt: the id of this attempt.
-        lease: seconds for which the claim holds unless it is renewed.
-        accept: the attempt whose unknown or unreadable outcome the user has decided to pay
-            for again; without it, only a job that owes no answer can be claimed.
+        lease: seconds that the claim holds unless it is renewed.
+        accept: the attempt that the user has decided to pay for again, because its outcome is
+            uncertain or its response unreadable. Without it, only a known job can be claimed.
         takeover: the ``lease_until`` of an owner that is gone. The caller has watched it stand
-            still, by a monotonic clock of its own, for longer than the lease. It counts only
-            as long as it is still that value.
+            still, by its own monotonic clock, for longer than the lease. It counts only while
+            the entry still has that value.
         acknowledged: whether the server has confirmed that it knows the job.
     """
 
@@ -47,7 +47,12 @@ class Claim(Value):
 
 @attrs.frozen
 class Arm(Value):
-    """The next thing on the wire is the first byte of this attempt."""
+    """The first byte of this attempt is sent next.
+
+    Attributes:
+        attempt: the id of the attempt.
+        lease: seconds that the claim holds unless it is renewed.
+    """
 
     attempt: str
     lease: float
@@ -55,7 +60,12 @@ class Arm(Value):
 
 @attrs.frozen
 class Renew(Value):
-    """The owner of this attempt is alive."""
+    """The owner of this attempt is alive.
+
+    Attributes:
+        attempt: the id of the attempt.
+        lease: seconds that the claim holds from now on.
+    """
 
     attempt: str
     lease: float
@@ -63,7 +73,7 @@ class Renew(Value):
 
 @attrs.frozen
 class Store(Value):
-    """The paid answer arrived. It is kept even by a ledger that has lost the entry."""
+    """The paid response arrived. Even a ledger that has lost the entry keeps it."""
 
     job: Job
     attempt: str
@@ -72,7 +82,7 @@ class Store(Value):
 
 @attrs.frozen
 class Release(Value):
-    """This attempt provably billed nothing."""
+    """This attempt is proven to be unbilled."""
 
     attempt: str
 
@@ -83,7 +93,7 @@ class Fail(Value):
 
     Attributes:
         error: the server's text.
-        attempt: the attempt that it said so to; ``None`` for a status answer.
+        attempt: the attempt whose response says so; ``None`` for a status response.
         takeover: as in `Claim`.
     """
 
@@ -93,12 +103,18 @@ class Fail(Value):
 
 
 @attrs.frozen
-class Doubt(Value):
-    """This attempt was sent, and no usable answer arrived."""
+class Uncertain(Value):
+    """This attempt was sent, and no usable response arrived: its outcome is uncertain.
+
+    Attributes:
+        attempt: the id of the attempt.
+        phase: ``"sent"``, or ``"answered"`` once bytes of the response had arrived.
+        cause: what happened, in words.
+    """
 
     attempt: str
     phase: Phase
     cause: str
 
 
-Move = Look | Remember | Claim | Arm | Renew | Store | Release | Fail | Doubt
+Move = Look | Remember | Claim | Arm | Renew | Store | Release | Fail | Uncertain
