@@ -1,11 +1,11 @@
-"""The records that hooks receive, and a hook that logs them.
+"""The event records that hooks receive, and a hook that logs them.
 
 ::
 
     AsyncQueueClient(hooks=[logging_hook, my_metrics])
 
 A hook is any callable that takes one record. It is called on the event loop, so it must not
-block; what it raises is logged and goes no further.
+block. An exception that it raises is logged and otherwise ignored.
 """
 
 import logging
@@ -38,19 +38,28 @@ _log = logging.getLogger("modelmax_async")
 
 @attrs.frozen
 class Event(Value):
-    """The base of every record."""
+    """The base of all records."""
 
 
 @attrs.frozen
 class JobSubmitted(Event):
-    """A submit was answered with a job. Submits are not billed."""
+    """A job was submitted. Submits are not billed.
+
+    Attributes:
+        job: the new job.
+    """
 
     job: Job
 
 
 @attrs.frozen
 class StatusPolled(Event):
-    """A status call was answered."""
+    """A status call returned.
+
+    Attributes:
+        job: the job.
+        status: its status, or the server's word if it is not a documented one.
+    """
 
     job: Job
     status: Status | str = attrs.field(converter=as_status)
@@ -58,7 +67,13 @@ class StatusPolled(Event):
 
 @attrs.frozen
 class PollFailed(Event):
-    """A free call failed and is retried after ``delay`` seconds; ``cause`` says why."""
+    """A free call failed and will be retried.
+
+    Attributes:
+        job: the job.
+        cause: what happened, in words.
+        delay: seconds until the next attempt.
+    """
 
     job: Job
     cause: str
@@ -67,14 +82,23 @@ class PollFailed(Event):
 
 @attrs.frozen
 class PollingPaused(Event):
-    """The server asked for quiet: no poll of the client starts for ``seconds``."""
+    """The server asked the client to wait: none of its polls starts until then.
+
+    Attributes:
+        seconds: the length of the pause.
+    """
 
     seconds: float
 
 
 @attrs.frozen
 class BilledCallArmed(Event):
-    """The first byte of a billed call goes out next."""
+    """The first byte of a billed call is sent next.
+
+    Attributes:
+        job: the job.
+        attempt: the id of the call.
+    """
 
     job: Job
     attempt: str
@@ -82,7 +106,12 @@ class BilledCallArmed(Event):
 
 @attrs.frozen
 class ResultStored(Event):
-    """A paid result arrived: this job was charged."""
+    """A paid response arrived: this job was charged.
+
+    Attributes:
+        job: the job.
+        attempt: the id of the call.
+    """
 
     job: Job
     attempt: str
@@ -90,7 +119,12 @@ class ResultStored(Event):
 
 @attrs.frozen
 class AnswerDiscarded(Event):
-    """A paid answer arrived when the ledger had a readable one: this job was charged twice."""
+    """A second paid response was dropped, the stored one is readable: charged twice.
+
+    Attributes:
+        job: the job.
+        attempt: the id of the second call.
+    """
 
     job: Job
     attempt: str
@@ -98,9 +132,13 @@ class AnswerDiscarded(Event):
 
 @attrs.frozen
 class UnarmedAnswer(Event):
-    """An answer arrived to a billed call whose first byte was never announced, nor armed.
+    """A billed call was answered, but the HTTP library never reported its first byte.
 
-    The HTTP library was patched, or replaced, after the client had seen it at work.
+    So it was not armed. The library was patched or replaced after the client's first call.
+
+    Attributes:
+        job: the job.
+        attempt: the id of the call.
     """
 
     job: Job
@@ -109,7 +147,12 @@ class UnarmedAnswer(Event):
 
 @attrs.frozen
 class ClaimReleased(Event):
-    """An attempt at the billed call provably cost nothing; ``cause`` says how it ended."""
+    """An attempt at the billed call is proven to be unbilled.
+
+    Attributes:
+        job: the job.
+        cause: what happened, in words.
+    """
 
     job: Job
     cause: str
@@ -117,7 +160,13 @@ class ClaimReleased(Event):
 
 @attrs.frozen
 class ResultUncertain(Event):
-    """A billed call has an unknown outcome. Somebody should look at it."""
+    """The outcome of a billed call is uncertain: check the account's usage.
+
+    Attributes:
+        job: the job.
+        phase: ``"sent"``, or ``"answered"`` once bytes of the response had arrived.
+        cause: what happened, in words.
+    """
 
     job: Job
     phase: str
@@ -126,7 +175,12 @@ class ResultUncertain(Event):
 
 @attrs.frozen
 class LedgerFailed(Event):
-    """The ledger could not record what happened; a paid result is kept in memory."""
+    """The ledger could not be written; a paid response stays in memory until it can.
+
+    Attributes:
+        job: the job.
+        cause: what happened, in words.
+    """
 
     job: Job
     cause: str
@@ -134,7 +188,13 @@ class LedgerFailed(Event):
 
 @attrs.frozen
 class VideoSaved(Event):
-    """A video is complete on disk."""
+    """A video was saved to disk.
+
+    Attributes:
+        request_id: the id of its job.
+        path: the path of the file.
+        size: its size in bytes.
+    """
 
     request_id: str
     path: str
@@ -146,6 +206,10 @@ ALARMS = (ResultUncertain, LedgerFailed, AnswerDiscarded, UnarmedAnswer)
 
 
 def logging_hook(event: Event) -> None:
-    """Log a record on the ``modelmax_async`` logger: alarms as errors, the rest at DEBUG."""
+    """Log a record on the ``modelmax_async`` logger: alarms as errors, the rest at DEBUG.
+
+    Args:
+        event: the record.
+    """
     level = logging.ERROR if isinstance(event, ALARMS) else logging.DEBUG
     _log.log(level, "%s", event)

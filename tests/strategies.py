@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from modelmax_async import Job
-from modelmax_async._api.endpoints import make_job
 from modelmax_async._api.messages import Reply
+from modelmax_async._api.paths import make_job
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
@@ -36,20 +36,20 @@ AWKWARD_IDS = [
     "x" * 4096,
 ]
 
-#: What is no id: the value, and a word of the error.
+#: Values that are not a valid id, each with a phrase of its error.
 HOSTILE_IDS = [
-    ("", "is not a"),
-    (".", "is not a"),
-    ("..", "is not a"),
+    ("", "must be non-empty"),
+    (".", "path segment"),
+    ("..", "path segment"),
     ("a\nb", "control character"),
     ("a\x00", "control character"),
     ("a\x7f", "control character"),
     ("a\x85", "control character"),
     ("a\ud800", "control character"),
     ("x" * 4097, "at most 4096"),
-    (None, "not NoneType"),
-    (5, "not int"),
-    (b"id", "not bytes"),
+    (None, "got NoneType"),
+    (5, "got int"),
+    (b"id", "got bytes"),
 ]
 
 

@@ -22,7 +22,7 @@ from modelmax_async import (
     Result,
     ResultUncertainError,
 )
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.events import AnswerDiscarded, Event, ResultStored
 from modelmax_async.ledger import Arm, Claim, Fail, Key, Move, Remember, Renew, Store, Uncertain

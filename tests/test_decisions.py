@@ -16,7 +16,7 @@ from modelmax_async import (
     ResultUncertainError,
     ServerError,
 )
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._billing.decisions import Decision, Flight, decide
 from modelmax_async._billing.outcomes import Again
 from modelmax_async.emulator import Emulator, Fault

@@ -15,7 +15,8 @@ from strategies import JOB, completed, reply
 import modelmax_async
 from modelmax_async import Outcome, Status
 from modelmax_async import _errors as errors
-from modelmax_async._api.endpoints import make_job, parse_result
+from modelmax_async._api.endpoints import parse_result
+from modelmax_async._api.paths import make_job
 from modelmax_async._errors import ModelMaxError, fresh
 
 E = TypeVar("E", bound=ModelMaxError)

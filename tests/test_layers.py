@@ -69,7 +69,7 @@ def test_path_of_the_billed_result_is_read_by_wire_and_ledger_alone() -> None:
     """Whoever reads it elsewhere could send it past the settler."""
     readers = {path for path in _users(".response_url") if not path.startswith("emulator/")}
 
-    assert {"_api/endpoints.py", "ledger/sqlite.py"} == readers
+    assert {"_api/paths.py", "ledger/sqlite.py"} == readers
 
 
 def test_only_the_wire_writes_paths_of_the_api() -> None:
@@ -79,9 +79,7 @@ def test_only_the_wire_writes_paths_of_the_api() -> None:
         if any("/v1/" in name for name in _names(path))
     ]
 
-    assert [path for path in writers if not path.startswith("emulator/")] == [
-        "_api/endpoints.py"
-    ]
+    assert ["_api/paths.py"] == [p for p in writers if not p.startswith("emulator/")]
 
 
 def test_the_names_looked_for_are_found() -> None:
@@ -90,4 +88,4 @@ def test_the_names_looked_for_are_found() -> None:
     assert {"_billing/settler.py", "_api/endpoints.py", "_http/client.py"} <= {
         path.relative_to(PACKAGE).as_posix() for path in MODULES
     }
-    assert "_api/endpoints.py" in _users("response_url")
+    assert "_api/paths.py" in _users("response_url")

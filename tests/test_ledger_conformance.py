@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from modelmax_async import LedgerEntry, MemoryLedger, SQLiteLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._models import LedgerState
 from modelmax_async._runtime import clock
 from modelmax_async.ledger import Key, Ledger, Step, Uncertain, memory

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from modelmax_async import LedgerError, SQLiteLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async.ledger import (
     Key,
     Remember,
@@ -331,7 +331,7 @@ def _use_forked(ledger: SQLiteLedger) -> None:
 OPENER = """
     import asyncio, pathlib, sys, time
     from modelmax_async import SQLiteLedger
-    from modelmax_async._api.endpoints import make_job
+    from modelmax_async._api.paths import make_job
     from modelmax_async.ledger import Key, Remember
 
     async def main(start):

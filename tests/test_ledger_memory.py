@@ -13,7 +13,7 @@ import pytest
 from strategies import completed
 
 from modelmax_async import Job, LedgerError, MemoryLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._models import LedgerEntry, LedgerState
 from modelmax_async.ledger import (
     Arm,

@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 from modelmax_async import Job, LedgerEntry, LedgerError, SQLiteLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._models import UNFINISHED, LedgerState
 from modelmax_async.ledger import Arm, Claim, Key, Look, Release, Step, Store, sqlite
 from modelmax_async.ledger import sqlite_schema as schema

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from modelmax_async import LedgerError, SQLiteLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async.ledger import Key, Ledger, Remember, Step, Store, sqlite_thread
 from modelmax_async.ledger.sqlite_file import explain
 
@@ -312,7 +312,7 @@ async def test_program_that_ends_at_once_still_writes_what_it_asked_for(tmp_path
     program = f"""
         import asyncio, time
         from modelmax_async import SQLiteLedger
-        from modelmax_async._api.endpoints import make_job
+        from modelmax_async._api.paths import make_job
         from modelmax_async.ledger import Key, Store
 
         async def main():

@@ -227,7 +227,7 @@ def test_extra_keys_pass_untouched_and_win() -> None:
     ],
 )
 def test_parameter_out_of_its_range_is_named(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"^{name} is "):
+    with pytest.raises(ValueError, match=f"^{name} must be "):
         VideoParameters(**{name: value})
 
 

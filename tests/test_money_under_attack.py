@@ -17,7 +17,7 @@ from modelmax_async import (
     Result,
     ResultUncertainError,
 )
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._runtime import clock
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.emulator.inprocess import InProcessTransport

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import attrs
 
 from modelmax_async._api import schemas
-from modelmax_async._api.endpoints import check_job, make_job
+from modelmax_async._api.paths import check_job, make_job
 from modelmax_async._billing import heartbeat
 from modelmax_async._billing.leases import LeaseWatch
 from modelmax_async._billing.records import Records
@@ -55,7 +55,7 @@ class Options:
 class Engine:
     """What a client is made of. The client's methods hand on to these parts."""
 
-    def __init__(self, key: ApiKey | str, options: Options) -> None:
+    def __init__(self, key: ApiKey | ConfigurationError, options: Options) -> None:
         self.settings = read_settings(
             api_key=key,
             base_url=options.base_url,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from modelmax_async._api.endpoints import build_submit, make_job
+from modelmax_async._api.endpoints import build_submit
+from modelmax_async._api.paths import make_job
 from modelmax_async._client.engine import Engine
 from modelmax_async._errors import ModelMaxError
 from modelmax_async._models import Job, Result, StatusReport, VideoParameters

@@ -24,8 +24,8 @@
     ├── LedgerError
     └── GatherError (also ExceptionGroup)
 
-They hold plain values only, never a key or an object of the HTTP library, and come
-out of a pickle equal to what went in.
+They hold plain values only, never a key or an object of the HTTP library. They can be pickled,
+and an unpickled error equals the original.
 """
 
 from modelmax_async._errors.base import (

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from attrs import evolve
 
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._errors import LedgerError
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async._runtime import clock

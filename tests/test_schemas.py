@@ -41,12 +41,12 @@ def test_unknown_fields_and_missing_optional_ones_break_nothing() -> None:
     [
         ({}, SubmitBody, "'request_id' is missing"),
         ({}, StatusBody, "'status' is missing"),
-        ({"status": 5}, StatusBody, "a text was expected, not int"),
-        ({"status": None}, ResultBody, "a text was expected, not NoneType"),
-        ({"request_id": True}, SubmitBody, "a text was expected, not bool"),
-        ([], SubmitBody, "a JSON object was expected, not list"),
-        (None, StatusBody, "a JSON object was expected, not NoneType"),
-        ("status", StatusBody, "a JSON object was expected, not str"),
+        ({"status": 5}, StatusBody, "expected a string, got int"),
+        ({"status": None}, ResultBody, "expected a string, got NoneType"),
+        ({"request_id": True}, SubmitBody, "expected a string, got bool"),
+        ([], SubmitBody, "expected a JSON object, got list"),
+        (None, StatusBody, "expected a JSON object, got NoneType"),
+        ("status", StatusBody, "expected a JSON object, got str"),
     ],
 )
 def test_what_the_sdk_cannot_do_without_is_named(
