@@ -115,12 +115,7 @@ class StatusReport(Value):
 
 @attrs.frozen
 class Video(Value):
-    """One video of a result (API §3).
-
-    Attributes:
-        url: the URL as the server sent it.
-        index: the position in the result, from 0.
-    """
+    """One video of a result (API §3): the server's ``url``, and its ``index`` from 0."""
 
     url: str
     index: int

@@ -43,23 +43,14 @@ class Event(Value):
 
 @attrs.frozen
 class JobSubmitted(Event):
-    """A job was submitted. Submits are not billed.
-
-    Attributes:
-        job: the new job.
-    """
+    """The ``job`` was submitted. Submits are not billed."""
 
     job: Job
 
 
 @attrs.frozen
 class StatusPolled(Event):
-    """A status call returned.
-
-    Attributes:
-        job: the job.
-        status: its status, or the server's word if it is not a documented one.
-    """
+    """A status call for ``job`` returned ``status``: a `Status`, or an undocumented word."""
 
     job: Job
     status: Status | str = attrs.field(converter=as_status)
@@ -67,13 +58,7 @@ class StatusPolled(Event):
 
 @attrs.frozen
 class PollFailed(Event):
-    """A free call failed and will be retried.
-
-    Attributes:
-        job: the job.
-        cause: what happened, in words.
-        delay: seconds until the next attempt.
-    """
+    """A free call for ``job`` failed by ``cause``; it is retried after ``delay`` seconds."""
 
     job: Job
     cause: str
@@ -82,23 +67,14 @@ class PollFailed(Event):
 
 @attrs.frozen
 class PollingPaused(Event):
-    """The server asked the client to wait: none of its polls starts until then.
-
-    Attributes:
-        seconds: the length of the pause.
-    """
+    """The server asked the client to wait: none of its polls starts for ``seconds``."""
 
     seconds: float
 
 
 @attrs.frozen
 class BilledCallArmed(Event):
-    """The first byte of a billed call is sent next.
-
-    Attributes:
-        job: the job.
-        attempt: the id of the call.
-    """
+    """The first byte of the billed call ``attempt`` for ``job`` is sent next."""
 
     job: Job
     attempt: str
@@ -106,12 +82,7 @@ class BilledCallArmed(Event):
 
 @attrs.frozen
 class ResultStored(Event):
-    """A paid response arrived: this job was charged.
-
-    Attributes:
-        job: the job.
-        attempt: the id of the call.
-    """
+    """The paid response to the call ``attempt`` arrived: ``job`` was charged."""
 
     job: Job
     attempt: str
@@ -119,11 +90,9 @@ class ResultStored(Event):
 
 @attrs.frozen
 class AnswerDiscarded(Event):
-    """A second paid response was dropped, the stored one is readable: charged twice.
+    """The paid response to the call ``attempt`` was dropped: ``job`` was charged twice.
 
-    Attributes:
-        job: the job.
-        attempt: the id of the second call.
+    The ledger already had a readable response.
     """
 
     job: Job
@@ -132,13 +101,9 @@ class AnswerDiscarded(Event):
 
 @attrs.frozen
 class UnarmedAnswer(Event):
-    """A billed call was answered, but the HTTP library never reported its first byte.
+    """The call ``attempt`` for ``job`` was answered, but its first byte was never reported.
 
-    So it was not armed. The library was patched or replaced after the client's first call.
-
-    Attributes:
-        job: the job.
-        attempt: the id of the call.
+    So it was not armed: the HTTP library was patched or replaced after the client's first call.
     """
 
     job: Job
@@ -147,12 +112,7 @@ class UnarmedAnswer(Event):
 
 @attrs.frozen
 class ClaimReleased(Event):
-    """An attempt at the billed call is proven to be unbilled.
-
-    Attributes:
-        job: the job.
-        cause: what happened, in words.
-    """
+    """A billed call for ``job`` is proven to be unbilled; ``cause`` says how it ended."""
 
     job: Job
     cause: str
@@ -160,12 +120,10 @@ class ClaimReleased(Event):
 
 @attrs.frozen
 class ResultUncertain(Event):
-    """The outcome of a billed call is uncertain: check the account's usage.
+    """The outcome of a billed call for ``job`` is uncertain: check the account's usage.
 
-    Attributes:
-        job: the job.
-        phase: ``"sent"``, or ``"answered"`` once bytes of the response had arrived.
-        cause: what happened, in words.
+    ``phase`` is ``"sent"``, or ``"answered"`` once bytes of the response had arrived; ``cause``
+    says what happened.
     """
 
     job: Job
@@ -175,11 +133,9 @@ class ResultUncertain(Event):
 
 @attrs.frozen
 class LedgerFailed(Event):
-    """The ledger could not be written; a paid response stays in memory until it can.
+    """The ledger could not record what happened to ``job``, because of ``cause``.
 
-    Attributes:
-        job: the job.
-        cause: what happened, in words.
+    A paid response stays in memory until the ledger has it.
     """
 
     job: Job
@@ -188,13 +144,7 @@ class LedgerFailed(Event):
 
 @attrs.frozen
 class VideoSaved(Event):
-    """A video was saved to disk.
-
-    Attributes:
-        request_id: the id of its job.
-        path: the path of the file.
-        size: its size in bytes.
-    """
+    """A video of the job ``request_id`` was saved to the file ``path``, ``size`` bytes long."""
 
     request_id: str
     path: str
@@ -206,10 +156,6 @@ ALARMS = (ResultUncertain, LedgerFailed, AnswerDiscarded, UnarmedAnswer)
 
 
 def logging_hook(event: Event) -> None:
-    """Log a record on the ``modelmax_async`` logger: alarms as errors, the rest at DEBUG.
-
-    Args:
-        event: the record.
-    """
+    """Log ``event`` on the ``modelmax_async`` logger: alarms as errors, others at DEBUG."""
     level = logging.ERROR if isinstance(event, ALARMS) else logging.DEBUG
     _log.log(level, "%s", event)

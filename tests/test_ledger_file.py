@@ -132,7 +132,7 @@ async def test_file_in_the_place_of_another_is_noticed_and_left_alone(
     other._thread.path.replace(path)
     before = path.read_bytes()
 
-    with pytest.raises(LedgerError, match="make a new SQLiteLedger and a new client"):
+    with pytest.raises(LedgerError, match="create a new SQLiteLedger and a new client"):
         await store(ledger, "a")
 
     assert before == path.read_bytes()

@@ -317,7 +317,7 @@ async def test_file_of_a_newer_schema_is_refused_and_left_alone(path: Path, newe
     before = path.read_bytes()
     ledger = SQLiteLedger(path)
 
-    with pytest.raises(LedgerError, match=f"has schema {newer}.* knows 2.*upgrade modelmax"):
+    with pytest.raises(LedgerError, match=f"has schema {newer}.* supports 2.*upgrade modelmax"):
         await ledger.entries(ORIGIN, {"known"})
     await ledger.aclose()
 

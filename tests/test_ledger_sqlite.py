@@ -39,7 +39,7 @@ async def store(ledger: Ledger, name: str, body: bytes = b"{}") -> Step | None:
 
 @pytest.mark.parametrize("path", ["", ":memory:", b"runs.db", "a\0b"])
 def test_sqlite_ledger_needs_a_file(path: Any) -> None:
-    with pytest.raises(ValueError, match="needs a file"):
+    with pytest.raises(ValueError, match="path must be a file, got"):
         SQLiteLedger(path)
 
 
@@ -227,19 +227,19 @@ async def test_unusable_file_says_what_to_do(
     [
         (
             sqlite3.OperationalError("database is locked"),
-            "find it, or pass a longer busy_timeout",
+            "stop that process, or pass a longer busy_timeout",
         ),
         (
             sqlite3.OperationalError("database is busy"),
-            "find it, or pass a longer busy_timeout",
+            "stop that process, or pass a longer busy_timeout",
         ),
-        (sqlite3.OperationalError("database or disk is full"), "Make room on the disk"),
+        (sqlite3.OperationalError("database or disk is full"), "Free space on the disk"),
         (sqlite3.DatabaseError("file is not a database"), "may save the paid results"),
         (sqlite3.DatabaseError("disk image is malformed"), "may save the paid results"),
         (sqlite3.OperationalError("unable to open database file"), "must be writable"),
         (sqlite3.OperationalError("attempt to write a readonly database"), "must be writable"),
         (PermissionError(13, "Permission denied"), "must be writable"),
-        (sqlite3.OperationalError("disk I/O error"), "nothing of this step was recorded"),
+        (sqlite3.OperationalError("disk I/O error"), "nothing was recorded"),
     ],
 )
 def test_error_says_what_to_do_and_has_its_cause(error: Exception, advice: str) -> None:
@@ -282,7 +282,7 @@ async def test_full_disk_says_make_room_and_keeps_what_was_there(tmp_path: Path)
     await store(ledger, "a")
     await ledger._thread.run(lambda db: db.execute("PRAGMA max_page_count = 8").fetchone())
 
-    with pytest.raises(LedgerError, match="Make room"):
+    with pytest.raises(LedgerError, match="Free space"):
         await store(ledger, "b", b"x" * 1_000_000)
     kept = await remember(ledger, "a")
     await ledger.aclose()

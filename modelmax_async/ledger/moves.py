@@ -7,14 +7,14 @@ from modelmax_async._models import Job, Phase, Value
 
 @attrs.frozen
 class Look(Value):
-    """Read the entry without a change."""
+    """Read the entry of ``job`` without a change."""
 
     job: Job
 
 
 @attrs.frozen
 class Remember(Value):
-    """The server has acknowledged the job, by a 202 or a valid status response."""
+    """The server has acknowledged ``job``, by a 202 or a valid status response."""
 
     job: Job
 
@@ -47,12 +47,7 @@ class Claim(Value):
 
 @attrs.frozen
 class Arm(Value):
-    """The first byte of this attempt is sent next.
-
-    Attributes:
-        attempt: the id of the attempt.
-        lease: seconds that the claim holds unless it is renewed.
-    """
+    """The first byte of ``attempt`` is sent next; its claim holds ``lease`` more seconds."""
 
     attempt: str
     lease: float
@@ -60,12 +55,7 @@ class Arm(Value):
 
 @attrs.frozen
 class Renew(Value):
-    """The owner of this attempt is alive.
-
-    Attributes:
-        attempt: the id of the attempt.
-        lease: seconds that the claim holds from now on.
-    """
+    """The owner of ``attempt`` is alive; its claim holds ``lease`` more seconds."""
 
     attempt: str
     lease: float
@@ -73,7 +63,10 @@ class Renew(Value):
 
 @attrs.frozen
 class Store(Value):
-    """The paid response arrived. Even a ledger that has lost the entry keeps it."""
+    """The paid response to ``attempt`` arrived, with this ``body``.
+
+    Even a ledger that has lost the entry of ``job`` stores it.
+    """
 
     job: Job
     attempt: str
@@ -82,7 +75,7 @@ class Store(Value):
 
 @attrs.frozen
 class Release(Value):
-    """This attempt is proven to be unbilled."""
+    """The call ``attempt`` is proven to be unbilled."""
 
     attempt: str
 
@@ -104,12 +97,10 @@ class Fail(Value):
 
 @attrs.frozen
 class Uncertain(Value):
-    """This attempt was sent, and no usable response arrived: its outcome is uncertain.
+    """The call ``attempt`` was sent, and no usable response arrived.
 
-    Attributes:
-        attempt: the id of the attempt.
-        phase: ``"sent"``, or ``"answered"`` once bytes of the response had arrived.
-        cause: what happened, in words.
+    ``phase`` is ``"sent"``, or ``"answered"`` once bytes of the response had arrived; ``cause``
+    says what happened.
     """
 
     attempt: str

@@ -11,9 +11,7 @@ from modelmax_async.ledger.transitions import Step
 class Key(NamedTuple):
     """The key of an entry.
 
-    Attributes:
-        origin: scheme, host and port of the client's base URL.
-        request_id: the server's id of the job.
+    ``origin`` is scheme, host and port of the base URL, ``request_id`` the server's id.
     """
 
     origin: str
