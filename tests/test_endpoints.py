@@ -53,18 +53,21 @@ def _accepted(**fields: Any) -> Reply:
 def test_submit_has_the_documented_body() -> None:
     parameters = VideoParameters(resolution="1080p", extra={"seed": 5})
     call = build_submit("veo-3", "A réef\n😀", parameters)
+
     assert call.body is not None
 
-    assert (call.method, call.path, call.job) == ("POST", "/v1/queue/veo-3", None)
-    assert (json.loads(call.body)) == {
-        "prompt": "A réef\n😀",
-        "parameters": {"resolution": "1080p", "seed": 5},
-    }
+    assert ("POST", "/v1/queue/veo-3", None) == (call.method, call.path, call.job)
+    assert (
+        {
+            "prompt": "A réef\n😀",
+            "parameters": {"resolution": "1080p", "seed": 5},
+        }
+    ) == json.loads(call.body)
 
 
 @pytest.mark.parametrize("parameters", [None, VideoParameters()])
 def test_submit_without_parameters_sends_none(parameters: VideoParameters | None) -> None:
-    assert build_submit("veo-3", "reef", parameters).body == b'{"prompt": "reef"}'
+    assert b'{"prompt": "reef"}' == build_submit("veo-3", "reef", parameters).body
 
 
 def _deep() -> list[Any]:
@@ -156,7 +159,7 @@ def test_refused_status_raises_the_servers_error_with_the_job(status: int) -> No
     with pytest.raises(APIError, match=f"HTTP {status} t for job req-1: m") as caught:
         parse_status(reply(status, envelope("t", "m")), JOB, now=NOW)
 
-    assert caught.value.job == JOB
+    assert JOB == caught.value.job
 
 
 @given(replies)
@@ -223,7 +226,7 @@ def test_odd_usage_does_not_cost_the_result(usage: Any) -> None:
     result = parse_result(reply(200, completed(usage=usage)).body, JOB)
 
     assert Usage() == result.usage
-    assert len(result.videos) == 1
+    assert 1 == len(result.videos)
 
 
 @pytest.mark.parametrize(
@@ -237,11 +240,11 @@ def test_half_pairs_in_a_paid_answer_can_be_printed() -> None:
     content = completed("/v1/\ud8000", model="veo\udfff", usage={"video_resolution": "\ud800"})
     result = parse_result(reply(200, content).body, JOB)
 
-    assert (
+    assert ("veo?", "/v1/?0", "?") == (
         result.model,
         result.videos[0].url,
         result.usage.video_resolution,
-    ) == ("veo?", "/v1/?0", "?")
+    )
     assert content == result.raw
 
 

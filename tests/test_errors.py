@@ -86,7 +86,7 @@ def _own(kind: type[ModelMaxError]) -> bool:
 
 
 def test_table_has_every_error_of_the_package() -> None:
-    assert {kind for kind in _family(ModelMaxError) if _own(kind)} == {type(e) for e in TABLE}
+    assert {type(e) for e in TABLE} == {kind for kind in _family(ModelMaxError) if _own(kind)}
 
 
 def test_every_error_is_public() -> None:
@@ -128,7 +128,7 @@ def test_hash_outlives_what_happens_to_an_error(error: ModelMaxError) -> None:
     twin.job = OTHER
 
     assert before == hash(twin)
-    assert len({twin, fresh(twin)}) == 1
+    assert 1 == len({twin, fresh(twin)})
 
 
 @every
@@ -136,7 +136,7 @@ def test_notes_travel(error: ModelMaxError) -> None:
     twin = fresh(error)
     twin.add_note("seen by a test")
 
-    assert pickle.loads(pickle.dumps(twin)).__notes__ == ["seen by a test"]
+    assert ["seen by a test"] == pickle.loads(pickle.dumps(twin)).__notes__
 
 
 def test_errors_differ_by_class_words_and_attributes() -> None:
@@ -175,7 +175,7 @@ def test_raising_copies_does_not_pile_up_frames() -> None:
         except ModelMaxError as raised:
             depths.append(len(traceback.extract_tb(raised.__traceback__)))
 
-    assert depths == [1, 1, 1]
+    assert [1, 1, 1] == depths
 
 
 @pytest.mark.parametrize(
@@ -226,37 +226,37 @@ def test_attributes_are_those_documented() -> None:
     answer = _answer(errors.InsufficientBalanceError, 402)
     uncertain = errors.ResultUncertainError("x", job=JOB, phase="sent", since=5.0)
 
-    assert (
+    assert (402, "insufficient_balance", "the server's words", 2.5) == (
         answer.status_code,
         answer.error_type,
         answer.message,
         answer.retry_after,
-    ) == (402, "insufficient_balance", "the server's words", 2.5)
-    assert answer.details == {"session_id": "s", "amount": [1]}
+    )
+    assert {"session_id": "s", "amount": [1]} == answer.details
     assert JOB is answer.job
-    assert (
+    assert ("sent", 5.0, JOB, None) == (
         uncertain.phase,
         uncertain.since,
         uncertain.job,
         uncertain.last_status,
-    ) == ("sent", 5.0, JOB, None)
-    assert (FAILED.error, FAILED.last_status, FAILED.job) == ("nsfw", "FAILED", JOB)
-    assert (EXPIRED.job, EXPIRED.last_status) == (JOB, Status.IN_PROGRESS)
+    )
+    assert ("nsfw", "FAILED", JOB) == (FAILED.error, FAILED.last_status, FAILED.job)
+    assert (JOB, Status.IN_PROGRESS) == (EXPIRED.job, EXPIRED.last_status)
 
 
 def test_attributes_left_out_have_plain_defaults() -> None:
     answer = errors.APIError("x", status_code=500)
     download = errors.DownloadError("x")
 
-    assert (
+    assert (None, None, {}, None) == (
         answer.error_type,
         answer.retry_after,
         answer.details,
         answer.job,
-    ) == (None, None, {}, None)
-    assert (download.url, download.part, download.job) == ("", None, None)
-    assert errors.InvalidResponseError("x").body == b""
-    assert errors.GatherError("x", [FAILED]).outcomes == ()
+    )
+    assert ("", None, None) == (download.url, download.part, download.job)
+    assert b"" == errors.InvalidResponseError("x").body
+    assert () == errors.GatherError("x", [FAILED]).outcomes
     assert ModelMaxError("x").job is None
 
 
@@ -295,7 +295,7 @@ def test_uncertain_result_names_the_one_way_on() -> None:
 
 
 def test_failed_job_says_that_it_cost_nothing() -> None:
-    assert str(FAILED) == "job req-1 (veo-3): failed and was not billed: nsfw"
+    assert "job req-1 (veo-3): failed and was not billed: nsfw" == str(FAILED)
 
 
 def test_402_says_that_nothing_was_charged() -> None:
@@ -318,22 +318,24 @@ def test_every_error_is_documented(error: ModelMaxError) -> None:
 
 def test_group_holds_every_outcome_in_order() -> None:
     group = TABLE[-1]
+
     assert isinstance(group, errors.GatherError)
 
-    assert tuple(outcome.job for outcome in group.outcomes) == (JOB, OTHER)
-    assert group.exceptions == (FAILED, EXPIRED)
-    assert str(group) == "2 of the jobs failed (2 sub-exceptions)"
+    assert (JOB, OTHER) == tuple(outcome.job for outcome in group.outcomes)
+    assert (FAILED, EXPIRED) == group.exceptions
+    assert "2 of the jobs failed (2 sub-exceptions)" == str(group)
 
 
 def test_group_splits_and_keeps_its_outcomes() -> None:
     group = TABLE[-1]
+
     assert isinstance(group, errors.GatherError)
     timeouts, rest = group.split(errors.JobTimeoutError)
 
     assert isinstance(timeouts, errors.GatherError)
     assert isinstance(rest, errors.GatherError)
-    assert timeouts.exceptions == (EXPIRED,)
-    assert rest.exceptions == (FAILED,)
+    assert (EXPIRED,) == timeouts.exceptions
+    assert (FAILED,) == rest.exceptions
     assert group.outcomes == timeouts.outcomes == rest.outcomes
     assert group.message == timeouts.message
 
@@ -348,7 +350,7 @@ def test_group_is_handled_by_except_star() -> None:
     except errors.GatherError as rest:
         seen += rest.exceptions
 
-    assert seen == [FAILED, EXPIRED]
+    assert [FAILED, EXPIRED] == seen
 
 
 def test_group_is_caught_whole_as_our_error() -> None:

@@ -46,12 +46,12 @@ def test_all_is_sorted_and_without_duplicates(module: ModuleType) -> None:
 def test_all_is_what_is_public(module: ModuleType) -> None:
     names = set(module.__all__) - {"__version__"}
 
-    assert _public_names(module) == names
+    assert names == _public_names(module)
 
 
 @each_module
 def test_everything_in_all_exists(module: ModuleType) -> None:
-    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    assert [] == [name for name in module.__all__ if not hasattr(module, name)]
 
 
 def test_version_is_the_one_of_the_distribution() -> None:
@@ -65,7 +65,7 @@ def _modules() -> list[ModuleType]:
 
 
 def test_every_module_is_documented() -> None:
-    assert [module.__name__ for module in _modules() if not module.__doc__] == []
+    assert [] == [module.__name__ for module in _modules() if not module.__doc__]
 
 
 def _exported(modules: list[ModuleType] = PUBLIC) -> list[tuple[str, Any]]:
@@ -96,7 +96,7 @@ def test_everything_public_is_documented(name: str, value: Any) -> None:
         members = _own_members(value)
         missing += [f"{name}.{member}" for member, target in members if not target.__doc__]
 
-    assert missing == []
+    assert [] == missing
 
 
 def test_members_that_are_looked_at_are_those_of_the_client() -> None:
@@ -132,7 +132,7 @@ def test_importing_loads_no_extra_and_no_converter() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=15
     )
 
-    assert loaded.stdout.strip() == ""
+    assert "" == loaded.stdout.strip()
 
 
 def _belonging() -> list[tuple[str, Any]]:
@@ -156,6 +156,7 @@ def test_annotations_of_public_names_can_be_resolved(name: str, value: Any) -> N
     assert not any(isinstance(hint, str) for hint in hints.values())
     if attrs.has(value):
         types = {field.name: field.type for field in attrs.fields(attrs.resolve_types(value))}
+
         assert types.items() <= hints.items()
 
 

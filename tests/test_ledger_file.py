@@ -51,6 +51,7 @@ async def names(ledger: SQLiteLedger) -> list[str]:
 
 def running(ledger: SQLiteLedger) -> threading.Thread:
     thread = ledger._thread._thread
+
     assert thread is not None
     return thread
 
@@ -141,6 +142,7 @@ async def test_file_in_the_place_of_another_is_noticed_and_left_alone(
 async def test_ledger_that_has_only_read_notices_another_file(path: Path) -> None:
     reader = SQLiteLedger(path)
     other = await asyncio.to_thread(_another_ledger, path.with_name("other.db"))
+
     assert [] == await names(reader)
     await reader.aclose()
     path.write_bytes(other)

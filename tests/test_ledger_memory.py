@@ -42,6 +42,7 @@ def key(name: str) -> Key:
 
 async def take(ledger: Ledger, name: str, move: Move) -> Step:
     done = await ledger.apply(key(name), move)
+
     assert done is not None
     return done
 
@@ -147,6 +148,7 @@ async def test_oldest_delivered_bodies_give_way_first_and_only_as_many_as_must()
         await store(ledger, name, b"x" * 20)
     for name in ("a", "b", "c"):
         ledger.delivered(key(name))
+
     assert [] == await listed(ledger, "delivered")
 
     await store(ledger, "new", b"x" * 40)
@@ -466,6 +468,7 @@ async def test_no_move_scans_a_full_memory() -> None:
 
 def _warnings(caplog: pytest.LogCaptureFixture) -> int:
     found = [record for record in caplog.records if record.name == "modelmax_async"]
+
     assert all("MemoryLedger is nearly full" in record.getMessage() for record in found)
     assert all(logging.WARNING == record.levelno for record in found)
     return len(found)
@@ -572,6 +575,7 @@ async def test_memory_ledger_is_safe_for_loops_of_several_threads() -> None:
         armed = await asyncio.gather(
             *(asyncio.to_thread(arm, f"job {round_}", n) for n in range(claims))
         )
+
         assert 1 == armed.count(True)
 
     assert 160 == len(await listed(ledger, "delivered"))
@@ -599,4 +603,5 @@ async def test_lists_hold_no_bodies() -> None:
 
     assert [attrs.evolve(done.entry, body=None)] == await ledger.entries(ORIGIN, {"stored"})
     await ledger.aclose()
+
     assert done.entry == await look(ledger, "a")

@@ -105,6 +105,7 @@ def version(path: Path) -> int:
 
 async def take(ledger: SQLiteLedger, name: str, move: Any) -> Step:
     done = await ledger.apply(Key(ORIGIN, name), move)
+
     assert done is not None
     return done
 
@@ -429,6 +430,7 @@ async def test_moves_leave_what_is_recorded_beside_the_entry(tmp_path: Path) -> 
     await ledger.aclose()
 
     found = rows(tmp_path / "runs.db", "SELECT submitted_at, submit_key, saved_at FROM entries")
+
     assert [(1.5, "row-17", 2.5)] == found
 
 
@@ -469,6 +471,7 @@ async def test_lists_of_unfinished_jobs_do_not_read_the_finished(path: Path) -> 
     await ledger.aclose()
 
     asked = [schema.UNFINISHED in sql for sql in seen if sql.startswith("SELECT")]
+
     assert "unfinished" in plans[0]
     assert "unfinished" not in plans[1]
     assert [True, True, False, False] == asked

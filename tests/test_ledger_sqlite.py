@@ -75,6 +75,7 @@ async def test_idle_ledger_lets_go_of_its_thread_and_comes_back(
     ledger = SQLiteLedger(tmp_path / "runs.db")
     await remember(ledger, "a")
     thread = ledger._thread._thread
+
     assert thread is not None
     await asyncio.to_thread(thread.join)
 

@@ -157,22 +157,22 @@ def test_undocumented_body_gives_no_type(body: Any) -> None:
     error = parse_error(reply(502, body), now=NOW, job=None)
 
     assert error.error_type is None
-    assert error.message == "(no documented error body)"
-    assert error.details == {}
+    assert "(no documented error body)" == error.message
+    assert {} == error.details
 
 
 def test_compressed_error_body_is_understood() -> None:
     body = gzip.compress(json.dumps(envelope("bad_gateway", "m")).encode(), mtime=0)
     error = parse_error(reply(502, body, content_encoding="gzip"), now=NOW, job=None)
 
-    assert (error.error_type, error.message) == ("bad_gateway", "m")
+    assert ("bad_gateway", "m") == (error.error_type, error.message)
 
 
 def test_empty_words_of_the_server_are_still_documented() -> None:
     error = parse_error(reply(400, envelope("", "")), now=NOW, job=None)
 
-    assert error.error_type == ""
-    assert error.message == "(no documented error body)"
+    assert "" == error.error_type
+    assert "(no documented error body)" == error.message
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_retry_after_has_two_forms(header: str, seconds: float | None) -> None:
 
 
 def test_json_of_a_success_is_returned() -> None:
-    assert read_json(reply(299, {"a": [1]}), now=NOW, job=None) == {"a": [1]}
-    assert read_json(reply(200, {"a": [1]}), now=NOW, job=JOB) == {"a": [1]}
+    assert {"a": [1]} == read_json(reply(299, {"a": [1]}), now=NOW, job=None)
+    assert {"a": [1]} == read_json(reply(200, {"a": [1]}), now=NOW, job=JOB)
 
 
 @pytest.mark.parametrize("status", [400, 599])
@@ -230,15 +230,15 @@ def test_unreadable_json_keeps_its_bytes(body: bytes) -> None:
         read_json(reply(200, body), now=NOW, job=JOB)
 
     assert body[: 64 * 1024] == caught.value.body
-    assert caught.value.job == JOB
+    assert JOB == caught.value.job
 
 
 def test_duplicate_keys_take_the_last() -> None:
-    assert read_json(reply(200, b'{"a": 1, "a": 2}'), now=NOW, job=None) == {"a": 2}
+    assert {"a": 2} == read_json(reply(200, b'{"a": 1, "a": 2}'), now=NOW, job=None)
 
 
 def test_errors_carry_a_bounded_body() -> None:
-    assert shown(reply(200, b"x" * 70000)) == b"x" * 65536
+    assert b"x" * 65536 == shown(reply(200, b"x" * 70000))
 
 
 @given(replies)
@@ -248,7 +248,7 @@ def test_any_reply_is_json_or_one_of_our_errors(answer: Reply) -> None:
     found = value_or_error(lambda: read_json(answer, now=NOW, job=JOB), *ours)
     if isinstance(found, ours):
         assert str(found).encode()
-        assert found.job == JOB
+        assert JOB == found.job
 
 
 @given(wild_json)
@@ -300,7 +300,7 @@ def test_words_of_a_server_are_plain_text(value: Any, expected: str) -> None:
 
 
 def test_words_nested_too_deep_are_described() -> None:
-    assert as_text(_nested(200_000)) == "(a list that cannot be shown)"
+    assert "(a list that cannot be shown)" == as_text(_nested(200_000))
 
 
 def test_bodies_stay_out_of_reprs() -> None:

@@ -83,7 +83,7 @@ def test_values_left_out_are_not_shared() -> None:
     first, second = StatusReport("a", "X"), StatusReport("b", "X")
     one, two = Result("a", "m", ()), Result("b", "m", ())
 
-    assert first.raw == second.raw == {}
+    assert {} == first.raw == second.raw
     assert first.raw is not second.raw
     assert one.raw is not two.raw
 
@@ -169,7 +169,7 @@ def test_paid_bytes_and_images_stay_out_of_reprs() -> None:
 
 
 def test_parameters_left_alone_are_not_sent() -> None:
-    assert VideoParameters().to_dict() == {}
+    assert {} == VideoParameters().to_dict()
 
 
 def test_parameters_are_sent_in_the_documented_spelling() -> None:
@@ -183,7 +183,7 @@ def test_parameters_are_sent_in_the_documented_spelling() -> None:
         image="QUJD",
     )
 
-    assert parameters.to_dict() == {
+    assert {
         "aspect_ratio": "9:16",
         "resolution": "1080p",
         "duration_seconds": 8,
@@ -191,7 +191,7 @@ def test_parameters_are_sent_in_the_documented_spelling() -> None:
         "sample_count": 4,
         "negative_prompt": "",
         "image": "QUJD",
-    }
+    } == parameters.to_dict()
 
 
 def test_extra_keys_pass_untouched_and_win() -> None:

@@ -62,8 +62,8 @@ NOT_FREE = [
 
 def test_paths_are_those_documented() -> None:
     assert Job("veo-3", "req-1", STATUS_PATH, RESULT_PATH) == make_job("veo-3", "req-1")
-    assert attrs.astuple(build_status(JOB), recurse=False) == ("GET", STATUS_PATH, None, JOB)
-    assert attrs.astuple(build_result(JOB), recurse=False) == ("GET", RESULT_PATH, None, JOB)
+    assert ("GET", STATUS_PATH, None, JOB) == attrs.astuple(build_status(JOB), recurse=False)
+    assert ("GET", RESULT_PATH, None, JOB) == attrs.astuple(build_result(JOB), recurse=False)
 
 
 @pytest.mark.parametrize("value", AWKWARD_IDS)
@@ -84,11 +84,11 @@ def test_any_id_reaches_the_server_intact(model: str, request_id: str) -> None:
     job = make_job(model, request_id)
     parts = job.response_url.split("/")
 
-    assert [*parts[:3], parts[4]] == ["", "v1", "queue", "requests"]
+    assert ["", "v1", "queue", "requests"] == [*parts[:3], parts[4]]
     assert [model, request_id] == [unquote(parts[3]), unquote(parts[5])]
-    assert job.status_url == build_status(job).path == f"{job.response_url}/status"
+    assert f"{job.response_url}/status" == job.status_url == build_status(job).path
     assert job.response_url == build_result(job).path
-    assert unquote(build_submit(model, "p", None).path) == f"/v1/queue/{model}"
+    assert f"/v1/queue/{model}" == unquote(build_submit(model, "p", None).path)
 
 
 @pytest.mark.parametrize(("value", "word"), HOSTILE_IDS)
@@ -103,7 +103,7 @@ def test_hostile_ids_never_become_a_path(value: Any, word: str) -> None:
 def test_status_is_polled_at_a_free_path_of_this_origin_only(path: str) -> None:
     job = attrs.evolve(JOB, status_url=path)
 
-    assert build_status(job).path == STATUS_PATH
+    assert STATUS_PATH == build_status(job).path
     assert job is build_status(job).job
 
 
@@ -111,7 +111,7 @@ def test_status_is_never_polled_at_the_path_of_the_result() -> None:
     """Also where the server's own path of the result looks like one of a status."""
     job = attrs.evolve(JOB, status_url="/jobs/1/status", response_url="/jobs/1/status")
 
-    assert build_status(job).path == STATUS_PATH
+    assert STATUS_PATH == build_status(job).path
 
 
 @pytest.mark.parametrize(
@@ -124,21 +124,21 @@ def test_path_of_the_servers_own_is_used_as_it_is(path: str) -> None:
 
 @pytest.mark.parametrize("path", ELSEWHERE)
 def test_result_is_fetched_from_this_origin_only(path: str) -> None:
-    assert build_result(attrs.evolve(JOB, response_url=path)).path == RESULT_PATH
+    assert RESULT_PATH == build_result(attrs.evolve(JOB, response_url=path)).path
 
 
 def test_result_is_fetched_where_the_server_says() -> None:
     job = attrs.evolve(JOB, response_url="/v2/jobs/1?full=1")
 
-    assert build_result(job).path == "/v2/jobs/1?full=1"
+    assert "/v2/jobs/1?full=1" == build_result(job).path
 
 
 @given(jobs)
 def test_any_stored_job_is_called_on_this_origin(job: Job) -> None:
     free, billed = build_status(job).path, build_result(job).path
 
-    assert urlsplit(f"https://api.example{free}").netloc == "api.example"
-    assert urlsplit(f"https://api.example{billed}").netloc == "api.example"
+    assert "api.example" == urlsplit(f"https://api.example{free}").netloc
+    assert "api.example" == urlsplit(f"https://api.example{billed}").netloc
     assert free != billed
     assert urlsplit(free).path.endswith("/status")
 
@@ -157,14 +157,14 @@ def test_submit_answer_gives_the_job_as_the_server_names_it() -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"status_url": None, "response_url": 5}])
 def test_submit_answer_without_urls_gives_the_documented_ones(fields: dict[str, Any]) -> None:
-    assert parse_submit(_accepted(**fields), "veo-3", now=NOW) == JOB
+    assert JOB == parse_submit(_accepted(**fields), "veo-3", now=NOW)
 
 
 @pytest.mark.parametrize("path", ELSEWHERE)
 def test_urls_of_another_origin_are_not_kept(path: str) -> None:
     answer = _accepted(status_url=path, response_url=path)
 
-    assert parse_submit(answer, "veo-3", now=NOW) == JOB
+    assert JOB == parse_submit(answer, "veo-3", now=NOW)
 
 
 OWN = "/v1/queue/veo-3/requests/req-1"

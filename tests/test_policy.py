@@ -49,19 +49,19 @@ def test_default_intervals_are_the_documented_ones() -> None:
     policy = PollPolicy()
     middles = [policy.delay(attempt, 0, 0.5) for attempt in range(8)]
 
-    assert middles == [1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, 10.0, 10.0]
-    assert policy.delay(0, 0, 0.0) == 0.75
-    assert policy.delay(10**6, 0, 1.0) == 12.5
+    assert [1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, 10.0, 10.0] == middles
+    assert 0.75 == policy.delay(0, 0, 0.0)
+    assert 12.5 == policy.delay(10**6, 0, 1.0)
 
 
 def test_no_jitter_means_none() -> None:
     policy = PollPolicy(jitter=0)
 
-    assert {policy.delay(3, 0, r / 10) for r in range(10)} == {3.375}
+    assert {3.375} == {policy.delay(3, 0, r / 10) for r in range(10)}
 
 
 def test_first_interval_is_never_longer_than_the_maximum() -> None:
-    assert PollPolicy(initial=60, maximum=2, jitter=0).delay(0, 0, 0.5) == 2.0
+    assert 2.0 == PollPolicy(initial=60, maximum=2, jitter=0).delay(0, 0, 0.5)
 
 
 @given(seconds, factors, seconds, attempts, randoms)
@@ -70,16 +70,16 @@ def test_backoff_has_full_jitter_under_its_ceiling(
 ) -> None:
     policy = RetryPolicy(initial, factor, maximum)
 
-    assert policy.delay(attempt, 0.0) == 0
+    assert 0 == policy.delay(attempt, 0.0)
     assert 0 <= policy.delay(attempt, random) <= policy.delay(attempt, 1.0) <= maximum
 
 
 def test_default_backoff_doubles_from_half_a_second() -> None:
     policy = RetryPolicy()
 
-    assert [policy.delay(a, 1.0) for a in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert policy.delay(0, 0.5) == 0.25
-    assert (policy.give_up_after, policy.attempts) == (300, 4)
+    assert [0.5, 1, 2, 4, 8, 16, 30, 30] == [policy.delay(a, 1.0) for a in range(8)]
+    assert 0.25 == policy.delay(0, 0.5)
+    assert (300, 4) == (policy.give_up_after, policy.attempts)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_date_without_a_zone_is_gmt_wherever_this_runs(
         found = parse_retry_after(_date(30).removesuffix(" GMT"), NOW)
     time.tzset()
 
-    assert found == 30.0
+    assert 30.0 == found
 
 
 @pytest.mark.parametrize(

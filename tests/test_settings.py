@@ -41,14 +41,14 @@ def read(environ: dict[str, str] | None = None, **changes: Any) -> Settings:
 def test_defaults_are_the_documented_ones() -> None:
     settings = read()
 
-    assert settings.base_url == "https://api.modelmax.io"
-    assert settings.origin == "https://api.modelmax.io:443"
-    assert settings.key.reveal() == KEY
-    assert (
+    assert "https://api.modelmax.io" == settings.base_url
+    assert "https://api.modelmax.io:443" == settings.origin
+    assert KEY == settings.key.reveal()
+    assert (None, "raise", 32) == (
         settings.model,
         settings.on_uncertain,
         settings.max_in_flight,
-    ) == (None, "raise", 32)
+    )
 
 
 def test_key_comes_from_the_argument_before_the_environment() -> None:
@@ -57,8 +57,8 @@ def test_key_comes_from_the_argument_before_the_environment() -> None:
 
     assert isinstance(argument, ApiKey)
     assert isinstance(environment, ApiKey)
-    assert argument.reveal() == KEY
-    assert environment.reveal() == "sk-environment"
+    assert KEY == argument.reveal()
+    assert "sk-environment" == environment.reveal()
 
 
 @pytest.mark.parametrize(("argument", "environ"), [(None, {}), ("", {"MODELMAX_API_KEY": KEY})])
@@ -178,9 +178,9 @@ def test_key_is_shown_by_reveal_alone() -> None:
 
 
 def test_key_is_hidden_in_texts_of_others() -> None:
-    assert ApiKey(KEY).hide_in(f"no {KEY} here") == "no sk-... here"
-    assert ApiKey("sk-a/bc/d").hide_in(r"sk-a\/bc\/d sk-a/bc/d") == "sk-... sk-..."
-    assert ApiKey("local").hide_in("a local server") == "a local server"  # it is no secret
+    assert "no sk-... here" == ApiKey(KEY).hide_in(f"no {KEY} here")
+    assert "sk-... sk-..." == ApiKey("sk-a/bc/d").hide_in(r"sk-a\/bc\/d sk-a/bc/d")
+    assert "a local server" == ApiKey("local").hide_in("a local server")  # it is no secret
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
@@ -228,8 +228,8 @@ def test_one_origin_has_one_spelling(url: str, origin: str) -> None:
 
 
 def test_origin_of_an_unknown_scheme_is_no_known_one() -> None:
-    assert origin_of("ftp", "h", None) == "ftp://h:0"
-    assert origin_of("ftp", "H.", 21) == "ftp://h:21"
+    assert "ftp://h:0" == origin_of("ftp", "h", None)
+    assert "ftp://h:21" == origin_of("ftp", "H.", 21)
 
 
 @pytest.mark.parametrize(
@@ -381,11 +381,11 @@ def test_hostile_model_is_a_configuration_error(value: Any, word: str) -> None:
 def test_settings_are_taken_as_given() -> None:
     settings = read(on_uncertain="refetch", max_in_flight=1024, model="veo-3/fast")
 
-    assert (
+    assert ("refetch", 1024, "veo-3/fast") == (
         settings.on_uncertain,
         settings.max_in_flight,
         settings.model,
-    ) == ("refetch", 1024, "veo-3/fast")
+    )
 
 
 @given(st.text(max_size=60))

@@ -149,6 +149,7 @@ uncertain+a0 -       known   claimed   armed     claimed   armed     stored  sto
 def _rows() -> list[Any]:
     head, *rows = TABLE.strip().splitlines()
     columns = head.split()
+
     assert columns == list(ENTRIES)
     cases = []
     for row in rows:
@@ -161,6 +162,7 @@ def _rows() -> list[Any]:
 
 def take(entry: LedgerEntry | None, move: Move, now: float = NOW) -> Step:
     done = step(entry, move, now)
+
     assert done is not None
     return done
 
@@ -172,8 +174,10 @@ def claim(attempt: str, **more: Any) -> Claim:
 def armed(entry: LedgerEntry | None, attempt: str, **more: Any) -> LedgerEntry:
     """What the entry becomes when an attempt is claimed and armed."""
     held = take(entry, claim(attempt, **more))
+
     assert held.granted
     sent = take(held.entry, Arm(attempt, LEASE))
+
     assert sent.granted
     return sent.entry
 
@@ -191,7 +195,7 @@ def test_every_move_on_every_state_is_as_in_the_table_at_any_time_of_day(
 
     assert done is not None
     assert (word.lower(), word.isupper()) == (done.entry.state, done.granted)
-    assert done.entry.job == JOB
+    assert JOB == done.entry.job
     assert is_held(done.entry) is (word.lower() in {"claimed", "armed"})
     if not is_held(done.entry):
         assert done.entry.owner is None
@@ -410,6 +414,7 @@ def test_list_shows_the_truth_once_the_owner_is_gone(entry: LedgerEntry, state: 
 
 def test_list_shows_a_lease_that_no_client_can_have_as_run_out() -> None:
     """Its clock was ahead when it was given."""
+
     assert ARMED is observed(ARMED, ENDS - LONGEST_LEASE)
     assert "uncertain" == observed(ARMED, ENDS - LONGEST_LEASE - 0.001).state
 
@@ -441,6 +446,7 @@ def test_late_answer_of_a_paused_owner_is_stored() -> None:
 
     assert ("uncertain", False) == (seen.entry.state, seen.granted)
     expected = attrs.evolve(READABLE, since=NOW, lease_until=ENDS, lease=LEASE)
+
     assert Step(expected, granted=True) == done
 
 
@@ -465,6 +471,7 @@ def test_paused_claimant_can_do_nothing_to_what_another_has_claimed() -> None:
         Uncertain("a1", "sent", "?"),
     ):
         assert Step(taken, granted=False) == take(taken, move)
+
     assert take(taken, Arm("a2", LEASE)).granted
 
 
@@ -485,6 +492,7 @@ def test_paused_claimant_cannot_arm_what_was_found_to_owe_a_decision() -> None:
 @pytest.mark.parametrize("entry", [UNCERTAIN, STORED, ABANDONED, DELIVERED])
 def test_decision_is_about_one_outcome_only(entry: LedgerEntry) -> None:
     """An outcome that came after the user has decided is not given up unseen."""
+
     assert take(entry, attrs.evolve(_CLAIM, accept="a1")).granted
     assert not take(entry, attrs.evolve(_CLAIM, accept="a9")).granted
 

@@ -115,11 +115,12 @@ class BilledOnce(RuleBasedStateMachine):
         asked = isinstance(move, Claim) and move.accept is not None and done.granted
         if before.state in {"uncertain", "stored", "abandoned"} and not asked:
             proof = isinstance(move, Release | Fail) and move.attempt == before.attempt
+
             assert after.state in {before.state, "stored"} or proof
         if before.state == "armed" and after.state in {"known", "claimed"}:
             assert asked or (isinstance(move, Release) and move.attempt == before.attempt)
         if before.state == "failed":
-            assert after.state == "failed" or isinstance(move, Store)
+            assert "failed" == after.state or isinstance(move, Store)
         if before.body is not None and is_readable(before.body, JOB):
             assert ("stored", before.body) == (after.state, after.body)
 
@@ -139,11 +140,13 @@ class BilledOnce(RuleBasedStateMachine):
         takeover = self.watch.lease_until if gone and self.watch else None
         name = f"a{self.number}"
         done = self.apply(Claim(JOB, f"owner {owner}", name, LEASE, accept, takeover))
+
         assert done is not None
         if not done.granted:
             return
         decided = done.entry.decided is not None
         attempt = Attempt(name, decided)
+
         assert decided or not self.unproven
         assert (accept if decided else None) == done.entry.decided
         assert (name, f"owner {owner}") == (done.entry.attempt, done.entry.owner)
@@ -157,6 +160,7 @@ class BilledOnce(RuleBasedStateMachine):
     def see_the_lease(self) -> None:
         """Another client sees a lease, and may find the same value again later."""
         done = self.apply(Look(JOB))
+
         assert done is not None
         assert done.entry.attempt is not None
         name = done.entry.attempt
@@ -173,6 +177,7 @@ class BilledOnce(RuleBasedStateMachine):
     def arm(self, number: int) -> None:
         attempt = self.claimed.pop(number % len(self.claimed))
         done = self.apply(Arm(attempt.name, LEASE))
+
         assert done is not None
         if done.granted:
             assert attempt not in self.sent
@@ -238,7 +243,8 @@ class BilledOnce(RuleBasedStateMachine):
         if self.entry is not None:
             before = self.entry.state
             shown = observed(self.entry, self.now).state
-            assert shown == before or is_held(self.entry)
+
+            assert before == shown or is_held(self.entry)
         if remember:
             self.apply(Remember(JOB))
 
@@ -254,7 +260,7 @@ class BilledOnce(RuleBasedStateMachine):
             assert self.entry.body in self.arrived
         if any(is_readable(body, JOB) for body in self.arrived):
             assert self.entry is not None
-            assert self.entry.state == "stored"
+            assert "stored" == self.entry.state
             assert self.entry.body is not None
             assert is_readable(self.entry.body, JOB)
 
@@ -263,6 +269,7 @@ class BilledOnce(RuleBasedStateMachine):
         """Sent without proof: nobody can claim it without a decision."""
         if self.unproven and not self.fails:
             done = step(self.entry, Claim(JOB, "x", "x", LEASE), self.now)
+
             assert done is not None
             assert not done.granted
             assert done.entry.state != "claimed" or done.entry.resting != "known"

@@ -42,7 +42,7 @@ def test_prompt_without_text_is_refused(prompt: object) -> None:
 
 
 def test_prompt_passes_unchanged() -> None:
-    assert check_prompt("  reef\n") == "  reef\n"
+    assert "  reef\n" == check_prompt("  reef\n")
 
 
 @pytest.mark.parametrize(
