@@ -58,7 +58,7 @@ class StatusPolled(Event):
 
 @attrs.frozen
 class PollFailed(Event):
-    """A free call for ``job`` failed by ``cause``; it is retried after ``delay`` seconds."""
+    """A free call for ``job`` failed (``cause``); it is retried after ``delay`` seconds."""
 
     job: Job
     cause: str

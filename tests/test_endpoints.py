@@ -16,7 +16,7 @@ from strategies import (
     NOW,
     completed,
     envelope,
-    near_answers,
+    near_bodies,
     replies,
     reply,
     value_or_error,
@@ -66,7 +66,7 @@ def test_submit_has_the_documented_body() -> None:
 
 
 @pytest.mark.parametrize("parameters", [None, VideoParameters()])
-def test_submit_without_parameters_sends_none(parameters: VideoParameters | None) -> None:
+def test_submit_without_parameters_omits_them(parameters: VideoParameters | None) -> None:
     assert b'{"prompt": "reef"}' == build_submit("veo-3", "reef", parameters).body
 
 
@@ -82,12 +82,12 @@ def _deep() -> list[Any]:
     [{"a": float("nan")}, {"a": object()}, {"a": b"x"}, {("a", "b"): 1}, {"a": _deep()}],
     ids=["nan", "object", "bytes", "tuple key", "deep"],
 )
-def test_parameters_that_are_no_json_are_a_value_error(extra: dict[Any, Any]) -> None:
+def test_parameters_that_cannot_be_json_are_a_value_error(extra: dict[Any, Any]) -> None:
     with pytest.raises(ValueError, match="cannot be sent as JSON"):
         build_submit("veo-3", "reef", VideoParameters(extra=extra))
 
 
-def test_parameters_that_hold_themselves_are_a_value_error() -> None:
+def test_parameters_that_contain_themselves_are_a_value_error() -> None:
     extra: dict[str, Any] = {}
     extra["self"] = extra
     with pytest.raises(ValueError, match="cannot be sent as JSON"):
@@ -95,7 +95,7 @@ def test_parameters_that_hold_themselves_are_a_value_error() -> None:
 
 
 @pytest.mark.parametrize("value", AWKWARD_IDS)
-def test_submit_answer_may_have_an_awkward_id(value: str) -> None:
+def test_submit_response_may_have_an_awkward_id(value: str) -> None:
     job = parse_submit(_accepted(request_id=value), "veo-3", now=NOW)
 
     assert make_job("veo-3", value) == job
@@ -104,19 +104,19 @@ def test_submit_answer_may_have_an_awkward_id(value: str) -> None:
 @pytest.mark.parametrize(
     "value", [value for value, _ in HOSTILE_IDS if not isinstance(value, bytes)]
 )
-def test_submit_answer_with_a_hostile_id_is_not_understood(value: Any) -> None:
-    answer = _accepted(request_id=value)
+def test_submit_response_with_a_hostile_id_is_invalid(value: Any) -> None:
+    response = _accepted(request_id=value)
     with pytest.raises(
         InvalidResponseError, match="the submit response could not be understood"
     ) as caught:
-        parse_submit(answer, "veo-3", now=NOW)
+        parse_submit(response, "veo-3", now=NOW)
 
-    assert answer.body == caught.value.body
+    assert response.body == caught.value.body
     assert str(caught.value).encode()
 
 
 @pytest.mark.parametrize("body", [{}, [], None, b"<html>", b""])
-def test_submit_answer_without_an_id_is_not_understood(body: Any) -> None:
+def test_submit_response_without_an_id_is_invalid(body: Any) -> None:
     with pytest.raises(InvalidResponseError):
         parse_submit(reply(202, body), "veo-3", now=NOW)
 
@@ -127,7 +127,7 @@ def test_refused_submit_raises_the_servers_error() -> None:
 
 
 @pytest.mark.parametrize("word", [*Status, "PAUSED", "", "completed"])
-def test_status_is_reported_with_all_that_came(word: str) -> None:
+def test_status_report_has_every_field_of_the_response(word: str) -> None:
     body = {"request_id": "req-1", "status": word, "progress": 0.5}
     report = parse_status(reply(200, body), JOB, now=NOW)
 
@@ -139,19 +139,19 @@ def test_status_is_reported_with_all_that_came(word: str) -> None:
     ("error", "expected"),
     [("nsfw", "nsfw"), ("", ""), ({"code": 1}, '{"code": 1}'), (None, None)],
 )
-def test_status_carries_the_servers_error(error: Any, expected: str | None) -> None:
+def test_status_report_has_the_servers_error(error: Any, expected: str | None) -> None:
     report = parse_status(reply(200, {"status": "FAILED", "error": error}), JOB, now=NOW)
 
     assert expected == report.error
 
 
 @pytest.mark.parametrize("body", [{}, {"status": None}, {"status": 5}, [], b"<html>"])
-def test_answer_without_a_status_is_not_understood(body: Any) -> None:
-    answer = reply(200, body)
+def test_response_without_a_status_is_invalid(body: Any) -> None:
+    response = reply(200, body)
     with pytest.raises(InvalidResponseError, match="req-1") as caught:
-        parse_status(answer, JOB, now=NOW)
+        parse_status(response, JOB, now=NOW)
 
-    assert (answer.body, JOB) == (caught.value.body, caught.value.job)
+    assert (response.body, JOB) == (caught.value.body, caught.value.job)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 502])
@@ -163,26 +163,26 @@ def test_refused_status_raises_the_servers_error_with_the_job(status: int) -> No
 
 
 @given(replies)
-def test_any_reply_is_a_job_or_one_of_our_errors(answer: Reply) -> None:
-    found = value_or_error(lambda: parse_submit(answer, "veo-3", now=NOW), *OURS)
+def test_any_reply_is_a_job_or_one_of_our_errors(response: Reply) -> None:
+    found = value_or_error(lambda: parse_submit(response, "veo-3", now=NOW), *OURS)
     shown = "".join(attrs.astuple(found)) if isinstance(found, Job) else str(found)
 
     assert shown.encode()
 
 
 @given(replies)
-def test_any_reply_is_a_status_or_one_of_our_errors(answer: Reply) -> None:
-    found = value_or_error(lambda: parse_status(answer, JOB, now=NOW), *OURS)
+def test_any_reply_is_a_status_or_one_of_our_errors(response: Reply) -> None:
+    found = value_or_error(lambda: parse_status(response, JOB, now=NOW), *OURS)
     report = isinstance(found, StatusReport)
     shown = f"{found.status}{found.error}" if isinstance(found, StatusReport) else str(found)
 
     assert shown.encode()
-    assert report or answer.status >= 300 or isinstance(found, InvalidResponseError)
+    assert report or response.status >= 300 or isinstance(found, InvalidResponseError)
 
 
 @given(replies)
-def test_status_of_any_paid_answer_is_read_without_raising(answer: Reply) -> None:
-    word, error = result_status(answer)
+def test_status_of_any_result_response_is_read_without_raising(response: Reply) -> None:
+    word, error = result_status(response)
 
     assert word is None or isinstance(word, str)
     assert error == error.encode().decode()
@@ -201,11 +201,13 @@ def test_status_of_any_paid_answer_is_read_without_raising(answer: Reply) -> Non
         (b"[" * 100_000, (None, "")),
     ],
 )
-def test_word_of_a_paid_answer_is_read(body: Any, expected: tuple[str | None, str]) -> None:
+def test_status_of_a_result_response_is_read(
+    body: Any, expected: tuple[str | None, str]
+) -> None:
     assert expected == result_status(reply(200, body))
 
 
-def test_paid_result_has_all_that_came() -> None:
+def test_result_has_every_field_of_the_response() -> None:
     content = completed("/v1/c/0", "https://cdn.example/1.mp4", request_cost=3)
     result = parse_result(reply(200, content).body, JOB)
 
@@ -222,7 +224,7 @@ def test_paid_result_has_all_that_came() -> None:
 
 
 @pytest.mark.parametrize("usage", [None, 5, [], {}, {"video_seconds": "8"}])
-def test_odd_usage_does_not_cost_the_result(usage: Any) -> None:
+def test_invalid_usage_does_not_invalidate_the_result(usage: Any) -> None:
     result = parse_result(reply(200, completed(usage=usage)).body, JOB)
 
     assert Usage() == result.usage
@@ -232,11 +234,11 @@ def test_odd_usage_does_not_cost_the_result(usage: Any) -> None:
 @pytest.mark.parametrize(
     ("model", "expected"), [("veo-3.1", "veo-3.1"), (None, "veo-3"), (5, "veo-3")]
 )
-def test_model_of_the_answer_or_else_of_the_job(model: Any, expected: str) -> None:
+def test_model_is_of_the_response_or_else_of_the_job(model: Any, expected: str) -> None:
     assert expected == parse_result(reply(200, completed(model=model)).body, JOB).model
 
 
-def test_half_pairs_in_a_paid_answer_can_be_printed() -> None:
+def test_unpaired_surrogates_in_a_result_can_be_printed() -> None:
     content = completed("/v1/\ud8000", model="veo\udfff", usage={"video_resolution": "\ud800"})
     result = parse_result(reply(200, content).body, JOB)
 
@@ -270,7 +272,7 @@ def test_half_pairs_in_a_paid_answer_can_be_printed() -> None:
         b'{"status": "COMPLETED", "n": ' + b"9" * 5000 + b"}",
     ],
 )
-def test_paid_answer_that_is_not_understood_keeps_every_byte(content: Any) -> None:
+def test_invalid_paid_response_keeps_every_byte(content: Any) -> None:
     body = reply(200, content).body
     with pytest.raises(InvalidResponseError) as caught:
         parse_result(body, JOB)
@@ -284,7 +286,7 @@ def test_paid_answer_that_is_not_understood_keeps_every_byte(content: Any) -> No
     assert len(text) < 700
 
 
-def test_large_paid_answer_that_is_not_understood_is_not_cut() -> None:
+def test_large_invalid_paid_response_is_not_truncated() -> None:
     body = b"x" * 1_000_000
     with pytest.raises(InvalidResponseError) as caught:
         parse_result(body, JOB)
@@ -292,8 +294,8 @@ def test_large_paid_answer_that_is_not_understood_is_not_cut() -> None:
     assert body == caught.value.body
 
 
-@given(st.binary(max_size=100) | near_answers.map(lambda value: json.dumps(value).encode()))
-def test_any_paid_answer_is_a_result_or_its_bytes(body: bytes) -> None:
+@given(st.binary(max_size=100) | near_bodies.map(lambda value: json.dumps(value).encode()))
+def test_any_paid_response_is_a_result_or_an_error_with_its_bytes(body: bytes) -> None:
     found = value_or_error(lambda: parse_result(body, JOB), InvalidResponseError)
     if isinstance(found, InvalidResponseError):
         assert body == found.body
@@ -304,9 +306,9 @@ def test_any_paid_answer_is_a_result_or_its_bytes(body: bytes) -> None:
     assert "".join([found.model, *(video.url for video in found.videos)]).encode()
 
 
-@given(near_answers)
+@given(near_bodies)
 def test_equal_bytes_give_equal_videos(content: Any) -> None:
-    """Every waiter of a job reads the stored bytes for itself."""
+    """Every waiter of a job parses the stored bytes itself."""
     body = json.dumps(completed() | {"usage": content.get("usage")}).encode()
     one, two = parse_result(body, JOB), parse_result(body, JOB)
 

@@ -1,4 +1,4 @@
-"""Event records and hooks: an error in one reaches nobody else."""
+"""Event records and hooks: an error in one hook affects nothing else."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def test_alarms_are_logged_once_with_or_without_a_hook(
     assert alarms == [record.getMessage() for record in caplog.records]
 
 
-def test_failing_hook_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_hook_is_logged_and_stops_no_other_hook(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     seen: list[Event] = []
 
     def broken(_: Event) -> None:
@@ -101,7 +103,7 @@ def test_failing_hook_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFix
 
 
 def test_hook_may_stop_the_process() -> None:
-    """What is no `Exception` is no error of a hook's, and is let through."""
+    """Only an `Exception` is the error of a hook: others are raised."""
 
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
@@ -110,7 +112,7 @@ def test_hook_may_stop_the_process() -> None:
         call_safely(interrupt, "value")
 
 
-def test_hooks_are_taken_at_the_start() -> None:
+def test_hooks_are_copied_at_construction() -> None:
     given: list[events.Hook] = []
     hooks = Hooks(given)
     seen: list[Event] = []

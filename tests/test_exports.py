@@ -1,4 +1,4 @@
-"""What is public, and that all of it is documented."""
+"""The public names: complete, documented, and at home in a public module."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ each_module = pytest.mark.parametrize("module", PUBLIC, ids=lambda module: modul
 
 
 def _public_names(module: ModuleType) -> set[str]:
-    """Names without an underscore that are neither submodules nor language features."""
+    """Return the names without an underscore that are not submodules or language features."""
     return {
         name
         for name, value in ((name, getattr(module, name)) for name in dir(module))
@@ -43,7 +43,7 @@ def test_all_is_sorted_and_without_duplicates(module: ModuleType) -> None:
 
 
 @each_module
-def test_all_is_what_is_public(module: ModuleType) -> None:
+def test_all_lists_every_public_name(module: ModuleType) -> None:
     names = set(module.__all__) - {"__version__"}
 
     assert names == _public_names(module)
@@ -78,7 +78,7 @@ def _exported(modules: list[ModuleType] = PUBLIC) -> list[tuple[str, Any]]:
 
 
 def _own_members(kind: type) -> list[tuple[str, Any]]:
-    """Methods and properties of a class that this package wrote, inherited ones too."""
+    """Return the package's own methods and properties of a class, inherited ones included."""
     found = []
     for name, value in inspect.getmembers(kind):
         target = value.fget if isinstance(value, property) else value
@@ -99,8 +99,8 @@ def test_everything_public_is_documented(name: str, value: Any) -> None:
     assert [] == missing
 
 
-def test_members_that_are_looked_at_are_those_of_the_client() -> None:
-    """The test above would pass on nothing."""
+def test_documented_members_include_those_of_the_client() -> None:
+    """The test above would also pass without any member."""
     names = {name for name, _ in _own_members(modelmax_async.AsyncQueueClient)}
 
     assert {
@@ -122,7 +122,7 @@ def test_members_that_are_looked_at_are_those_of_the_client() -> None:
 
 
 def test_importing_loads_no_extra_and_no_converter() -> None:
-    """What only some programs need must not cost all of them their start."""
+    """A program should not pay at import for what it does not use."""
     script = (
         "import sys, modelmax_async\n"
         "print(*{'cattrs', 'uvicorn', 'httpx_aiohttp', 'modelmax_async._cli.commands', "

@@ -1,4 +1,4 @@
-"""`check_ledger` passes every ledger of ours, and names the promise that another one breaks."""
+"""`check_ledger` accepts the package's ledgers, and names the promise that another breaks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_memory_ledger_conforms() -> None:
     assert re.fullmatch(r"<MemoryLedger: \d+ jobs, \d+ bytes of results>", repr(ledger))
 
 
-async def test_memory_ledger_conforms_where_every_delivered_body_gives_way() -> None:
+async def test_memory_ledger_conforms_if_every_delivered_body_is_dropped() -> None:
     class Eager(MemoryLedger):
         def delivered(self, key: Key) -> None:
             super().delivered(key)
@@ -70,7 +70,7 @@ async def test_sqlite_ledger_conforms_through_two_handles(tmp_path: Path) -> Non
 async def test_lease_in_the_far_future_strands_no_job(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock was a day ahead when the claim was made, and has been set right since."""
+    """The clock was a day ahead when the claim was made, and has been corrected since."""
     job = make_job("veo-3", "a")
     key = Key("https://check.invalid:443", "a")
     ledger: Ledger = MemoryLedger() if kind == "memory" else SQLiteLedger(tmp_path / "runs.db")

@@ -24,7 +24,7 @@ STATUS_PATH = "/v1/queue/veo-3/requests/req-1/status"
 RESULT_PATH = "/v1/queue/veo-3/requests/req-1"
 
 
-#: Addresses that are no path on the base URL's origin.
+#: URLs that are not a path on the base URL's origin.
 ELSEWHERE = [
     "",
     "https://evil.example/v1/status",
@@ -46,7 +46,7 @@ ELSEWHERE = [
 ]
 
 
-#: Paths that are one, and that are not free to poll.
+#: Paths that are valid, but not free to poll.
 NOT_FREE = [
     RESULT_PATH,
     "/v1/queue/veo-3/requests/other",
@@ -60,7 +60,7 @@ NOT_FREE = [
 ]
 
 
-def test_paths_are_those_documented() -> None:
+def test_paths_are_the_documented_ones() -> None:
     assert Job("veo-3", "req-1", STATUS_PATH, RESULT_PATH) == make_job("veo-3", "req-1")
     assert ("GET", STATUS_PATH, None, JOB) == attrs.astuple(build_status(JOB), recurse=False)
     assert ("GET", RESULT_PATH, None, JOB) == attrs.astuple(build_result(JOB), recurse=False)
@@ -108,7 +108,7 @@ def test_status_is_polled_at_a_free_path_of_this_origin_only(path: str) -> None:
 
 
 def test_status_is_never_polled_at_the_path_of_the_result() -> None:
-    """Also where the server's own path of the result looks like one of a status."""
+    """Not even if the result path of the server looks like a status path."""
     job = attrs.evolve(JOB, status_url="/jobs/1/status", response_url="/jobs/1/status")
 
     assert STATUS_PATH == build_status(job).path
@@ -118,7 +118,7 @@ def test_status_is_never_polled_at_the_path_of_the_result() -> None:
     "path",
     ["/v2/jobs/1/status", "/v1/queue/m/requests/a%2Fb/status", "/v1/status?token=a/../b"],
 )
-def test_path_of_the_servers_own_is_used_as_it_is(path: str) -> None:
+def test_path_from_the_server_is_used_unchanged(path: str) -> None:
     assert path == build_status(attrs.evolve(JOB, status_url=path)).path
 
 
@@ -147,24 +147,24 @@ def _accepted(**fields: Any) -> Reply:
     return reply(202, {"request_id": "req-1", "status": "IN_QUEUE"} | fields)
 
 
-def test_submit_answer_gives_the_job_as_the_server_names_it() -> None:
-    answer = _accepted(status_url="/s/1/status", response_url="/r/1", queue_position=3)
+def test_submitted_job_has_the_paths_of_the_server() -> None:
+    response = _accepted(status_url="/s/1/status", response_url="/r/1", queue_position=3)
 
     assert Job("veo-3", "req-1", "/s/1/status", "/r/1") == parse_submit(
-        answer, "veo-3", now=NOW
+        response, "veo-3", now=NOW
     )
 
 
 @pytest.mark.parametrize("fields", [{}, {"status_url": None, "response_url": 5}])
-def test_submit_answer_without_urls_gives_the_documented_ones(fields: dict[str, Any]) -> None:
+def test_submitted_job_without_paths_has_the_documented_ones(fields: dict[str, Any]) -> None:
     assert JOB == parse_submit(_accepted(**fields), "veo-3", now=NOW)
 
 
 @pytest.mark.parametrize("path", ELSEWHERE)
-def test_urls_of_another_origin_are_not_kept(path: str) -> None:
-    answer = _accepted(status_url=path, response_url=path)
+def test_paths_of_another_origin_are_not_kept(path: str) -> None:
+    response = _accepted(status_url=path, response_url=path)
 
-    assert JOB == parse_submit(answer, "veo-3", now=NOW)
+    assert JOB == parse_submit(response, "veo-3", now=NOW)
 
 
 OWN = "/v1/queue/veo-3/requests/req-1"
@@ -206,7 +206,7 @@ def test_job_whose_paths_do_not_name_it_is_refused(job: Job) -> None:
         Job("veo-3", "req-1", "https://elsewhere.example/requests/x/status"),
     ],
 )
-def test_job_whose_paths_name_it_or_are_not_used_passes(job: Job) -> None:
+def test_job_whose_paths_name_it_or_are_not_used_is_accepted(job: Job) -> None:
     assert job == check_job(job)
 
 

@@ -1,4 +1,4 @@
-"""Delays: pure, bounded, and never the reason that a wait breaks."""
+"""Delays: pure, bounded, and never a cause of failure."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_default_intervals_are_the_documented_ones() -> None:
     assert 12.5 == policy.delay(10**6, 0, 1.0)
 
 
-def test_no_jitter_means_none() -> None:
+def test_without_jitter_intervals_are_exact() -> None:
     policy = PollPolicy(jitter=0)
 
     assert {3.375} == {policy.delay(3, 0, r / 10) for r in range(10)}
@@ -90,7 +90,7 @@ def test_retry_after_is_a_minimum(retry_after: float | None, expected: float) ->
 
 
 @pytest.mark.parametrize("status", range(400, 500))
-def test_only_a_lasting_4xx_ends_a_wait(status: int) -> None:
+def test_lasting_4xx_ends_a_wait(status: int) -> None:
     passing = status in {404, 408, 425, 429}
 
     assert passing is not is_final(status, 0.0)
@@ -98,11 +98,11 @@ def test_only_a_lasting_4xx_ends_a_wait(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 399, 500, 502, 503, 504, 599])
-def test_nothing_else_ends_a_wait(status: int) -> None:
+def test_no_other_status_ends_a_wait(status: int) -> None:
     assert not is_final(status, math.inf)
 
 
-def test_404_is_given_ten_seconds() -> None:
+def test_404_ends_a_wait_after_ten_seconds() -> None:
     assert not is_final(404, LASTING_NOT_FOUND - 0.001)
     assert is_final(404, LASTING_NOT_FOUND)
 
@@ -147,7 +147,7 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, expected: float | N
     assert expected == parse_retry_after(value, NOW)
 
 
-def test_date_without_a_zone_is_gmt_wherever_this_runs(
+def test_date_without_a_zone_is_gmt_in_any_local_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patched:
@@ -163,7 +163,7 @@ def test_date_without_a_zone_is_gmt_wherever_this_runs(
     ("date", "expected"),
     [(_date(-7200), 3600.0), (_date(10), 20.0), (_date(60), 0.0), ("soon", 30.0), (None, 30.0)],
 )
-def test_date_is_meant_by_the_servers_clock(date: str | None, expected: float) -> None:
+def test_date_is_by_the_servers_clock(date: str | None, expected: float) -> None:
     assert expected == parse_retry_after(_date(30), NOW, date)
 
 

@@ -1,4 +1,4 @@
-"""Settings: checked before any I/O, and a key that nothing shows."""
+"""Settings: checked before any I/O, and a key that is never shown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_defaults_are_the_documented_ones() -> None:
     )
 
 
-def test_key_comes_from_the_argument_before_the_environment() -> None:
+def test_key_argument_overrides_the_environment() -> None:
     environ = {"MODELMAX_API_KEY": "sk-environment"}
     argument, environment = read_key(KEY, environ), read_key(None, environ)
 
@@ -70,12 +70,12 @@ def test_missing_key_says_how_to_give_one(
     assert "no API key: set MODELMAX_API_KEY or pass api_key=" == str(problem)
 
 
-def test_empty_key_in_the_environment_is_a_missing_one() -> None:
+def test_empty_key_in_the_environment_counts_as_missing() -> None:
     assert "no API key" in str(read_key(None, {"MODELMAX_API_KEY": ""}))
 
 
 @pytest.mark.parametrize("key", [b"sk-bytes", 5, ["sk-list"]])
-def test_key_that_is_no_text_is_refused_without_showing_it(key: object) -> None:
+def test_key_of_another_type_is_refused_without_showing_it(key: object) -> None:
     kind = type(key).__name__
 
     assert f"api_key must be a string, got {kind}" == str(read_key(key, {}))
@@ -105,7 +105,7 @@ def test_malformed_key_is_named_but_not_shown(key: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=()), min_size=12))
-def test_no_key_is_part_of_the_complaint_about_it(key: str) -> None:
+def test_error_about_a_key_does_not_contain_it(key: str) -> None:
     problem = read_key(key, {})
 
     assert isinstance(problem, ApiKey) or key not in str(problem)
@@ -125,7 +125,7 @@ def _safely(value: object) -> str:
 
 
 def _shown(error: BaseException) -> str:
-    """All that a tool which prints local variables shows of the package's own frames."""
+    """Return what a tool that prints local variables shows of the package's own frames."""
     text = []
     seen: BaseException | None = error
     while seen is not None:
@@ -169,7 +169,7 @@ def test_client_shows_no_key() -> None:
     assert KEY not in str(vars(client))
 
 
-def test_key_is_shown_by_reveal_alone() -> None:
+def test_only_reveal_shows_the_key() -> None:
     key = ApiKey(KEY)
 
     assert "ApiKey('sk-…')" == repr(key) == str(key) == f"{key}"
@@ -177,15 +177,15 @@ def test_key_is_shown_by_reveal_alone() -> None:
     assert not hasattr(key, "__dict__")
 
 
-def test_key_is_hidden_in_texts_of_others() -> None:
+def test_key_is_hidden_in_foreign_texts() -> None:
     assert "no sk-... here" == ApiKey(KEY).hide_in(f"no {KEY} here")
     assert "sk-... sk-..." == ApiKey("sk-a/bc/d").hide_in(r"sk-a\/bc\/d sk-a/bc/d")
-    assert "a local server" == ApiKey("local").hide_in("a local server")  # it is no secret
+    assert "a local server" == ApiKey("local").hide_in("a local server")  # too short
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
 @pytest.mark.parametrize("value", [ApiKey(KEY), read()], ids=["key", "settings"])
-def test_key_is_not_pickled_or_copied(copied: Any, value: Any) -> None:
+def test_key_cannot_be_pickled_or_copied(copied: Any, value: Any) -> None:
     with pytest.raises(TypeError, match="cannot be pickled"):
         copied(value)
 
@@ -205,7 +205,7 @@ def test_key_is_not_pickled_or_copied(copied: Any, value: Any) -> None:
         ("https://a.example/gateway/modelmax//", {}, "https://a.example/gateway/modelmax"),
     ],
 )
-def test_base_url_comes_from_argument_then_environment(
+def test_base_url_argument_overrides_the_environment(
     argument: str | None, environ: dict[str, str], expected: str
 ) -> None:
     assert expected == read(environ, base_url=argument).base_url
@@ -223,11 +223,11 @@ def test_base_url_comes_from_argument_then_environment(
         ("https://[2001:DB8::1]", "https://[2001:db8::1]:443"),
     ],
 )
-def test_one_origin_has_one_spelling(url: str, origin: str) -> None:
+def test_equal_origins_have_one_spelling(url: str, origin: str) -> None:
     assert origin == read(base_url=url).origin
 
 
-def test_origin_of_an_unknown_scheme_is_no_known_one() -> None:
+def test_origin_of_an_unknown_scheme_has_no_default_port() -> None:
     assert "ftp://h:0" == origin_of("ftp", "h", None)
     assert "ftp://h:21" == origin_of("ftp", "H.", 21)
 
@@ -274,7 +274,7 @@ def test_http_elsewhere_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-def test_http_elsewhere_can_be_insisted_on(host: str) -> None:
+def test_http_elsewhere_needs_allow_insecure(host: str) -> None:
     settings = read(base_url=f"http://{host}", allow_insecure=True)
 
     assert f"http://{host}:80" == settings.origin
@@ -299,7 +299,7 @@ def test_http_elsewhere_can_be_insisted_on(host: str) -> None:
         "javascript:alert(1)",
     ],
 )
-def test_what_is_no_url_of_a_host_is_refused(url: str) -> None:
+def test_base_url_without_a_host_is_refused(url: str) -> None:
     with pytest.raises(
         ConfigurationError, match="must be an http:// or https:// URL with a host"
     ):
@@ -319,7 +319,7 @@ def test_what_is_no_url_of_a_host_is_refused(url: str) -> None:
         5,
     ],
 )
-def test_url_with_characters_that_none_has_is_refused(url: Any) -> None:
+def test_base_url_with_invalid_characters_is_refused(url: Any) -> None:
     with pytest.raises(
         ConfigurationError, match="without spaces, control characters or backslashes"
     ):
@@ -327,7 +327,7 @@ def test_url_with_characters_that_none_has_is_refused(url: Any) -> None:
 
 
 @pytest.mark.parametrize("rest", ["?a=1", "#top", "?", "#", "/v1?", "/?x#y"])
-def test_url_with_a_query_or_fragment_is_refused(rest: str) -> None:
+def test_base_url_with_a_query_or_fragment_is_refused(rest: str) -> None:
     with pytest.raises(ConfigurationError, match="query or a fragment"):
         read(base_url=f"https://a.example{rest}")
 
@@ -344,7 +344,7 @@ def test_url_with_a_query_or_fragment_is_refused(rest: str) -> None:
         f"{LOOPBACK}@hunter2.example",
     ],
 )
-def test_credentials_in_a_url_are_refused_and_not_shown(url: str) -> None:
+def test_credentials_in_the_base_url_are_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read(base_url=url)
 
@@ -378,7 +378,7 @@ def test_hostile_model_is_a_configuration_error(value: Any, word: str) -> None:
         read(model=value)
 
 
-def test_settings_are_taken_as_given() -> None:
+def test_valid_settings_are_kept() -> None:
     settings = read(on_uncertain="refetch", max_in_flight=1024, model="veo-3/fast")
 
     assert ("refetch", 1024, "veo-3/fast") == (

@@ -42,7 +42,7 @@ class PollPolicy(Value):
     maximum: float = attrs.field(default=10.0, validator=_validators.positive)
     jitter: float = attrs.field(default=0.25, validator=_validators.fraction)
 
-    def delay(self, attempt: int, elapsed: float, random: float) -> float:  # noqa: ARG002 - the protocol has it
+    def delay(self, attempt: int, elapsed: float, random: float) -> float:  # noqa: ARG002 - required by the protocol
         """Return the seconds to wait before the next status call.
 
         Args:
