@@ -92,14 +92,11 @@ class Job(Value):
 
 @attrs.frozen
 class StatusReport(Value):
-    """One response of the status endpoint (API §2).
+    """One response of the status endpoint (API §2) about the job ``request_id``.
 
-    Attributes:
-        request_id: the id of the job.
-        status: a `Status`, or the server's word if it is not a documented one: such a job is
-            not terminal, and its result is never fetched.
-        error: the server's text for a FAILED job.
-        raw: the whole JSON body, unknown fields included.
+    ``status`` is a `Status`, or the server's word if it is not documented: such a job is not
+    terminal, and its result is never fetched. ``error`` is the server's text for a FAILED job,
+    ``raw`` the whole JSON body, unknown fields included.
     """
 
     request_id: str
@@ -123,13 +120,7 @@ class Video(Value):
 
 @attrs.frozen
 class Usage(Value):
-    """What was billed (API §3); a field that the server left out is ``None``.
-
-    Attributes:
-        video_seconds: seconds of video.
-        video_resolution: such as ``"720p"``.
-        video_has_audio: whether the videos have sound.
-    """
+    """What was billed (API §3); a field that the server left out is ``None``."""
 
     video_seconds: float | None = None
     video_resolution: str | None = None
@@ -138,14 +129,10 @@ class Usage(Value):
 
 @attrs.frozen
 class Result(Value):
-    """A paid result (API §3).
+    """A paid result (API §3) of the job ``request_id``.
 
-    Attributes:
-        request_id: the id of the job.
-        model: the model that made the videos.
-        videos: the videos, in the server's order.
-        usage: what was billed.
-        raw: the whole JSON body, unknown fields included.
+    ``videos`` are those that ``model`` made, in the server's order; ``usage`` is what was
+    billed, ``raw`` the whole JSON body, unknown fields included.
     """
 
     request_id: str
@@ -157,13 +144,7 @@ class Result(Value):
 
 @attrs.frozen
 class Outcome(Value):
-    """How one job of a batch ended.
-
-    Attributes:
-        job: the job.
-        result: its result, ``None`` if it failed.
-        error: its error, ``None`` if it succeeded.
-    """
+    """How a ``job`` of a batch ended: with a ``result`` or an ``error``, the other is ``None``."""
 
     job: Job
     result: Result | None = None
@@ -260,15 +241,5 @@ class VideoParameters(Value):
         return {k: v for k, v in known.items() if v is not None} | dict(self.extra)
 
 
-for _public in (
-    Job,
-    LedgerEntry,
-    Outcome,
-    Result,
-    Status,
-    StatusReport,
-    Usage,
-    Video,
-    VideoParameters,
-):
+for _public in (Status, *Value.__subclasses__()):
     _public.__module__ = "modelmax_async"

@@ -70,14 +70,7 @@ def read_settings(
 ) -> Settings:
     """Check every setting before any I/O.
 
-    Args:
-        api_key: what `read_key` returned; its error is raised here.
-        base_url: the argument of the client, ``None`` for that of the environment.
-        model: the default model, ``None`` for none.
-        on_uncertain: ``"raise"`` or ``"refetch"``.
-        max_in_flight: the most HTTP requests at once.
-        allow_insecure: whether ``http://`` may carry the key to another host.
-        environ: the environment variables.
+    ``api_key`` is what `read_key` returned; the others are the arguments of the client.
 
     Raises:
         ConfigurationError: names the setting and how to correct it, but not the key.
@@ -115,10 +108,6 @@ def read_key(api_key: object, environ: Mapping[str, str]) -> ApiKey | Configurat
     """Return the key, or the error for an unusable one, for `read_settings` to raise.
 
     It does not raise the error itself: a traceback would then have a frame with the key in it.
-
-    Args:
-        api_key: the argument of the client, ``None`` for the key of the environment.
-        environ: the environment variables.
     """
     value = environ.get("MODELMAX_API_KEY") if api_key is None else api_key
     if value is None or value == "":
@@ -172,13 +161,7 @@ def _is_whole(netloc: str) -> bool:
 
 
 def origin_of(scheme: str, host: str, port: int | None) -> str:
-    """Return ``scheme://host:port`` in a normal form, so that equal origins compare equal.
-
-    Args:
-        scheme: such as ``"https"``.
-        host: a name or an IP address, without brackets.
-        port: ``None`` for the default port of the scheme.
-    """
+    """Return ``scheme://host:port`` in a normal form, so that equal origins compare equal."""
     name = f"[{host}]" if ":" in host else host.lower().rstrip(".")
     return f"{scheme}://{name}:{port or DEFAULT_PORTS.get(scheme, 0)}"
 

@@ -69,11 +69,6 @@ def build_result(job: Job) -> Call:
 def parse_submit(reply: Reply, model: str, *, now: float) -> Job:
     """Return the job of a 202 (API §1).
 
-    Args:
-        reply: the response.
-        model: the model of the request.
-        now: seconds since the epoch, for a ``Retry-After`` date.
-
     Raises:
         APIError: for an error response.
         InvalidResponseError: for a body without a usable request id.
@@ -89,11 +84,6 @@ def parse_submit(reply: Reply, model: str, *, now: float) -> Job:
 
 def parse_status(reply: Reply, job: Job, *, now: float) -> StatusReport:
     """Return the status of a job (API §2); an unknown word stays as it is.
-
-    Args:
-        reply: the response.
-        job: the job that was asked about.
-        now: seconds since the epoch, for a ``Retry-After`` date.
 
     Raises:
         APIError: for an error response.

@@ -136,10 +136,7 @@ def _envelope(reply: Reply) -> dict[str, Any]:
 def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
     """Return the JSON of a 2xx response.
 
-    Args:
-        reply: the response.
-        now: seconds since the epoch, for a ``Retry-After`` date.
-        job: the job that the call was about, for the error.
+    ``now``, in seconds since the epoch, is for a ``Retry-After`` date.
 
     Raises:
         APIError: for a 4xx or 5xx response.
