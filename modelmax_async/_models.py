@@ -144,7 +144,7 @@ class Result(Value):
 
 @attrs.frozen
 class Outcome(Value):
-    """How a ``job`` of a batch ended: with a ``result`` or an ``error``, the other is ``None``."""
+    """How a ``job`` of a batch ended: with ``result`` or ``error``, the other is ``None``."""
 
     job: Job
     result: Result | None = None
