@@ -1,7 +1,7 @@
-"""An asyncio-native client for ModelMax's video queue: each finished job billed once.
+"""An asyncio-native client for ModelMax's video queue: each finished job is billed once.
 
-Names are loaded when they are first asked for, so that a program that needs the errors or
-the values alone does not pay for the client.
+Public names are loaded at their first use, so that a program that only needs the errors or the
+values does not import the client.
 """
 
 from importlib import import_module
@@ -9,58 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from modelmax_async._version import VERSION as __version__
 
-_HOMES = {
-    "_client": ("AsyncQueueClient",),
-    "_errors": (
-        "APIError",
-        "AuthenticationError",
-        "BadRequestError",
-        "ClientStateError",
-        "ConfigurationError",
-        "DownloadError",
-        "GatherError",
-        "InconsistentStateError",
-        "InsufficientBalanceError",
-        "InvalidResponseError",
-        "JobError",
-        "JobFailedError",
-        "JobTimeoutError",
-        "LedgerError",
-        "ModelMaxError",
-        "NotFoundError",
-        "NotReadyError",
-        "PermissionDeniedError",
-        "RateLimitError",
-        "RequestTimeoutError",
-        "ResultDroppedError",
-        "ResultUncertainError",
-        "ServerError",
-        "SubmitUncertainError",
-        "TransportError",
-    ),
-    "_models": (
-        "Job",
-        "LedgerEntry",
-        "Outcome",
-        "Result",
-        "Status",
-        "StatusReport",
-        "Usage",
-        "Video",
-        "VideoParameters",
-    ),
-    "_polling.policies": (
-        "DelayPolicy",
-        "PollPolicy",
-    ),
-    "_runtime.retry": ("RetryPolicy",),
-    "ledger": (
-        "Ledger",
-        "MemoryLedger",
-        "SQLiteLedger",
-    ),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+#: Where the public names are, the cheapest module first.
+_HOMES = ("_errors", "_models", "_polling.policies", "_runtime.retry", "ledger", "_client")
 _MODULES = ("emulator", "events", "ledger", "testing")
 
 __all__ = [
@@ -156,14 +106,14 @@ if TYPE_CHECKING:
     from modelmax_async._polling.policies import DelayPolicy, PollPolicy
     from modelmax_async._runtime.retry import RetryPolicy
     from modelmax_async.ledger import Ledger, MemoryLedger, SQLiteLedger
-else:  # or type checkers would believe that every name exists
+else:  # hidden from type checkers, which would accept any name
 
     def __getattr__(name: str) -> Any:
         """Load a public name, or one of the public modules, at its first use (PEP 562)."""
         if name in _MODULES:
             return import_module(f"{__name__}.{name}")
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
+        for home in _HOMES if name in __all__ else ():
+            found = vars(import_module(f"{__name__}.{home}"))
+            if name in found:
+                return globals().setdefault(name, found[name])
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Settings: the environment, the base URL, and the key that is shown nowhere."""
+"""Settings: the environment, the base URL, and the API key, which is never shown."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from urllib.parse import urlsplit
 import attrs
 
 from modelmax_async._errors import ConfigurationError
-from modelmax_async._validators import check_segment
+from modelmax_async._validators import check_segment, is_integer
 
 DEFAULT_BASE_URL = "https://api.modelmax.io"
 DEFAULT_PORTS = {"http": 80, "https": 443}
-_HIDDEN, _LEAST = "sk-...", 8
+MAX_IN_FLIGHT = 1024  # each has its own connection
+_HIDDEN = "sk-..."
+_SHORTEST = 8  # a shorter key is not a secret, and could be an ordinary word
 OnUncertain = Literal["raise", "refetch"]
 
 
 class ApiKey:
-    """The key. ``reveal`` is the one way to it; repr, pickle and copies have none."""
+    """The API key. Only `reveal` returns it; it is not in its repr and cannot be pickled."""
 
     __slots__ = ("_value",)
 
@@ -31,22 +33,22 @@ class ApiKey:
         return self._value
 
     def hide_in(self, text: str) -> str:
-        """Return a text of somebody else's less the key, if that is one that nobody guesses."""
-        if len(self._value) < _LEAST:
+        """Return a text from elsewhere with the key replaced."""
+        if len(self._value) < _SHORTEST:
             return text
-        escaped = self._value.replace("/", "\\/")  # as some write it in JSON
+        escaped = self._value.replace("/", "\\/")  # an optional escape of JSON
         return text.replace(self._value, _HIDDEN).replace(escaped, _HIDDEN)
 
     def __repr__(self) -> str:
         return "ApiKey('sk-…')"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key is not pickled")
+        raise TypeError("an API key cannot be pickled")
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What a client was told, checked. ``origin`` is scheme, host and port."""
+    """The checked settings of a client. ``origin`` is scheme, host and port."""
 
     key: ApiKey
     base_url: str
@@ -58,7 +60,7 @@ class Settings:
 
 def read_settings(
     *,
-    api_key: ApiKey | str,
+    api_key: ApiKey | ConfigurationError,
     base_url: str | None,
     model: str | None,
     on_uncertain: str,
@@ -68,21 +70,25 @@ def read_settings(
 ) -> Settings:
     """Check every setting before any I/O.
 
+    ``api_key`` is what `read_key` returned; the others are the arguments of the client.
+
     Raises:
-        ConfigurationError: names the setting and how to mend it, never the key.
+        ConfigurationError: names the setting and how to correct it, but not the key.
     """
     url = base_url if base_url is not None else environ.get("MODELMAX_API_BASE_URL")
     url = url or DEFAULT_BASE_URL
-    del environ  # it holds the key, and a traceback may show what this frame holds
-    if isinstance(api_key, str):
-        raise ConfigurationError(api_key)
+    del environ  # it holds the key, and a traceback may show the variables of this frame
+    if isinstance(api_key, ConfigurationError):
+        raise api_key
     origin = _check_base_url(url, allow_insecure=allow_insecure)
     if on_uncertain not in {"raise", "refetch"}:
-        raise ConfigurationError(f"on_uncertain is 'raise' or 'refetch'; not {on_uncertain!r}")
-    if isinstance(max_in_flight, bool) or not isinstance(max_in_flight, int):
-        raise ConfigurationError("max_in_flight is a whole number")
-    if not 1 <= max_in_flight <= 1024:  # noqa: PLR2004 - each slot is a connection
-        raise ConfigurationError(f"max_in_flight is from 1 to 1024; not {max_in_flight}")
+        raise ConfigurationError(
+            f"on_uncertain must be 'raise' or 'refetch', got {on_uncertain!r}"
+        )
+    if not is_integer(max_in_flight, 1, MAX_IN_FLIGHT):
+        raise ConfigurationError(
+            f"max_in_flight must be an integer from 1 to {MAX_IN_FLIGHT}, got {max_in_flight!r}"
+        )
     if model is not None:
         try:
             check_segment("model", model)
@@ -98,19 +104,19 @@ def read_settings(
     )
 
 
-def read_key(api_key: object, environ: Mapping[str, str]) -> ApiKey | str:
-    """Return the key, or what is wrong with it: a text that holds none of it.
+def read_key(api_key: object, environ: Mapping[str, str]) -> ApiKey | ConfigurationError:
+    """Return the key, or the error for an unusable one, for `read_settings` to raise.
 
-    It does not raise, so that no traceback has a frame with the key in it.
+    It does not raise the error itself: a traceback would then have a frame with the key in it.
     """
     value = environ.get("MODELMAX_API_KEY") if api_key is None else api_key
     if value is None or value == "":
-        return "no API key: set MODELMAX_API_KEY or pass api_key="
+        return ConfigurationError("no API key: set MODELMAX_API_KEY or pass api_key=")
     if not isinstance(value, str):
-        return "the API key is not a str"
+        return ConfigurationError(f"api_key must be a string, got {type(value).__name__}")
     if not (value.isascii() and value.isprintable()) or " " in value:
-        return (
-            "the API key is malformed: a key is printable ASCII without spaces or line "
+        return ConfigurationError(
+            "the API key is malformed: it must be printable ASCII without spaces or line "
             "breaks (look for a stray newline where it was copied from)"
         )
     return ApiKey(value)
@@ -118,46 +124,50 @@ def read_key(api_key: object, environ: Mapping[str, str]) -> ApiKey | str:
 
 def _check_base_url(url: str, *, allow_insecure: bool) -> str:
     if not isinstance(url, str) or not url.isprintable() or " " in url or "\\" in url:
-        raise ConfigurationError("base_url holds characters that no URL has")
-    problem = "is no http:// or https:// URL with a host and, perhaps, a port"
+        raise ConfigurationError(
+            "base_url must be a URL without spaces, control characters or backslashes"
+        )
+    problem = "base_url must be an http:// or https:// URL with a host and an optional port"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:  # its text may quote credentials
-        raise ConfigurationError(f"base_url {problem}") from None
+        raise ConfigurationError(problem) from None
     if parts.username is not None:
-        raise ConfigurationError("base_url holds credentials: pass the key as api_key=")
+        raise ConfigurationError(
+            "base_url must not contain credentials: pass the key as api_key="
+        )
     if (
         parts.scheme not in DEFAULT_PORTS
         or not host
         or port == 0
         or not _is_whole(parts.netloc)
     ):
-        raise ConfigurationError(f"base_url {url!r} {problem}")
+        raise ConfigurationError(f"{problem}, got {url!r}")
     if "?" in url or "#" in url:
-        raise ConfigurationError(f"base_url {url!r} has a query or a fragment")
+        raise ConfigurationError(f"base_url must not have a query or a fragment, got {url!r}")
     if parts.scheme == "http" and not (allow_insecure or is_loopback(host)):
         raise ConfigurationError(
             f"base_url {url!r} would send the key unencrypted: use https://, or "
-            "allow_insecure=True where you know the network"
+            "pass allow_insecure=True if you trust the network"
         )
     return origin_of(parts.scheme, host, port)
 
 
 def _is_whole(netloc: str) -> bool:
-    """Whether nothing stands beside the brackets of an IPv6 address but a port."""
+    """Whether the brackets of an IPv6 address are followed by nothing but a port."""
     before, bracket, rest = netloc.partition("[")
     return not bracket or (not before and rest.partition("]")[2][:1] in {"", ":"})
 
 
 def origin_of(scheme: str, host: str, port: int | None) -> str:
-    """Return ``scheme://host:port`` in one spelling, so that origins compare equal."""
+    """Return ``scheme://host:port`` in a normal form, so that equal origins compare equal."""
     name = f"[{host}]" if ":" in host else host.lower().rstrip(".")
     return f"{scheme}://{name}:{port or DEFAULT_PORTS.get(scheme, 0)}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine, by name or by address."""
+    """Whether a host name or an IP address is this machine."""
     if host.lower().rstrip(".") in {"localhost", "ip6-localhost"}:
         return True
     try:

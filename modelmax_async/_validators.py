@@ -1,132 +1,109 @@
-"""Validators: what may go into a URL or a request body, decided before any I/O."""
+"""Checks of everything that goes into a URL, a request body or a policy, before any I/O."""
 
 from __future__ import annotations
 
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 MAX_SEGMENT = 4096
+_LARGEST = sys.float_info.max
 _Validator = Callable[[Any, Any, Any], None]
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is an ``int`` or a ``float``, and not a ``bool``."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_integer(value: object, low: int, high: int) -> bool:
+    """Whether a value is an ``int`` from ``low`` to ``high``, and not a ``bool``."""
+    return is_number(value) and isinstance(value, int) and low <= value <= high
+
+
 def check_segment(what: str, value: object) -> str:
-    """Return ``value`` when it can stand as one path segment (API §2: ids are opaque).
+    """Return ``value`` if it can be one path segment (API §2: ids are opaque).
+
+    Args:
+        what: the name of the value for the error message, such as ``"model"``.
+        value: the value.
 
     Raises:
-        ValueError: for a value that is not text, is empty or too long, or holds a ``.`` or
-            ``..`` between slashes, control characters or half a surrogate pair.
+        ValueError: if it is not a string, is empty or too long, has ``.`` or ``..`` between
+            slashes, or contains control characters or unpaired surrogates.
     """
     if not isinstance(value, str):
-        raise ValueError(f"a {what} is a str, not {type(value).__name__}")  # noqa: TRY004 - the documented error for bad input
+        raise ValueError(f"{what} must be a string, got {type(value).__name__}")  # noqa: TRY004 - the documented error for bad input
     if not value or not {".", ".."}.isdisjoint(value.split("/")):  # a gateway resolves dots
-        raise ValueError(f"{value!r} is not a {what}")
+        raise ValueError(
+            f"{what} must be non-empty and without '.' or '..' as a path segment, got {value!r}"
+        )
     if len(value) > MAX_SEGMENT:
-        raise ValueError(f"a {what} has at most {MAX_SEGMENT} characters, not {len(value)}")
+        raise ValueError(f"{what} must have at most {MAX_SEGMENT} characters, got {len(value)}")
     if any(unicodedata.category(c) in {"Cc", "Cs"} for c in value):
-        raise ValueError(f"the {what} {value!r} holds a control character")
+        raise ValueError(
+            f"{what} must not contain control characters or unpaired surrogates, got {value!r}"
+        )
     return value
 
 
 def check_prompt(prompt: object) -> str:
-    """Return the prompt when it is text with something in it.
+    """Return the prompt if it is a non-empty string.
 
     Raises:
         ValueError: otherwise.
     """
     if not isinstance(prompt, str) or not prompt.strip():
-        raise ValueError("a prompt is a text that is not empty")
+        raise ValueError("prompt must be a non-empty string")
     return prompt
 
 
+def check_timeout(timeout: float | None) -> float | None:
+    """Return the ``timeout`` of a wait: seconds, or ``None`` for no limit.
+
+    Raises:
+        ValueError: if it is neither a number of at least 0 nor ``None``.
+    """
+    if timeout is None:
+        return None
+    if not is_number(timeout) or not timeout >= 0:
+        raise ValueError(f"timeout must be a number of seconds or None, got {timeout!r}")
+    return None if timeout == float("inf") else timeout
+
+
 def segment(what: str) -> _Validator:
-    """Return a validator: one path segment."""
+    """Return a validator that requires one path segment."""
     return lambda _instance, _field, value: (check_segment(what, value), None)[1]
 
 
-def text(what: str) -> _Validator:
-    """Return a validator: a ``str``, perhaps empty."""
-
-    def check(_instance: Any, _field: Any, value: object) -> None:
-        if not isinstance(value, str):
-            raise ValueError(f"{what} is a str, not {type(value).__name__}")  # noqa: TRY004 - as above
+def _must_be(what: str, holds: Callable[[Any], bool]) -> _Validator:
+    def check(_instance: Any, field: Any, value: object) -> None:
+        if not holds(value):
+            raise ValueError(f"{field.name} must be {what}, got {value!r:.100}")
 
     return check
 
 
 def one_of(*choices: str) -> _Validator:
-    """Return a validator: ``None`` or one of the choices."""
-
-    def check(_instance: Any, field: Any, value: object) -> None:
-        if value is not None and value not in choices:
-            raise ValueError(f"{field.name} is one of {', '.join(choices)}; not {value!r}")
-
-    return check
+    """Return a validator that requires one of the choices."""
+    return _must_be(" or ".join(map(repr, choices)), lambda value: value in choices)
 
 
 def between(low: int, high: int) -> _Validator:
-    """Return a validator: ``None`` or a whole number from ``low`` to ``high``."""
-
-    def check(_instance: Any, field: Any, value: object) -> None:
-        if value is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(
-                f"{field.name} is a whole number from {low} to {high}; not {value!r}"
-            )
-
-    return check
+    """Return a validator that requires an integer from ``low`` to ``high``."""
+    return _must_be(
+        f"an integer from {low} to {high}", lambda value: is_integer(value, low, high)
+    )
 
 
-def flag(_instance: Any, field: Any, value: object) -> None:
-    """Validate: ``None``, ``True`` or ``False``."""
-    if value is not None and not isinstance(value, bool):
-        raise ValueError(f"{field.name} is True or False; not {value!r}")
-
-
-def optional_text(_instance: Any, field: Any, value: object) -> None:
-    """Validate: ``None`` or a ``str``."""
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{field.name} is a str, not {type(value).__name__}")
-
-
-def mapping(_instance: Any, field: Any, value: object) -> None:
-    """Validate: a mapping, such as a ``dict``."""
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{field.name} is a mapping, not {type(value).__name__}")  # noqa: TRY004 - as above
-
-
-def positive(_instance: Any, field: Any, value: object) -> None:
-    """Validate: a finite number above zero."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value <= sys.float_info.max:  # type: ignore[operator]  # number is a guard
-        raise ValueError(f"{field.name} is a number above 0; not {value!r}")
-
-
-def at_least_one(_instance: Any, field: Any, value: object) -> None:
-    """Validate: a finite number from 1."""
-    positive(_instance, field, value)
-    if value < 1:  # type: ignore[operator]  # positive() has checked it
-        raise ValueError(f"{field.name} is at least 1; not {value!r}")
-
-
-def fraction(_instance: Any, field: Any, value: object) -> None:
-    """Validate: a number from 0 to 1."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 1:  # type: ignore[operator]  # number is a guard
-        raise ValueError(f"{field.name} is a number from 0 to 1; not {value!r}")
-
-
-def check_timeout(timeout: float | None) -> float | None:
-    """Return a wait's ``timeout``: seconds above or at 0, or ``None`` for no limit.
-
-    Raises:
-        ValueError: otherwise.
-    """
-    if timeout is None:
-        return None
-    number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not number or not timeout >= 0:
-        raise ValueError(f"timeout is a number of seconds, or None; not {timeout!r}")
-    return None if timeout == float("inf") else timeout
+text = _must_be("a string", lambda value: isinstance(value, str))
+flag = _must_be("True or False", lambda value: isinstance(value, bool))
+mapping = _must_be("a mapping", lambda value: isinstance(value, Mapping))
+positive = _must_be(
+    "a number above 0", lambda value: is_number(value) and 0 < value <= _LARGEST
+)
+at_least_one = _must_be(
+    "a number of at least 1", lambda value: is_number(value) and 1 <= value <= _LARGEST
+)
+fraction = _must_be("a number from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)

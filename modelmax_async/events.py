@@ -1,11 +1,11 @@
-"""The records that hooks receive, and a hook that logs them.
+"""The event records that hooks receive, and a hook that logs them.
 
 ::
 
     AsyncQueueClient(hooks=[logging_hook, my_metrics])
 
 A hook is any callable that takes one record. It is called on the event loop, so it must not
-block; what it raises is logged and goes no further.
+block. An exception that it raises is logged and otherwise ignored.
 """
 
 import logging
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import attrs
 
-from modelmax_async._models import Job, Status
+from modelmax_async._models import Job, Status, Value, as_status
 
 __all__ = [
     "AnswerDiscarded",
@@ -37,28 +37,28 @@ _log = logging.getLogger("modelmax_async")
 
 
 @attrs.frozen
-class Event:
-    """The base of every record."""
+class Event(Value):
+    """The base of all records."""
 
 
 @attrs.frozen
 class JobSubmitted(Event):
-    """A submit was answered with a job. Submits are not billed."""
+    """The ``job`` was submitted. Submits are not billed."""
 
     job: Job
 
 
 @attrs.frozen
 class StatusPolled(Event):
-    """A status call was answered."""
+    """A status call for ``job`` returned ``status``: a `Status`, or an undocumented word."""
 
     job: Job
-    status: Status | str
+    status: Status | str = attrs.field(converter=as_status)
 
 
 @attrs.frozen
 class PollFailed(Event):
-    """A free call failed and is retried after ``delay`` seconds; ``cause`` says why."""
+    """A free call for ``job`` failed (``cause``); it is retried after ``delay`` seconds."""
 
     job: Job
     cause: str
@@ -67,14 +67,14 @@ class PollFailed(Event):
 
 @attrs.frozen
 class PollingPaused(Event):
-    """The server asked for quiet: no poll of the client starts for ``seconds``."""
+    """The server asked the client to wait: none of its polls starts for ``seconds``."""
 
     seconds: float
 
 
 @attrs.frozen
 class BilledCallArmed(Event):
-    """The first byte of a billed call goes out next."""
+    """The first byte of the billed call ``attempt`` for ``job`` is sent next."""
 
     job: Job
     attempt: str
@@ -82,7 +82,7 @@ class BilledCallArmed(Event):
 
 @attrs.frozen
 class ResultStored(Event):
-    """A paid result arrived: this job was charged."""
+    """The paid response to the call ``attempt`` arrived: ``job`` was charged."""
 
     job: Job
     attempt: str
@@ -90,7 +90,10 @@ class ResultStored(Event):
 
 @attrs.frozen
 class AnswerDiscarded(Event):
-    """A paid answer arrived when the ledger had a readable one: this job was charged twice."""
+    """The paid response to the call ``attempt`` was dropped: ``job`` was charged twice.
+
+    The ledger already had a readable response.
+    """
 
     job: Job
     attempt: str
@@ -98,9 +101,9 @@ class AnswerDiscarded(Event):
 
 @attrs.frozen
 class UnarmedAnswer(Event):
-    """An answer arrived to a billed call whose first byte was never announced, nor armed.
+    """The call ``attempt`` for ``job`` was answered, but its first byte was never reported.
 
-    The HTTP library was patched, or replaced, after the client had seen it at work.
+    So it was not armed: the HTTP library was patched or replaced after the client's first call.
     """
 
     job: Job
@@ -109,7 +112,7 @@ class UnarmedAnswer(Event):
 
 @attrs.frozen
 class ClaimReleased(Event):
-    """An attempt at the billed call provably cost nothing; ``cause`` says how it ended."""
+    """A billed call for ``job`` is proven to be unbilled; ``cause`` says how it ended."""
 
     job: Job
     cause: str
@@ -117,7 +120,11 @@ class ClaimReleased(Event):
 
 @attrs.frozen
 class ResultUncertain(Event):
-    """A billed call has an unknown outcome. Somebody should look at it."""
+    """The outcome of a billed call for ``job`` is uncertain: check the account's usage.
+
+    ``phase`` is ``"sent"``, or ``"answered"`` once bytes of the response had arrived; ``cause``
+    says what happened.
+    """
 
     job: Job
     phase: str
@@ -126,7 +133,10 @@ class ResultUncertain(Event):
 
 @attrs.frozen
 class LedgerFailed(Event):
-    """The ledger could not record what happened; a paid result is kept in memory."""
+    """The ledger could not record what happened to ``job``, because of ``cause``.
+
+    A paid response stays in memory until the ledger has it.
+    """
 
     job: Job
     cause: str
@@ -134,7 +144,7 @@ class LedgerFailed(Event):
 
 @attrs.frozen
 class VideoSaved(Event):
-    """A video is complete on disk."""
+    """A video of the job ``request_id`` was saved to the file ``path``, ``size`` bytes long."""
 
     request_id: str
     path: str
@@ -146,6 +156,6 @@ ALARMS = (ResultUncertain, LedgerFailed, AnswerDiscarded, UnarmedAnswer)
 
 
 def logging_hook(event: Event) -> None:
-    """Log a record on the ``modelmax_async`` logger: alarms as errors, the rest at DEBUG."""
+    """Log ``event`` on the ``modelmax_async`` logger: alarms as errors, others at DEBUG."""
     level = logging.ERROR if isinstance(event, ALARMS) else logging.DEBUG
     _log.log(level, "%s", event)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 from modelmax_async import LedgerEntry, MemoryLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._models import LedgerState
 from modelmax_async.ledger import Arm, Claim, Key, Ledger, Move, Renew, Step
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from modelmax_async import Job
-from modelmax_async._api.endpoints import make_job
 from modelmax_async._api.messages import Reply
+from modelmax_async._api.paths import make_job
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
@@ -19,7 +19,7 @@ E = TypeVar("E", bound=Exception)
 JOB = make_job("veo-3", "req-1")
 NOW = 1_750_000_000.0
 
-#: Ids that are awkward in a URL, and must arrive there as one intact path segment.
+#: Ids that are awkward in a URL, and must stay one intact path segment.
 AWKWARD_IDS = [
     "a/b",
     "a+b",
@@ -36,20 +36,20 @@ AWKWARD_IDS = [
     "x" * 4096,
 ]
 
-#: What is no id: the value, and a word of the error.
+#: Values that are not a valid id, each with a phrase of its error.
 HOSTILE_IDS = [
-    ("", "is not a"),
-    (".", "is not a"),
-    ("..", "is not a"),
+    ("", "must be non-empty"),
+    (".", "path segment"),
+    ("..", "path segment"),
     ("a\nb", "control character"),
     ("a\x00", "control character"),
     ("a\x7f", "control character"),
     ("a\x85", "control character"),
     ("a\ud800", "control character"),
     ("x" * 4097, "at most 4096"),
-    (None, "not NoneType"),
-    (5, "not int"),
-    (b"id", "not bytes"),
+    (None, "got NoneType"),
+    (5, "got int"),
+    (b"id", "got bytes"),
 ]
 
 
@@ -61,7 +61,7 @@ def _is_segment(text: str) -> bool:
 segments = st.text(max_size=40).filter(_is_segment)
 jobs = st.builds(Job, segments, segments, st.text(max_size=40), st.text(max_size=40))
 
-#: JSON as servers may send it: halves of surrogate pairs, NaN and huge numbers included.
+#: JSON as servers may send it, with unpaired surrogates, NaN and huge numbers.
 wild_text = st.text(st.characters(exclude_categories=()), max_size=30)
 wild_json = st.recursive(
     st.none()
@@ -80,8 +80,8 @@ _words = st.sampled_from(["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "PAU
 _items = st.fixed_dictionaries({}, optional={"url": wild_json, "index": wild_json})
 _envelopes = st.fixed_dictionaries({}, optional={"message": wild_json, "type": wild_json})
 
-#: Objects with the API's own keys, each with a value that may be anything.
-near_answers = st.fixed_dictionaries(
+#: Objects with the keys of the API and arbitrary values.
+near_bodies = st.fixed_dictionaries(
     {},
     optional={
         "request_id": wild_json | segments,
@@ -98,7 +98,7 @@ near_answers = st.fixed_dictionaries(
 bodies = st.one_of(
     st.binary(max_size=200),
     wild_json.map(lambda value: json.dumps(value).encode()),
-    near_answers.map(lambda value: json.dumps(value).encode()),
+    near_bodies.map(lambda value: json.dumps(value).encode()),
     st.integers(0, 3000).map(lambda depth: b'{"status": ' + b"[" * depth + b"]" * depth + b"}"),
 )
 headers = st.dictionaries(
@@ -114,14 +114,14 @@ replies = st.builds(Reply, st.sampled_from([200, 202]) | st.integers(100, 999), 
 def reply(
     status: int, content: Any = b"", *, kept_at: str | None = None, **headers: str
 ) -> Reply:
-    """An answer: bytes as they are, anything else as JSON; ``_`` in a header name is ``-``."""
+    """Return a reply: bytes unchanged, others as JSON; ``_`` in a header name is ``-``."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Reply(status, named, body, kept_at)
 
 
 def value_or_error(call: Callable[[], T], *errors: type[E]) -> T | E:
-    """What a call returns, or which of these errors it raises; any other fails the test."""
+    """Return what a call returns or which of these errors it raises; others fail the test."""
     try:
         return call()
     except errors as exc:
@@ -129,12 +129,12 @@ def value_or_error(call: Callable[[], T], *errors: type[E]) -> T | E:
 
 
 def envelope(kind: str = "bad_gateway", message: str = "it broke", **more: Any) -> Any:
-    """The documented error body (API §5)."""
+    """Return the documented error body (API §5)."""
     return {"error": {"message": message, "type": kind, **more}}
 
 
 def completed(*urls: str, **more: Any) -> Any:
-    """The documented paid answer (API §3)."""
+    """Return the documented paid response (API §3)."""
     return {
         "status": "COMPLETED",
         "model": "veo-3",

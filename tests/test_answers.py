@@ -22,10 +22,10 @@ from modelmax_async import (
     Result,
     ResultUncertainError,
 )
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.events import AnswerDiscarded, Event, ResultStored
-from modelmax_async.ledger import Arm, Claim, Doubt, Fail, Key, Move, Remember, Renew, Store
+from modelmax_async.ledger import Arm, Claim, Fail, Key, Move, Remember, Renew, Store, Uncertain
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 
@@ -340,7 +340,7 @@ async def test_given_up_job_is_fetched_only_with_consent(emulator: Emulator) -> 
     for move in (
         Claim(job, "me", "a1", 10.0),
         Arm("a1", 10.0),
-        Doubt("a1", "sent", "it broke off"),
+        Uncertain("a1", "sent", "it broke off"),
     ):
         await store.apply(key, move)
     store._entries[key] = attrs.evolve(store._entries[key], state="abandoned")

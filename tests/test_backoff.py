@@ -9,7 +9,7 @@ import pytest
 from support import in_virtual_time
 
 from modelmax_async import APIError, ModelMaxError, PollPolicy, RetryPolicy, TransportError
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._polling.backoff import PollBackoff
 from modelmax_async._polling.job import PolledJob
 from modelmax_async._polling.policies import DelayPolicy

@@ -28,7 +28,7 @@ from modelmax_async import (
     TransportError,
     VideoParameters,
 )
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.ledger import Key
 

@@ -16,14 +16,13 @@ from modelmax_async import (
     ResultUncertainError,
     ServerError,
 )
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._billing.decisions import Decision, Flight, decide
 from modelmax_async._billing.outcomes import Held
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.ledger import (
     Arm,
     Claim,
-    Doubt,
     Fail,
     Key,
     Look,
@@ -31,6 +30,7 @@ from modelmax_async.ledger import (
     Release,
     Remember,
     Store,
+    Uncertain,
 )
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
@@ -276,7 +276,7 @@ A2 = Decision("a2", None, yes)
         ([], None),
         ([Release("a1")], None),
         ([Fail("no", "a1")], None),
-        ([Arm("a1", 10.0), Doubt("a1", "sent", "it broke off")], "a1"),
+        ([Arm("a1", 10.0), Uncertain("a1", "sent", "it broke off")], "a1"),
     ],
 )
 async def test_only_what_is_open_can_be_decided_about(

@@ -1,4 +1,4 @@
-"""The tree of errors: plain values that travel, and words that cost nobody money."""
+"""The errors: plain values, picklable, with messages that never risk a second charge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from strategies import JOB, completed, reply
 import modelmax_async
 from modelmax_async import Outcome, Status
 from modelmax_async import _errors as errors
-from modelmax_async._api.endpoints import make_job, parse_result
+from modelmax_async._api.endpoints import parse_result
+from modelmax_async._api.paths import make_job
 from modelmax_async._errors import ModelMaxError, fresh
 
 E = TypeVar("E", bound=ModelMaxError)
@@ -29,7 +30,7 @@ EXPIRED = errors.JobTimeoutError(
     last_status=Status.IN_PROGRESS,
 )
 
-_ANSWER: dict[str, Any] = {
+_FIELDS: dict[str, Any] = {
     "status_code": 402,
     "error_type": "insufficient_balance",
     "retry_after": 2.5,
@@ -38,8 +39,8 @@ _ANSWER: dict[str, Any] = {
 }
 
 
-def _answer(kind: type[errors.APIError], status: int) -> errors.APIError:
-    return kind("the server's words", **(_ANSWER | {"status_code": status}))
+def _api_error(kind: type[errors.APIError], status: int) -> errors.APIError:
+    return kind("the server's words", **(_FIELDS | {"status_code": status}))
 
 
 TABLE: list[ModelMaxError] = [
@@ -48,14 +49,14 @@ TABLE: list[ModelMaxError] = [
     errors.ClientStateError("this client is closed: make a new one"),
     errors.TransportError("the connection broke", maybe_sent=True, job=JOB),
     errors.RequestTimeoutError("took 30 s", maybe_sent=False, job=JOB),
-    _answer(errors.APIError, 418),
-    _answer(errors.BadRequestError, 400),
-    _answer(errors.AuthenticationError, 401),
-    _answer(errors.InsufficientBalanceError, 402),
-    _answer(errors.PermissionDeniedError, 403),
-    _answer(errors.NotFoundError, 404),
-    _answer(errors.RateLimitError, 429),
-    _answer(errors.ServerError, 503),
+    _api_error(errors.APIError, 418),
+    _api_error(errors.BadRequestError, 400),
+    _api_error(errors.AuthenticationError, 401),
+    _api_error(errors.InsufficientBalanceError, 402),
+    _api_error(errors.PermissionDeniedError, 403),
+    _api_error(errors.NotFoundError, 404),
+    _api_error(errors.RateLimitError, 429),
+    _api_error(errors.ServerError, 503),
     errors.InvalidResponseError("no JSON", body=b"<html>\xff", job=JOB),
     errors.SubmitUncertainError("a job may exist"),
     errors.JobError("odd", job=JOB, last_status="PAUSED"),
@@ -81,11 +82,11 @@ def _family(kind: type[E]) -> set[type[E]]:
 
 
 def _own(kind: type[ModelMaxError]) -> bool:
-    return kind.__module__.startswith("modelmax_async.")
+    return kind.__module__ == "modelmax_async"
 
 
 def test_table_has_every_error_of_the_package() -> None:
-    assert {kind for kind in _family(ModelMaxError) if _own(kind)} == {type(e) for e in TABLE}
+    assert {type(e) for e in TABLE} == {kind for kind in _family(ModelMaxError) if _own(kind)}
 
 
 def test_every_error_is_public() -> None:
@@ -120,25 +121,25 @@ def test_copies_are_equal(error: ModelMaxError, again: Callable[[Any], Any]) -> 
 
 
 @every
-def test_hash_outlives_what_happens_to_an_error(error: ModelMaxError) -> None:
+def test_hash_does_not_change_with_an_error(error: ModelMaxError) -> None:
     twin = fresh(error)
     before = hash(twin)
     twin.add_note("seen by a test")
     twin.job = OTHER
 
     assert before == hash(twin)
-    assert len({twin, fresh(twin)}) == 1
+    assert 1 == len({twin, fresh(twin)})
 
 
 @every
-def test_notes_travel(error: ModelMaxError) -> None:
+def test_notes_are_pickled(error: ModelMaxError) -> None:
     twin = fresh(error)
     twin.add_note("seen by a test")
 
-    assert pickle.loads(pickle.dumps(twin)).__notes__ == ["seen by a test"]
+    assert ["seen by a test"] == pickle.loads(pickle.dumps(twin)).__notes__
 
 
-def test_errors_differ_by_class_words_and_attributes() -> None:
+def test_errors_differ_by_class_message_and_attributes() -> None:
     one = errors.TransportError("x", maybe_sent=True)
 
     assert one != errors.TransportError("x", maybe_sent=False)
@@ -148,7 +149,7 @@ def test_errors_differ_by_class_words_and_attributes() -> None:
 
 
 @every
-def test_fresh_copy_keeps_the_cause_and_no_frames(error: ModelMaxError) -> None:
+def test_fresh_copy_keeps_the_cause_but_no_traceback(error: ModelMaxError) -> None:
     cause = OSError("the cable")
     with pytest.raises(ModelMaxError) as caught:
         raise fresh(error) from cause
@@ -166,7 +167,7 @@ def test_fresh_leaves_foreign_errors_alone() -> None:
     assert foreign is fresh(foreign)
 
 
-def test_raising_copies_does_not_pile_up_frames() -> None:
+def test_raising_copies_does_not_accumulate_frames() -> None:
     depths = []
     for _ in range(3):
         try:
@@ -174,7 +175,7 @@ def test_raising_copies_does_not_pile_up_frames() -> None:
         except ModelMaxError as raised:
             depths.append(len(traceback.extract_tb(raised.__traceback__)))
 
-    assert depths == [1, 1, 1]
+    assert [1, 1, 1] == depths
 
 
 @pytest.mark.parametrize(
@@ -215,53 +216,55 @@ def test_errors_are_caught_by_their_bases(kind: type, builtin: type) -> None:
     assert issubclass(kind, ModelMaxError)
 
 
-def test_other_errors_are_no_timeouts() -> None:
+def test_only_the_two_timeouts_are_os_errors() -> None:
     timeouts = {type(error) for error in TABLE if isinstance(error, OSError)}
 
     assert {errors.RequestTimeoutError, errors.JobTimeoutError} == timeouts
 
 
-def test_attributes_are_those_documented() -> None:
-    answer = _answer(errors.InsufficientBalanceError, 402)
+def test_attributes_are_the_documented_ones() -> None:
+    response = _api_error(errors.InsufficientBalanceError, 402)
     uncertain = errors.ResultUncertainError("x", job=JOB, phase="sent", since=5.0)
 
-    assert (
-        answer.status_code,
-        answer.error_type,
-        answer.message,
-        answer.retry_after,
-    ) == (402, "insufficient_balance", "the server's words", 2.5)
-    assert answer.details == {"session_id": "s", "amount": [1]}
-    assert JOB is answer.job
-    assert (
+    assert (402, "insufficient_balance", "the server's words", 2.5) == (
+        response.status_code,
+        response.error_type,
+        response.message,
+        response.retry_after,
+    )
+    assert {"session_id": "s", "amount": [1]} == response.details
+    assert JOB is response.job
+    assert ("sent", 5.0, JOB, None) == (
         uncertain.phase,
         uncertain.since,
         uncertain.job,
         uncertain.last_status,
-    ) == ("sent", 5.0, JOB, None)
-    assert (FAILED.error, FAILED.last_status, FAILED.job) == ("nsfw", "FAILED", JOB)
-    assert (EXPIRED.job, EXPIRED.last_status) == (JOB, Status.IN_PROGRESS)
+    )
+    assert ("nsfw", "FAILED", JOB) == (FAILED.error, FAILED.last_status, FAILED.job)
+    assert (JOB, Status.IN_PROGRESS) == (EXPIRED.job, EXPIRED.last_status)
 
 
-def test_attributes_left_out_have_plain_defaults() -> None:
-    answer = errors.APIError("x", status_code=500)
+def test_omitted_attributes_have_defaults() -> None:
+    response = errors.APIError("x", status_code=500)
     download = errors.DownloadError("x")
 
-    assert (
-        answer.error_type,
-        answer.retry_after,
-        answer.details,
-        answer.job,
-    ) == (None, None, {}, None)
-    assert (download.url, download.part, download.job) == ("", None, None)
-    assert errors.InvalidResponseError("x").body == b""
-    assert errors.GatherError("x", [FAILED]).outcomes == ()
+    assert (None, None, {}, None) == (
+        response.error_type,
+        response.retry_after,
+        response.details,
+        response.job,
+    )
+    assert ("", None, None) == (download.url, download.part, download.job)
+    assert b"" == errors.InvalidResponseError("x").body
+    assert () == errors.GatherError("x", [FAILED]).outcomes
     assert ModelMaxError("x").job is None
 
 
 @pytest.mark.parametrize("kind", sorted(_family(errors.APIError), key=str))
-def test_answers_say_what_to_which_job_and_what_next(kind: type[errors.APIError]) -> None:
-    text = str(_answer(kind, 499))
+def test_api_errors_say_what_happened_to_which_job_and_what_to_do(
+    kind: type[errors.APIError],
+) -> None:
+    text = str(_api_error(kind, 499))
 
     assert (
         f"HTTP 499 insufficient_balance for job req-1: the server's words. {kind.advice}"
@@ -271,7 +274,7 @@ def test_answers_say_what_to_which_job_and_what_next(kind: type[errors.APIError]
 
 
 @pytest.mark.parametrize("words", ["ends.", "ends!", "ends?"])
-def test_sentence_of_the_server_is_not_ended_twice(words: str) -> None:
+def test_message_of_the_server_gets_no_second_full_stop(words: str) -> None:
     error = errors.APIError(words, status_code=500)
 
     assert f"HTTP 500: {words} Retry after a moment." == str(error)
@@ -284,7 +287,7 @@ def test_job_errors_name_the_job_and_its_model(error: ModelMaxError) -> None:
     assert isinstance(error, errors.JobError) is named
 
 
-def test_uncertain_result_names_the_one_way_on() -> None:
+def test_uncertain_result_says_how_to_fetch_it_again() -> None:
     text = str(errors.ResultUncertainError("HTTP 504", job=JOB, phase="answered", since=5.0))
 
     assert "HTTP 504" in text
@@ -293,12 +296,12 @@ def test_uncertain_result_names_the_one_way_on() -> None:
     assert "result(job, accept_second_charge=True)" in text
 
 
-def test_failed_job_says_that_it_cost_nothing() -> None:
-    assert str(FAILED) == "job req-1 (veo-3): failed and was not billed: nsfw"
+def test_failed_job_says_that_it_was_not_billed() -> None:
+    assert "job req-1 (veo-3): failed and was not billed: nsfw" == str(FAILED)
 
 
 def test_402_says_that_nothing_was_charged() -> None:
-    assert "Nothing was charged" in str(_answer(errors.InsufficientBalanceError, 402))
+    assert "Nothing was charged" in str(_api_error(errors.InsufficientBalanceError, 402))
 
 
 @every
@@ -317,22 +320,24 @@ def test_every_error_is_documented(error: ModelMaxError) -> None:
 
 def test_group_holds_every_outcome_in_order() -> None:
     group = TABLE[-1]
+
     assert isinstance(group, errors.GatherError)
 
-    assert tuple(outcome.job for outcome in group.outcomes) == (JOB, OTHER)
-    assert group.exceptions == (FAILED, EXPIRED)
-    assert str(group) == "2 of the jobs failed (2 sub-exceptions)"
+    assert (JOB, OTHER) == tuple(outcome.job for outcome in group.outcomes)
+    assert (FAILED, EXPIRED) == group.exceptions
+    assert "2 of the jobs failed (2 sub-exceptions)" == str(group)
 
 
 def test_group_splits_and_keeps_its_outcomes() -> None:
     group = TABLE[-1]
+
     assert isinstance(group, errors.GatherError)
     timeouts, rest = group.split(errors.JobTimeoutError)
 
     assert isinstance(timeouts, errors.GatherError)
     assert isinstance(rest, errors.GatherError)
-    assert timeouts.exceptions == (EXPIRED,)
-    assert rest.exceptions == (FAILED,)
+    assert (EXPIRED,) == timeouts.exceptions
+    assert (FAILED,) == rest.exceptions
     assert group.outcomes == timeouts.outcomes == rest.outcomes
     assert group.message == timeouts.message
 
@@ -347,10 +352,10 @@ def test_group_is_handled_by_except_star() -> None:
     except errors.GatherError as rest:
         seen += rest.exceptions
 
-    assert seen == [FAILED, EXPIRED]
+    assert [FAILED, EXPIRED] == seen
 
 
-def test_group_is_caught_whole_as_our_error() -> None:
+def test_group_is_caught_as_a_modelmax_error() -> None:
     group = errors.GatherError("x", [FAILED])
 
     with pytest.raises(ModelMaxError) as caught:

@@ -1,4 +1,4 @@
-"""Event records and hooks: an error in one reaches nobody else."""
+"""Event records and hooks: an error in one hook affects nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ every = pytest.mark.parametrize("event", TABLE, ids=lambda event: type(event).__
 def test_table_has_every_record() -> None:
     made = {cls for cls in Event.__subclasses__() if "__slots__" in vars(cls)}
 
-    assert made == {type(event) for event in TABLE}  # less what attrs made them from
+    assert {type(event) for event in TABLE} == made  # less what attrs made them from
 
 
 @every
@@ -50,6 +50,7 @@ def test_records_are_frozen_values(event: Event) -> None:
     assert {event} == {attrs.evolve(event)}
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(event, name, None)
+
     assert not hasattr(event, "__dict__")
 
 
@@ -85,7 +86,9 @@ def test_alarms_are_logged_once_with_or_without_a_hook(
     assert alarms == [record.getMessage() for record in caplog.records]
 
 
-def test_failing_hook_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_hook_is_logged_and_stops_no_other_hook(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     seen: list[Event] = []
 
     def broken(_: Event) -> None:
@@ -94,13 +97,13 @@ def test_failing_hook_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFix
     Hooks([broken, seen.append]).emit(TABLE[0])
 
     assert [TABLE[0]] == seen
-    assert [r.getMessage() for r in caplog.records] == ["a callback failed on JobSubmitted"]
+    assert ["a callback failed on JobSubmitted"] == [r.getMessage() for r in caplog.records]
     assert caplog.records[0].exc_info is not None
-    assert str(caplog.records[0].exc_info[1]) == "a user's bug"
+    assert "a user's bug" == str(caplog.records[0].exc_info[1])
 
 
 def test_hook_may_stop_the_process() -> None:
-    """What is no `Exception` is no error of a hook's, and is let through."""
+    """Only an `Exception` is the error of a hook: others are raised."""
 
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
@@ -109,11 +112,11 @@ def test_hook_may_stop_the_process() -> None:
         call_safely(interrupt, "value")
 
 
-def test_hooks_are_taken_at_the_start() -> None:
+def test_hooks_are_copied_at_construction() -> None:
     given: list[events.Hook] = []
     hooks = Hooks(given)
     seen: list[Event] = []
     given.append(seen.append)
     hooks.emit(TABLE[0])
 
-    assert seen == []
+    assert [] == seen

@@ -1,4 +1,4 @@
-"""What is public, and that all of it is documented."""
+"""The public names: complete, documented, and at home in a public module."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+import typing
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
+import attrs
 import pytest
 
 import modelmax_async
 import modelmax_async.emulator
+import modelmax_async.events
 import modelmax_async.ledger
+import modelmax_async.testing
 
 PUBLIC = [modelmax_async, modelmax_async.ledger, modelmax_async.emulator]
+HOMES = [*PUBLIC, modelmax_async.events, modelmax_async.testing]
 each_module = pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
 
 
 def _public_names(module: ModuleType) -> set[str]:
-    """Names without an underscore that are neither submodules nor language features."""
+    """Return the names without an underscore that are not submodules or language features."""
     return {
         name
         for name, value in ((name, getattr(module, name)) for name in dir(module))
@@ -38,15 +43,15 @@ def test_all_is_sorted_and_without_duplicates(module: ModuleType) -> None:
 
 
 @each_module
-def test_all_is_what_is_public(module: ModuleType) -> None:
+def test_all_lists_every_public_name(module: ModuleType) -> None:
     names = set(module.__all__) - {"__version__"}
 
-    assert _public_names(module) == names
+    assert names == _public_names(module)
 
 
 @each_module
 def test_everything_in_all_exists(module: ModuleType) -> None:
-    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    assert [] == [name for name in module.__all__ if not hasattr(module, name)]
 
 
 def test_version_is_the_one_of_the_distribution() -> None:
@@ -60,20 +65,20 @@ def _modules() -> list[ModuleType]:
 
 
 def test_every_module_is_documented() -> None:
-    assert [module.__name__ for module in _modules() if not module.__doc__] == []
+    assert [] == [module.__name__ for module in _modules() if not module.__doc__]
 
 
-def _exported() -> list[tuple[str, Any]]:
+def _exported(modules: list[ModuleType] = PUBLIC) -> list[tuple[str, Any]]:
     return [
         (f"{module.__name__}.{name}", getattr(module, name))
-        for module in PUBLIC
+        for module in modules
         for name in module.__all__
         if inspect.isclass(getattr(module, name)) or inspect.isfunction(getattr(module, name))
     ]
 
 
 def _own_members(kind: type) -> list[tuple[str, Any]]:
-    """Methods and properties of a class that this package wrote, inherited ones too."""
+    """Return the package's own methods and properties of a class, inherited ones included."""
     found = []
     for name, value in inspect.getmembers(kind):
         target = value.fget if isinstance(value, property) else value
@@ -91,11 +96,11 @@ def test_everything_public_is_documented(name: str, value: Any) -> None:
         members = _own_members(value)
         missing += [f"{name}.{member}" for member, target in members if not target.__doc__]
 
-    assert missing == []
+    assert [] == missing
 
 
-def test_members_that_are_looked_at_are_those_of_the_client() -> None:
-    """The test above would pass on nothing."""
+def test_documented_members_include_those_of_the_client() -> None:
+    """The test above would also pass without any member."""
     names = {name for name, _ in _own_members(modelmax_async.AsyncQueueClient)}
 
     assert {
@@ -117,7 +122,7 @@ def test_members_that_are_looked_at_are_those_of_the_client() -> None:
 
 
 def test_importing_loads_no_extra_and_no_converter() -> None:
-    """What only some programs need must not cost all of them their start."""
+    """A program should not pay at import for what it does not use."""
     script = (
         "import sys, modelmax_async\n"
         "print(*{'cattrs', 'uvicorn', 'httpx_aiohttp', 'modelmax_async._cli.commands', "
@@ -127,4 +132,46 @@ def test_importing_loads_no_extra_and_no_converter() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=15
     )
 
-    assert loaded.stdout.strip() == ""
+    assert "" == loaded.stdout.strip()
+
+
+@pytest.mark.parametrize(("name", "value"), _exported(HOMES))
+def test_public_name_belongs_to_a_public_module_that_exports_it(name: str, value: Any) -> None:
+    home = sys.modules[value.__module__]
+
+    assert home in HOMES
+    assert value.__name__ in home.__all__
+    assert getattr(home, value.__name__) is value
+
+
+@pytest.mark.parametrize(("name", "value"), _exported(HOMES))
+def test_annotations_of_public_names_can_be_resolved(name: str, value: Any) -> None:
+    hints = typing.get_type_hints(value)
+
+    assert not any(isinstance(hint, str) for hint in hints.values())
+    if attrs.has(value):
+        types = {field.name: field.type for field in attrs.fields(attrs.resolve_types(value))}
+
+        assert types.items() <= hints.items()
+
+
+def test_name_imported_by_a_private_path_first_belongs_to_the_public_module() -> None:
+    script = (
+        "from modelmax_async._errors.job import JobTimeoutError\n"
+        "from modelmax_async._models import Job\n"
+        "from modelmax_async._polling.policies import DelayPolicy, PollPolicy\n"
+        "from modelmax_async._runtime.retry import RetryPolicy\n"
+        "from modelmax_async.emulator.faults import Fault\n"
+        "from modelmax_async.ledger.moves import Claim\n"
+        "names = (JobTimeoutError, Job, DelayPolicy, PollPolicy, RetryPolicy, Fault, Claim)\n"
+        "print(*(name.__module__ for name in names))"
+    )
+    loaded = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=15
+    )
+
+    assert [
+        *["modelmax_async"] * 5,
+        "modelmax_async.emulator",
+        "modelmax_async.ledger",
+    ] == loaded.stdout.split()

@@ -49,27 +49,27 @@ def test_imports_point_one_way() -> None:
         timeout=19,
     )
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert 0 == done.returncode, done.stdout + done.stderr
     assert "0 broken" in done.stdout
 
 
 def test_only_the_settler_builds_a_billed_call() -> None:
-    assert _users("build_result") == {"_billing/settler.py": 2}  # an import and a call
-    assert _users("def build_result") == {"_api/endpoints.py": 1}
-    assert _users("'build_result'") == {}
+    assert {"_billing/settler.py": 2} == _users("build_result")  # an import and a call
+    assert {"_api/endpoints.py": 1} == _users("def build_result")
+    assert {} == _users("'build_result'")
 
 
 def test_only_the_settler_sends_a_call_that_must_go_out_once() -> None:
-    assert _users("send_once") == {"_billing/settler.py": 1}
-    assert _users("def send_once") == {"_http/client.py": 1}
-    assert _users("'send_once'") == {}
+    assert {"_billing/settler.py": 1} == _users("send_once")
+    assert {"_http/client.py": 1} == _users("def send_once")
+    assert {} == _users("'send_once'")
 
 
 def test_path_of_the_billed_result_is_read_by_wire_and_ledger_alone() -> None:
     """Whoever reads it elsewhere could send it past the settler."""
     readers = {path for path in _users(".response_url") if not path.startswith("emulator/")}
 
-    assert {"_api/endpoints.py", "ledger/sqlite.py"} == readers
+    assert {"_api/paths.py", "ledger/sqlite.py"} == readers
 
 
 def test_only_the_wire_writes_paths_of_the_api() -> None:
@@ -79,15 +79,14 @@ def test_only_the_wire_writes_paths_of_the_api() -> None:
         if any("/v1/" in name for name in _names(path))
     ]
 
-    assert [path for path in writers if not path.startswith("emulator/")] == [
-        "_api/endpoints.py"
-    ]
+    assert ["_api/paths.py"] == [p for p in writers if not p.startswith("emulator/")]
 
 
 def test_the_names_looked_for_are_found() -> None:
     """A scan that sees nothing would pass every test here."""
+
     assert len(MODULES) > 30
     assert {"_billing/settler.py", "_api/endpoints.py", "_http/client.py"} <= {
         path.relative_to(PACKAGE).as_posix() for path in MODULES
     }
-    assert "_api/endpoints.py" in _users("response_url")
+    assert "_api/paths.py" in _users("response_url")

@@ -1,4 +1,4 @@
-"""What is loaded only when it is asked for, and what is not looked for again."""
+"""What is loaded only at its first use, and what is not searched for again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_errors_and_values_come_without_the_client() -> None:
+def test_errors_and_values_do_not_load_the_client() -> None:
     loaded = _modules_after("from modelmax_async import Job, JobFailedError")
 
     assert set() == loaded & {"httpx", "asyncio", "sqlite3", "modelmax_async._client"}
@@ -36,7 +36,7 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize("name", ["emulator", "events", "ledger", "testing"])
-def test_public_module_is_loaded_when_it_is_asked_for(name: str) -> None:
+def test_public_module_is_loaded_at_its_first_use(name: str) -> None:
     load = vars(modelmax_async)["__getattr__"]
 
     assert load(name) is sys.modules[f"modelmax_async.{name}"]

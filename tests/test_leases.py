@@ -11,7 +11,7 @@ from ledgers import Armed, Handle, on
 from support import in_process, in_virtual_time
 
 from modelmax_async import LedgerEntry, MemoryLedger, Result, ResultUncertainError
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._billing.leases import BEAT, Leases, LeaseWatch
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.tasks import Tasks

@@ -1,4 +1,4 @@
-"""`check_ledger` passes every ledger of ours, and names the promise that another one breaks."""
+"""`check_ledger` accepts the package's ledgers, and names the promise that another breaks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import attrs
 import pytest
 
 from modelmax_async import LedgerEntry, MemoryLedger, SQLiteLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._models import LedgerState
 from modelmax_async._runtime import clock
-from modelmax_async.ledger import Doubt, Key, Ledger, Step, memory
+from modelmax_async.ledger import Key, Ledger, Step, Uncertain, memory
 from modelmax_async.ledger.moves import (
     Arm,
     Claim,
@@ -41,7 +41,7 @@ async def test_memory_ledger_conforms() -> None:
     assert re.fullmatch(r"<MemoryLedger: \d+ jobs, \d+ bytes of results>", repr(ledger))
 
 
-async def test_memory_ledger_conforms_where_every_delivered_body_gives_way() -> None:
+async def test_memory_ledger_conforms_if_every_delivered_body_is_dropped() -> None:
     class Eager(MemoryLedger):
         def delivered(self, key: Key) -> None:
             super().delivered(key)
@@ -70,7 +70,7 @@ async def test_sqlite_ledger_conforms_through_two_handles(tmp_path: Path) -> Non
 async def test_lease_in_the_far_future_strands_no_job(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock was a day ahead when the claim was made, and has been set right since."""
+    """The clock was a day ahead when the claim was made, and has been corrected since."""
     job = make_job("veo-3", "a")
     key = Key("https://check.invalid:443", "a")
     ledger: Ledger = MemoryLedger() if kind == "memory" else SQLiteLedger(tmp_path / "runs.db")
@@ -280,9 +280,9 @@ def _knows_all(entry: LedgerEntry | None, move: Move, now: float) -> Step | None
         ({"lost": {"owner": None}}, "every field comes back equal"),
         ({"lost": {"resting": "known"}}, "a decided call that proves free leaves"),
         ({"lost": {"decided": None}}, "a decided call that proves free leaves"),
-        ({"lost": {"phase": None}}, "a doubt and its cause come back equal"),
+        ({"lost": {"phase": None}}, "an uncertain job and its cause come back equal"),
         ({"lost": {"body": b""}}, "the body comes back byte for byte"),
-        ({"lost": {"cause": "?"}}, "a doubt and its cause come back equal"),
+        ({"lost": {"cause": "?"}}, "an uncertain job and its cause come back equal"),
         ({"lost": {"error": ""}}, "with the server's text, for every handle"),
         ({"lost": {"attempt": "?"}}, "released"),
         ({"lost": {"lease_until": 0.0}}, "every field comes back equal"),
@@ -305,7 +305,9 @@ async def test_suite_names_the_promise_that_is_broken(
         await check_ledger(Broken(**mistake))
 
 
-@pytest.mark.parametrize("forgets", [Remember, Arm, Claim, Store, Fail, Renew, Release, Doubt])
+@pytest.mark.parametrize(
+    "forgets", [Remember, Arm, Claim, Store, Fail, Renew, Release, Uncertain]
+)
 async def test_suite_sees_a_ledger_that_forgets_a_move(forgets: type[Move]) -> None:
     class Forgetful(MemoryLedger):
         async def apply(self, key: Key, move: Move) -> Step | None:

@@ -1,4 +1,4 @@
-"""The file of a ledger: noticed when it is another, made once, closed without help."""
+"""The file of a ledger: created once, noticed when replaced, closed by its own thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from modelmax_async import LedgerError, SQLiteLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async.ledger import (
     Key,
     Remember,
@@ -51,6 +51,7 @@ async def names(ledger: SQLiteLedger) -> list[str]:
 
 def running(ledger: SQLiteLedger) -> threading.Thread:
     thread = ledger._thread._thread
+
     assert thread is not None
     return thread
 
@@ -69,7 +70,7 @@ async def ledger(path: Path) -> AsyncIterator[SQLiteLedger]:
     await ledger.aclose()
 
 
-# --- the file that is another one -------------------------------------------------------------
+# --- replaced files ---------------------------------------------------------------------------
 
 
 async def _goes_on(ledger: SQLiteLedger) -> None:
@@ -81,7 +82,7 @@ async def _closes(ledger: SQLiteLedger) -> None:
 
 
 async def _idles(ledger: SQLiteLedger) -> None:
-    """The thread has ended by itself, as it does after a second without work."""
+    """The thread has ended, as it does after a second without work."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite_thread, "IDLE", 0.01)
         await remember(ledger, "a")
@@ -93,7 +94,7 @@ lets_go = pytest.mark.parametrize("between", [_closes, _idles])
 
 
 @lets
-async def test_missing_file_is_noticed_and_not_made_anew(
+async def test_missing_file_is_noticed_and_not_created_again(
     ledger: SQLiteLedger, path: Path, between: Lets
 ) -> None:
     await between(ledger)
@@ -122,7 +123,7 @@ async def test_file_that_is_put_back_is_used_again(
 
 
 @lets
-async def test_file_in_the_place_of_another_is_noticed_and_left_alone(
+async def test_replaced_file_is_noticed_and_left_unchanged(
     ledger: SQLiteLedger, path: Path, between: Lets
 ) -> None:
     other = SQLiteLedger(path.with_name("other.db"))
@@ -132,7 +133,7 @@ async def test_file_in_the_place_of_another_is_noticed_and_left_alone(
     other._thread.path.replace(path)
     before = path.read_bytes()
 
-    with pytest.raises(LedgerError, match="make a new SQLiteLedger and a new client"):
+    with pytest.raises(LedgerError, match="create a new SQLiteLedger and a new client"):
         await store(ledger, "a")
 
     assert before == path.read_bytes()
@@ -141,6 +142,7 @@ async def test_file_in_the_place_of_another_is_noticed_and_left_alone(
 async def test_ledger_that_has_only_read_notices_another_file(path: Path) -> None:
     reader = SQLiteLedger(path)
     other = await asyncio.to_thread(_another_ledger, path.with_name("other.db"))
+
     assert [] == await names(reader)
     await reader.aclose()
     path.write_bytes(other)
@@ -155,7 +157,7 @@ async def test_ledger_that_has_only_read_notices_another_file(path: Path) -> Non
 async def test_older_copy_of_the_same_file_is_noticed(
     ledger: SQLiteLedger, path: Path, between: Lets, *, in_place: bool
 ) -> None:
-    """It has the same id, perhaps the same inode number, and lacks what was paid for since."""
+    """It has the same id and may have the same inode number, but lacks later results."""
     await _closes(ledger)
     backup = path.read_bytes()
     await store(ledger, "b")
@@ -233,7 +235,7 @@ def _nothing(path: Path) -> bytes:
 async def test_another_file_with_the_same_inode_number_is_noticed_by_its_id(
     ledger: SQLiteLedger, path: Path, between: Lets, content: Callable[[Path], bytes]
 ) -> None:
-    """A file system gives the number of a deleted file to the next one."""
+    """A file system may give the inode number of a deleted file to the next one."""
     other = await asyncio.to_thread(content, path.with_name("other.db"))
     await between(ledger)
     path.write_bytes(other)
@@ -300,7 +302,7 @@ async def test_path_of_any_characters_is_one_file(tmp_path: Path) -> None:
     assert [path] == list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork on this platform")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("closed", [True, False])
 async def test_missing_file_is_noticed_by_the_child_of_a_fork(
@@ -318,7 +320,7 @@ async def test_missing_file_is_noticed_by_the_child_of_a_fork(
 
 
 def _use_forked(ledger: SQLiteLedger) -> None:
-    asyncio._set_running_loop(None)  # left behind by the parent, as in a forked worker
+    asyncio._set_running_loop(None)  # the parent's, as in a forked worker
     try:
         asyncio.run(remember(ledger, "from the child"))
     except LedgerError as exc:
@@ -331,7 +333,7 @@ def _use_forked(ledger: SQLiteLedger) -> None:
 OPENER = """
     import asyncio, pathlib, sys, time
     from modelmax_async import SQLiteLedger
-    from modelmax_async._api.endpoints import make_job
+    from modelmax_async._api.paths import make_job
     from modelmax_async.ledger import Key, Remember
 
     async def main(start):
@@ -346,7 +348,7 @@ OPENER = """
 """
 
 
-async def test_eight_processes_may_make_a_file_at_once(tmp_path: Path) -> None:
+async def test_eight_processes_may_create_a_file_at_once(tmp_path: Path) -> None:
     pipe = asyncio.subprocess.PIPE
     program = textwrap.dedent(OPENER)
     processes = [
@@ -433,7 +435,7 @@ async def test_file_that_is_refused_is_closed(
         made[0].execute("SELECT 1")
 
 
-async def test_error_that_is_no_lock_is_told_at_once(
+async def test_error_other_than_a_lock_is_raised_at_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[Path] = []
@@ -452,7 +454,7 @@ async def test_error_that_is_no_lock_is_told_at_once(
 
 
 def _raise_busy(path: Path) -> None:
-    """Raise what SQLite raises, its code included."""
+    """Raise the real error of SQLite, with its code."""
     with (
         closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as one,
         closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as two,
@@ -461,7 +463,7 @@ def _raise_busy(path: Path) -> None:
         two.execute("BEGIN IMMEDIATE")
 
 
-async def test_fresh_file_that_is_locked_for_a_while_is_waited_for(path: Path) -> None:
+async def test_new_file_that_is_locked_for_a_while_is_waited_for(path: Path) -> None:
     held = threading.Event()
     holder = threading.Thread(target=_hold, args=(path, held, 0.4))
     holder.start()
@@ -476,7 +478,7 @@ async def test_fresh_file_that_is_locked_for_a_while_is_waited_for(path: Path) -
     assert done.granted
 
 
-async def test_fresh_file_that_stays_locked_is_an_error_after_the_busy_timeout(
+async def test_new_file_that_stays_locked_is_an_error_after_the_busy_timeout(
     path: Path,
 ) -> None:
     held = threading.Event()
@@ -499,7 +501,7 @@ async def test_fresh_file_that_stays_locked_is_an_error_after_the_busy_timeout(
 
 
 async def test_closing_needs_no_thread_of_the_application(ledger: SQLiteLedger) -> None:
-    """Its one thread may be busy for long, or wait for this very closing."""
+    """The only thread of an application's pool may be busy, or wait for the closing."""
     released = threading.Event()
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as executor:
@@ -533,7 +535,7 @@ async def test_closing_ends_the_thread_and_closes_the_file(
     assert not thread.is_alive()
 
 
-async def test_closing_waits_for_what_was_asked_for_before_and_for_nothing_after(
+async def test_closing_waits_for_earlier_work_only(
     ledger: SQLiteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_thread, "IDLE", 60.0)
@@ -554,7 +556,7 @@ async def test_closing_waits_for_what_was_asked_for_before_and_for_nothing_after
     assert ["a", "before"] == await names(ledger)
 
 
-async def test_closing_keeps_its_place_among_what_waits(ledger: SQLiteLedger) -> None:
+async def test_closing_keeps_its_place_in_the_queue(ledger: SQLiteLedger) -> None:
     gate = threading.Event()
     asked: list[asyncio.Task[Any]] = []
     for ask in (
@@ -587,7 +589,7 @@ async def test_closing_does_not_open_the_file_again(
     assert [] == opened
 
 
-async def test_no_more_than_a_batch_shares_a_transaction(
+async def test_transaction_has_at_most_one_batch(
     ledger: SQLiteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_thread, "BATCH", 3)
@@ -636,7 +638,7 @@ async def test_many_may_close_at_once_and_again(ledger: SQLiteLedger) -> None:
     assert ["a"] == await names(ledger)
 
 
-async def test_closing_what_was_never_used_makes_nothing(path: Path) -> None:
+async def test_closing_an_unused_ledger_creates_no_file(path: Path) -> None:
     ledger = SQLiteLedger(path)
     await ledger.aclose()
 
@@ -644,10 +646,10 @@ async def test_closing_what_was_never_used_makes_nothing(path: Path) -> None:
     assert 10.0 == ledger._thread._file._busy_timeout
 
 
-async def test_closing_waits_for_a_thread_that_is_just_ending(
+async def test_closing_waits_for_a_thread_that_is_ending(
     ledger: SQLiteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An idle thread has let go of its work, and still has the file open for a moment."""
+    """An idle thread has no more work, but still has the file open for a moment."""
     gate, close = threading.Event(), sqlite_thread._close
 
     def slowly(db: sqlite3.Connection | None) -> None:
@@ -668,7 +670,7 @@ async def test_closing_waits_for_a_thread_that_is_just_ending(
     assert set() == done
 
 
-async def test_error_while_closing_keeps_no_closer_waiting(
+async def test_error_while_closing_still_ends_the_closing(
     ledger: SQLiteLedger, path: Path
 ) -> None:
     path.unlink()

@@ -1,4 +1,4 @@
-"""The ledger in memory: what gives way when it is full, and what never does."""
+"""The ledger in memory: what it drops when it is full, and what it never drops."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import pytest
 from strategies import completed
 
 from modelmax_async import Job, LedgerError, MemoryLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._models import LedgerEntry, LedgerState
 from modelmax_async.ledger import (
     Arm,
     Claim,
-    Doubt,
     Fail,
     Key,
     Ledger,
@@ -28,6 +27,7 @@ from modelmax_async.ledger import (
     Remember,
     Step,
     Store,
+    Uncertain,
 )
 
 pytestmark = pytest.mark.anyio
@@ -42,6 +42,7 @@ def key(name: str) -> Key:
 
 async def take(ledger: Ledger, name: str, move: Move) -> Step:
     done = await ledger.apply(key(name), move)
+
     assert done is not None
     return done
 
@@ -106,7 +107,7 @@ async def test_repr_counts_jobs_and_bytes() -> None:
 # --- bytes ------------------------------------------------------------------------------------
 
 
-async def test_memory_full_of_results_takes_no_further_claim_and_keeps_them() -> None:
+async def test_full_memory_refuses_further_claims_and_keeps_its_results() -> None:
     ledger = MemoryLedger(max_body_bytes=100)
     await store(ledger, "old", b"x" * 80)
     claimed = await claim(ledger, "next", "a")
@@ -122,7 +123,7 @@ async def test_memory_full_of_results_takes_no_further_claim_and_keeps_them() ->
     assert b"x" * 80 == kept.body
 
 
-async def test_refused_claim_is_answered_even_by_a_full_memory() -> None:
+async def test_full_memory_still_answers_a_claim_that_is_refused_anyway() -> None:
     ledger = MemoryLedger(max_body_bytes=1)
     await store(ledger, "a")
 
@@ -131,7 +132,7 @@ async def test_refused_claim_is_answered_even_by_a_full_memory() -> None:
     assert ("stored", BODY, False) == (done.entry.state, done.entry.body, done.granted)
 
 
-async def test_paid_answer_is_taken_even_by_a_full_memory() -> None:
+async def test_full_memory_still_stores_a_paid_response() -> None:
     ledger = MemoryLedger(max_entries=1, max_body_bytes=1)
     await store(ledger, "first")
 
@@ -140,13 +141,14 @@ async def test_paid_answer_is_taken_even_by_a_full_memory() -> None:
     assert ["first", "second"] == await listed(ledger, "stored")
 
 
-async def test_oldest_delivered_bodies_give_way_first_and_only_as_many_as_must() -> None:
+async def test_oldest_delivered_bodies_are_dropped_first_and_no_more_than_needed() -> None:
     ledger = MemoryLedger(max_body_bytes=100)
     await store(ledger, "never given", b"x" * 20)
     for name in ("b", "a", "c"):
         await store(ledger, name, b"x" * 20)
     for name in ("a", "b", "c"):
         ledger.delivered(key(name))
+
     assert [] == await listed(ledger, "delivered")
 
     await store(ledger, "new", b"x" * 40)
@@ -156,7 +158,7 @@ async def test_oldest_delivered_bodies_give_way_first_and_only_as_many_as_must()
     assert (4, 0, 2, 100) == sizes(ledger)
 
 
-async def test_claim_makes_room_for_the_answer_that_it_is_for() -> None:
+async def test_claim_makes_room_for_its_response() -> None:
     ledger = MemoryLedger(max_body_bytes=100)
     await deliver(ledger, "a", b"x" * 100)
 
@@ -166,7 +168,7 @@ async def test_claim_makes_room_for_the_answer_that_it_is_for() -> None:
     assert ["a"] == await listed(ledger, "delivered")
 
 
-async def test_claim_drops_no_more_than_it_must() -> None:
+async def test_claim_drops_no_more_than_needed() -> None:
     ledger = MemoryLedger(max_body_bytes=100)
     await deliver(ledger, "a", b"x" * 99)
 
@@ -175,7 +177,7 @@ async def test_claim_drops_no_more_than_it_must() -> None:
     assert ["a"] == await listed(ledger, "stored")
 
 
-async def test_owner_that_is_gone_is_recorded_even_by_a_full_memory() -> None:
+async def test_full_memory_still_records_that_an_owner_is_gone() -> None:
     ledger = MemoryLedger(max_body_bytes=1)
     await claim(ledger, "a", "gone")
     armed = await take(ledger, "a", Arm("gone", 10))
@@ -188,7 +190,7 @@ async def test_owner_that_is_gone_is_recorded_even_by_a_full_memory() -> None:
     assert ("uncertain", False) == (done.entry.state, done.granted)
 
 
-async def test_body_delivered_late_gives_way_at_once_where_there_is_no_room() -> None:
+async def test_body_delivered_late_is_dropped_at_once_if_the_memory_is_full() -> None:
     ledger = MemoryLedger(max_body_bytes=10)
     await store(ledger, "a", b"x" * 20)
 
@@ -221,7 +223,7 @@ async def test_delivered_twice_is_delivered_once() -> None:
     assert 10 == ledger._given_bytes
 
 
-async def test_answer_that_replaces_a_delivered_one_is_not_delivered_yet() -> None:
+async def test_response_that_replaces_a_delivered_one_is_undelivered() -> None:
     ledger = MemoryLedger(max_body_bytes=1000)
     await deliver(ledger, "a", b"not readable")
 
@@ -232,18 +234,18 @@ async def test_answer_that_replaces_a_delivered_one_is_not_delivered_yet() -> No
     assert ["a", "large"] == await listed(ledger, "stored")
 
 
-# --- what was delivered and gave way ----------------------------------------------------------
+# --- dropped bodies ---------------------------------------------------------------------------
 
 
 @pytest.fixture
 async def dropped() -> MemoryLedger:
-    """A ledger whose job "a" was paid for and delivered, and gave way."""
+    """A ledger whose job "a" was paid for and delivered, and whose body was dropped."""
     ledger = MemoryLedger(max_body_bytes=1)
     await deliver(ledger, "a")
     return ledger
 
 
-async def test_job_that_gave_way_is_refused_and_says_why(dropped: MemoryLedger) -> None:
+async def test_dropped_job_is_refused_with_its_state(dropped: MemoryLedger) -> None:
     job = make_job("veo-3", "a")
     seen = await look(dropped, "a")
     moves: list[Move] = [
@@ -261,7 +263,7 @@ async def test_job_that_gave_way_is_refused_and_says_why(dropped: MemoryLedger) 
     assert [(seen, False)] * 5 == [(done.entry, done.granted) for done in said]
 
 
-async def test_job_that_gave_way_is_listed_where_asked(dropped: MemoryLedger) -> None:
+async def test_dropped_job_is_listed_as_delivered(dropped: MemoryLedger) -> None:
     await remember(dropped, "b")
 
     assert ["b"] == await listed(dropped)
@@ -270,7 +272,7 @@ async def test_job_that_gave_way_is_listed_where_asked(dropped: MemoryLedger) ->
     assert [] == await dropped.entries("https://elsewhere.invalid:443", {"delivered"})
 
 
-async def test_job_that_gave_way_is_fetched_again_by_decision(dropped: MemoryLedger) -> None:
+async def test_dropped_job_is_fetched_again_after_a_decision(dropped: MemoryLedger) -> None:
     wrong = await claim(dropped, "a", "b", accept="another")
     held = await claim(dropped, "a", "b", accept="of a")
     while_held = await listed(dropped, "delivered")
@@ -286,7 +288,7 @@ async def test_job_that_gave_way_is_fetched_again_by_decision(dropped: MemoryLed
 
 
 @pytest.mark.parametrize("end", [Release("b"), Fail("no", "b")])
-async def test_decided_call_that_cost_nothing_leaves_it_delivered(
+async def test_unbilled_decided_call_leaves_the_job_delivered(
     dropped: MemoryLedger, end: Move
 ) -> None:
     await claim(dropped, "a", "b", accept="of a")
@@ -298,10 +300,10 @@ async def test_decided_call_that_cost_nothing_leaves_it_delivered(
     assert (await claim(dropped, "a", "c", accept="of a")).granted
 
 
-async def test_decided_call_of_unknown_outcome_stays_open(dropped: MemoryLedger) -> None:
+async def test_uncertain_decided_call_stays_uncertain(dropped: MemoryLedger) -> None:
     await claim(dropped, "a", "b", accept="of a")
     await take(dropped, "a", Arm("b", 10))
-    await take(dropped, "a", Doubt("b", "sent", "it broke off"))
+    await take(dropped, "a", Uncertain("b", "sent", "it broke off"))
 
     assert ["a"] == await listed(dropped, "uncertain")
     assert not (await claim(dropped, "a", "c", accept="of a")).granted
@@ -316,7 +318,7 @@ async def test_decided_call_of_unknown_outcome_stays_open(dropped: MemoryLedger)
         make_job("veo-3", "another id than the key's"),
     ],
 )
-async def test_job_that_gave_way_comes_back_equal(job: Job) -> None:
+async def test_dropped_job_is_returned_equal(job: Job) -> None:
     ledger = MemoryLedger(max_body_bytes=1)
     await ledger.apply(key("a/b=é"), Store(job, "a1", BODY))
     ledger.delivered(key("a/b=é"))
@@ -325,7 +327,7 @@ async def test_job_that_gave_way_comes_back_equal(job: Job) -> None:
     assert [job] == [entry.job for entry in found]
 
 
-async def test_what_gave_way_is_kept_small_and_without_limit() -> None:
+async def test_dropped_jobs_are_kept_small_and_without_limit() -> None:
     ledger = MemoryLedger(max_entries=2, max_body_bytes=1)
     for number in range(1000):
         await deliver(ledger, f"job {number}")
@@ -339,7 +341,7 @@ async def test_what_gave_way_is_kept_small_and_without_limit() -> None:
 # --- entries ----------------------------------------------------------------------------------
 
 
-async def test_delivered_results_give_way_before_anything_is_forgotten() -> None:
+async def test_delivered_results_are_dropped_before_a_job_is_forgotten() -> None:
     ledger = MemoryLedger(max_entries=3)
     await remember(ledger, "waiting")
     await deliver(ledger, "given")
@@ -352,7 +354,7 @@ async def test_delivered_results_give_way_before_anything_is_forgotten() -> None
     assert ["given too"] == await listed(ledger, "stored")
 
 
-async def test_full_memory_forgets_the_oldest_that_owe_nothing_next() -> None:
+async def test_full_memory_then_forgets_the_oldest_known_or_failed_jobs() -> None:
     ledger = MemoryLedger(max_entries=4)
     await store(ledger, "paid")
     await remember(ledger, "failed")
@@ -369,7 +371,7 @@ async def test_full_memory_forgets_the_oldest_that_owe_nothing_next() -> None:
     assert ["paid", "claimed", "new", "newer"] == await listed(ledger)
 
 
-async def test_full_memory_refuses_new_jobs_when_all_owe_something() -> None:
+async def test_full_memory_refuses_new_jobs_if_it_can_forget_none() -> None:
     ledger = MemoryLedger(max_entries=2)
     await store(ledger, "paid")
     await remember(ledger, "waiting")
@@ -380,14 +382,14 @@ async def test_full_memory_refuses_new_jobs_when_all_owe_something() -> None:
         Remember(make_job("m", "next")),
     ):
         with pytest.raises(
-            LedgerError, match=r"is full: 2 jobs.*No billed call was made: wait"
+            LedgerError, match=r"is full: all of its 2 jobs.*No billed call was made: wait"
         ):
             await ledger.apply(key("next"), move)
 
     assert ["paid", "paid too"] == await listed(ledger)
 
 
-async def test_open_questions_and_calls_under_way_are_never_forgotten() -> None:
+async def test_uncertain_jobs_and_calls_in_progress_are_never_forgotten() -> None:
     ledger = MemoryLedger(max_entries=3)
     await remember(ledger, "open")
     await remember(ledger, "claimed")
@@ -395,15 +397,15 @@ async def test_open_questions_and_calls_under_way_are_never_forgotten() -> None:
         await claim(ledger, name, "a")
     await take(ledger, "open", Arm("a", 10))
     await take(ledger, "armed", Arm("a", 10))
-    await take(ledger, "open", Doubt("a", "sent", "it broke off"))
+    await take(ledger, "open", Uncertain("a", "sent", "it broke off"))
 
-    with pytest.raises(LedgerError, match="an open question"):
+    with pytest.raises(LedgerError, match="uncertain, in progress"):
         await remember(ledger, "next")
 
     assert ["open", "claimed", "armed"] == await listed(ledger)
 
 
-async def test_answer_to_a_job_that_is_there_makes_nobody_give_way() -> None:
+async def test_response_of_a_recorded_job_displaces_no_other() -> None:
     ledger = MemoryLedger(max_entries=2)
     await remember(ledger, "a")
     await remember(ledger, "b")
@@ -414,7 +416,7 @@ async def test_answer_to_a_job_that_is_there_makes_nobody_give_way() -> None:
     assert ["a", "b"] == await listed(ledger)
 
 
-async def test_answer_to_a_lost_job_makes_room_for_itself() -> None:
+async def test_response_without_an_entry_makes_room_for_itself() -> None:
     ledger = MemoryLedger(max_entries=1)
     await remember(ledger, "waiting")
 
@@ -423,7 +425,7 @@ async def test_answer_to_a_lost_job_makes_room_for_itself() -> None:
     assert ["paid"] == await listed(ledger)
 
 
-async def test_job_released_can_be_forgotten_again() -> None:
+async def test_released_job_can_be_forgotten() -> None:
     ledger = MemoryLedger(max_entries=1)
     await claim(ledger, "a", "x")
     await take(ledger, "a", Release("x"))
@@ -433,7 +435,7 @@ async def test_job_released_can_be_forgotten_again() -> None:
     assert ["b"] == await listed(ledger)
 
 
-async def test_fetching_again_what_gave_way_needs_room_like_any_job(
+async def test_fetching_a_dropped_job_again_needs_room(
     dropped: MemoryLedger,
 ) -> None:
     dropped._max_entries = 1
@@ -446,7 +448,7 @@ async def test_fetching_again_what_gave_way_needs_room_like_any_job(
 
 
 async def test_no_move_scans_a_full_memory() -> None:
-    """To look for room among all the entries would take seconds here."""
+    """A scan of all entries for each move would take seconds here."""
     ledger = MemoryLedger(max_entries=60_000)
     for number in range(30_000):
         await store(ledger, f"paid {number}", b"")
@@ -466,12 +468,13 @@ async def test_no_move_scans_a_full_memory() -> None:
 
 def _warnings(caplog: pytest.LogCaptureFixture) -> int:
     found = [record for record in caplog.records if record.name == "modelmax_async"]
+
     assert all("MemoryLedger is nearly full" in record.getMessage() for record in found)
     assert all(logging.WARNING == record.levelno for record in found)
     return len(found)
 
 
-async def test_warning_comes_once_at_four_fifths_of_the_jobs(
+async def test_warning_is_logged_once_at_four_fifths_of_the_jobs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ledger = MemoryLedger(max_entries=10)
@@ -489,7 +492,7 @@ async def test_warning_comes_once_at_four_fifths_of_the_jobs(
     assert "8 of 10 jobs" in caplog.text
 
 
-async def test_warning_comes_again_after_there_was_room(
+async def test_warning_is_logged_again_after_there_was_room(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ledger = MemoryLedger(max_entries=10)
@@ -508,7 +511,7 @@ async def test_warning_comes_again_after_there_was_room(
     assert (1, 2) == (still, _warnings(caplog))
 
 
-async def test_warning_comes_at_four_fifths_of_the_bytes(
+async def test_warning_is_logged_at_four_fifths_of_the_bytes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ledger = MemoryLedger(max_body_bytes=100)
@@ -521,7 +524,7 @@ async def test_warning_comes_at_four_fifths_of_the_bytes(
     assert "80 of 100 bytes" in caplog.text
 
 
-async def test_delivering_makes_room_that_counts_at_once(
+async def test_delivery_makes_room_at_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ledger = MemoryLedger(max_body_bytes=100)
@@ -572,13 +575,14 @@ async def test_memory_ledger_is_safe_for_loops_of_several_threads() -> None:
         armed = await asyncio.gather(
             *(asyncio.to_thread(arm, f"job {round_}", n) for n in range(claims))
         )
+
         assert 1 == armed.count(True)
 
     assert 160 == len(await listed(ledger, "delivered"))
     assert (20, 0, 0, 0) == sizes(ledger)
 
 
-async def test_delivering_waits_for_a_step_of_another_thread() -> None:
+async def test_delivery_waits_for_a_step_in_another_thread() -> None:
     ledger = MemoryLedger()
     await store(ledger, "a")
     thread = threading.Thread(target=ledger.delivered, args=(key("a"),))
@@ -599,4 +603,5 @@ async def test_lists_hold_no_bodies() -> None:
 
     assert [attrs.evolve(done.entry, body=None)] == await ledger.entries(ORIGIN, {"stored"})
     await ledger.aclose()
+
     assert done.entry == await look(ledger, "a")

@@ -1,4 +1,4 @@
-"""Ledger files of an older schema: upgraded once, in place, and without losing a thing."""
+"""Ledger files of an older schema: upgraded once, in place, without a loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 from modelmax_async import Job, LedgerEntry, LedgerError, SQLiteLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._models import UNFINISHED, LedgerState
 from modelmax_async.ledger import Arm, Claim, Key, Look, Release, Step, Store, sqlite
 from modelmax_async.ledger import sqlite_schema as schema
@@ -36,7 +36,7 @@ def _was(name: str, state: LedgerState, since: float, **more: Any) -> LedgerEntr
     return LedgerEntry(job=make_job("veo-3", name), state=state, since=since, **more)
 
 
-#: What the older version wrote, as this version reads it.
+#: The entries that the older version wrote, as this version reads them.
 EXPECTED = [
     _was("known", "known", 1795513264.7140214),
     _was(
@@ -86,7 +86,7 @@ EXPECTED = [
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A copy of a file that the older version has written."""
+    """A copy of a file that was written by the older version."""
     return Path(shutil.copy(FIXTURE, tmp_path / "runs.db"))
 
 
@@ -105,6 +105,7 @@ def version(path: Path) -> int:
 
 async def take(ledger: SQLiteLedger, name: str, move: Any) -> Step:
     done = await ledger.apply(Key(ORIGIN, name), move)
+
     assert done is not None
     return done
 
@@ -114,7 +115,7 @@ async def read(ledger: SQLiteLedger) -> list[LedgerEntry]:
     return [(await take(ledger, job.request_id, Look(job))).entry for job in jobs]
 
 
-async def test_every_entry_of_the_older_version_is_read_as_it_was(path: Path) -> None:
+async def test_every_entry_of_the_older_version_is_read(path: Path) -> None:
     ledger = SQLiteLedger(path)
     found = await read(ledger)
     await ledger.aclose()
@@ -142,8 +143,8 @@ async def test_lists_show_the_entries_of_the_older_version(path: Path) -> None:
     assert all(entry.acknowledged for entry in every)
 
 
-async def test_open_questions_of_the_older_version_stay_open(path: Path) -> None:
-    """Its owners are gone: what they claimed is as it was before, what they sent is open."""
+async def test_uncertain_jobs_of_the_older_version_stay_uncertain(path: Path) -> None:
+    """Its owners are gone: their claims are undone, their sent calls are uncertain."""
     ledger = SQLiteLedger(path)
     ends: dict[str, tuple[str, bool]] = {}
     for entry in EXPECTED:
@@ -173,7 +174,7 @@ async def test_open_questions_of_the_older_version_stay_open(path: Path) -> None
 
 
 @pytest.mark.parametrize("state", ["claimed", "armed"])
-async def test_call_under_way_over_an_unreadable_answer_rests_in_it(
+async def test_call_in_progress_over_an_unreadable_response_rests_in_stored(
     path: Path, state: str
 ) -> None:
     change = "UPDATE jobs SET state = ? WHERE request_id = 'unreadable'"
@@ -210,7 +211,7 @@ async def test_upgraded_file_has_the_tables_of_a_new_one(path: Path, tmp_path: P
     assert "jobs" not in {name for name, _ in tables(path)}
 
 
-async def test_every_file_gets_an_id_of_its_own(path: Path, tmp_path: Path) -> None:
+async def test_every_file_gets_its_own_id(path: Path, tmp_path: Path) -> None:
     for file in (path, tmp_path / "new.db"):
         ledger = SQLiteLedger(file)
         await ledger.entries(ORIGIN, {"known"})
@@ -281,7 +282,7 @@ KILLED = """
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL on this platform")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -292,7 +293,7 @@ KILLED = """
         "COMMIT",
     ],
 )
-async def test_crash_in_the_upgrade_leaves_a_file_that_is_upgraded_next_time(
+async def test_crash_during_the_upgrade_leaves_a_file_that_is_upgraded_next_time(
     path: Path, statement: str
 ) -> None:
     process = await _program(KILLED, path, statement)
@@ -311,13 +312,15 @@ async def test_crash_in_the_upgrade_leaves_a_file_that_is_upgraded_next_time(
 
 
 @pytest.mark.parametrize("newer", [3, 99])
-async def test_file_of_a_newer_schema_is_refused_and_left_alone(path: Path, newer: int) -> None:
+async def test_file_of_a_newer_schema_is_refused_and_left_unchanged(
+    path: Path, newer: int
+) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(f"PRAGMA user_version = {newer}")
     before = path.read_bytes()
     ledger = SQLiteLedger(path)
 
-    with pytest.raises(LedgerError, match=f"has schema {newer}.* knows 2.*upgrade modelmax"):
+    with pytest.raises(LedgerError, match=f"has schema {newer}.* supports 2.*upgrade modelmax"):
         await ledger.entries(ORIGIN, {"known"})
     await ledger.aclose()
 
@@ -327,7 +330,7 @@ async def test_file_of_a_newer_schema_is_refused_and_left_alone(path: Path, newe
 async def test_process_of_the_older_version_that_has_the_file_open_is_refused(
     path: Path,
 ) -> None:
-    """It would write rows without what this version needs to know, and free what is owed."""
+    """It would write rows that lack columns, and release calls that may be billed."""
     with closing(sqlite3.connect(path, isolation_level=None)) as old:
         old.execute("SELECT * FROM jobs").fetchall()
         ledger = SQLiteLedger(path)
@@ -356,7 +359,7 @@ def _write(db: sqlite3.Connection, row: tuple[object, ...]) -> None:
 
 @pytest.mark.parametrize("state", sorted(EVERY))
 @pytest.mark.parametrize("acknowledged", [True, False])
-async def test_every_field_of_every_state_comes_back_equal(
+async def test_every_field_of_every_state_is_read_back_equal(
     tmp_path: Path, state: LedgerState, *, acknowledged: bool
 ) -> None:
     job = Job("veo-3", "é/+=", "/status", "/response")
@@ -387,7 +390,7 @@ async def test_every_field_of_every_state_comes_back_equal(
     await ledger.aclose()
 
     assert [entry, other] == found
-    assert acknowledged is found[0].acknowledged  # and no number
+    assert acknowledged is found[0].acknowledged  # a bool, not an int
     assert {field.name for field in attrs.fields(LedgerEntry)} == {
         *sqlite._ENTRY,
         "job",
@@ -405,7 +408,7 @@ async def test_every_field_of_every_state_comes_back_equal(
         "since = NULL",
     ],
 )
-async def test_table_takes_no_row_that_could_not_be_read(tmp_path: Path, change: str) -> None:
+async def test_table_refuses_rows_that_could_not_be_read(tmp_path: Path, change: str) -> None:
     ledger = SQLiteLedger(tmp_path / "runs.db")
     await take(ledger, "a", Claim(make_job("veo-3", "a"), "me", "b", 10.0))
     await ledger.aclose()
@@ -417,8 +420,8 @@ async def test_table_takes_no_row_that_could_not_be_read(tmp_path: Path, change:
         db.execute(f"UPDATE entries SET {change}")  # noqa: S608 - constants
 
 
-async def test_moves_leave_what_is_recorded_beside_the_entry(tmp_path: Path) -> None:
-    """When the job was submitted, its key, and whether its videos are saved."""
+async def test_moves_do_not_change_the_other_columns(tmp_path: Path) -> None:
+    """They hold when the job was submitted, its key, and when its videos were saved."""
     ledger = SQLiteLedger(tmp_path / "runs.db")
     job = make_job("veo-3", "a")
     await take(ledger, "a", Claim(job, "me", "b", 10.0))
@@ -429,6 +432,7 @@ async def test_moves_leave_what_is_recorded_beside_the_entry(tmp_path: Path) -> 
     await ledger.aclose()
 
     found = rows(tmp_path / "runs.db", "SELECT submitted_at, submit_key, saved_at FROM entries")
+
     assert [(1.5, "row-17", 2.5)] == found
 
 
@@ -441,7 +445,7 @@ async def test_moves_leave_what_is_recorded_beside_the_entry(tmp_path: Path) -> 
         VALUES (1, 2, 3, 4, 5)""",
     ],
 )
-async def test_keys_and_durations_have_a_row_each(tmp_path: Path, insert: str) -> None:
+async def test_keys_and_durations_have_one_row_each(tmp_path: Path, insert: str) -> None:
     ledger = SQLiteLedger(tmp_path / "runs.db")
     await ledger.entries(ORIGIN, EVERY)
     await ledger.aclose()
@@ -469,6 +473,7 @@ async def test_lists_of_unfinished_jobs_do_not_read_the_finished(path: Path) -> 
     await ledger.aclose()
 
     asked = [schema.UNFINISHED in sql for sql in seen if sql.startswith("SELECT")]
+
     assert "unfinished" in plans[0]
     assert "unfinished" not in plans[1]
     assert [True, True, False, False] == asked

@@ -1,4 +1,4 @@
-"""The ledger in an SQLite file: what it adds to the promises of every ledger."""
+"""The ledger in an SQLite file: what it promises beyond every ledger."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from modelmax_async import LedgerError, SQLiteLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async.ledger import Key, Ledger, Remember, Step, Store, sqlite_thread
 from modelmax_async.ledger.sqlite_file import explain
 
@@ -39,7 +39,7 @@ async def store(ledger: Ledger, name: str, body: bytes = b"{}") -> Step | None:
 
 @pytest.mark.parametrize("path", ["", ":memory:", b"runs.db", "a\0b"])
 def test_sqlite_ledger_needs_a_file(path: Any) -> None:
-    with pytest.raises(ValueError, match="needs a file"):
+    with pytest.raises(ValueError, match="path must be a file, got"):
         SQLiteLedger(path)
 
 
@@ -68,13 +68,14 @@ async def test_every_commit_is_synced(tmp_path: Path) -> None:
     assert [2, 1, "wal"] == found
 
 
-async def test_idle_ledger_lets_go_of_its_thread_and_comes_back(
+async def test_idle_ledger_ends_its_thread_and_can_be_used_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_thread, "IDLE", 0.01)
     ledger = SQLiteLedger(tmp_path / "runs.db")
     await remember(ledger, "a")
     thread = ledger._thread._thread
+
     assert thread is not None
     await asyncio.to_thread(thread.join)
 
@@ -86,7 +87,7 @@ async def test_idle_ledger_lets_go_of_its_thread_and_comes_back(
     assert not again.granted
 
 
-async def test_moves_that_arrive_together_share_a_commit(tmp_path: Path) -> None:
+async def test_concurrent_moves_share_a_commit(tmp_path: Path) -> None:
     ledger = SQLiteLedger(tmp_path / "runs.db")
     await remember(ledger, "first")
     commits: list[str] = []
@@ -104,7 +105,7 @@ async def test_moves_that_arrive_together_share_a_commit(tmp_path: Path) -> None
     assert together < 50
 
 
-async def test_failed_move_takes_no_other_down(tmp_path: Path) -> None:
+async def test_failed_move_fails_no_other(tmp_path: Path) -> None:
     ledger = SQLiteLedger(tmp_path / "runs.db")
 
     def fail(_: sqlite3.Connection) -> None:
@@ -123,7 +124,7 @@ async def test_failed_move_takes_no_other_down(tmp_path: Path) -> None:
     assert ["a", "b"] == [entry.job.request_id for entry in found]
 
 
-async def test_work_asked_for_is_done_though_the_asker_is_cancelled(tmp_path: Path) -> None:
+async def test_work_is_done_even_if_its_caller_is_cancelled(tmp_path: Path) -> None:
     ledger = SQLiteLedger(tmp_path / "runs.db")
     await remember(ledger, "first")
     asking = asyncio.create_task(store(ledger, "a"))
@@ -136,7 +137,7 @@ async def test_work_asked_for_is_done_though_the_asker_is_cancelled(tmp_path: Pa
     assert ["a"] == [entry.job.request_id for entry in found]
 
 
-async def test_lock_that_is_not_to_be_had_fails_what_waits_at_once(tmp_path: Path) -> None:
+async def test_busy_lock_fails_all_waiting_moves_at_once(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     ledger = SQLiteLedger(path, busy_timeout=0.2)
     await remember(ledger, "a")
@@ -155,7 +156,7 @@ async def test_lock_that_is_not_to_be_had_fails_what_waits_at_once(tmp_path: Pat
     assert took < 3
 
 
-async def test_no_thread_to_be_had_is_a_ledger_error_and_no_hang(
+async def test_missing_thread_is_a_ledger_error_and_does_not_hang(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:
@@ -227,19 +228,19 @@ async def test_unusable_file_says_what_to_do(
     [
         (
             sqlite3.OperationalError("database is locked"),
-            "find it, or pass a longer busy_timeout",
+            "stop that process, or pass a longer busy_timeout",
         ),
         (
             sqlite3.OperationalError("database is busy"),
-            "find it, or pass a longer busy_timeout",
+            "stop that process, or pass a longer busy_timeout",
         ),
-        (sqlite3.OperationalError("database or disk is full"), "Make room on the disk"),
+        (sqlite3.OperationalError("database or disk is full"), "Free space on the disk"),
         (sqlite3.DatabaseError("file is not a database"), "may save the paid results"),
         (sqlite3.DatabaseError("disk image is malformed"), "may save the paid results"),
         (sqlite3.OperationalError("unable to open database file"), "must be writable"),
         (sqlite3.OperationalError("attempt to write a readonly database"), "must be writable"),
         (PermissionError(13, "Permission denied"), "must be writable"),
-        (sqlite3.OperationalError("disk I/O error"), "nothing of this step was recorded"),
+        (sqlite3.OperationalError("disk I/O error"), "nothing was recorded"),
     ],
 )
 def test_error_says_what_to_do_and_has_its_cause(error: Exception, advice: str) -> None:
@@ -259,7 +260,7 @@ async def test_missing_directory_says_so(tmp_path: Path) -> None:
     await ledger.aclose()
 
 
-async def test_locked_file_says_who_to_look_for(tmp_path: Path) -> None:
+async def test_locked_file_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     ledger = SQLiteLedger(path, busy_timeout=0.05)
     await remember(ledger, "a")
@@ -277,12 +278,12 @@ async def test_locked_file_says_who_to_look_for(tmp_path: Path) -> None:
     assert done.granted
 
 
-async def test_full_disk_says_make_room_and_keeps_what_was_there(tmp_path: Path) -> None:
+async def test_full_disk_says_what_to_do_and_keeps_its_contents(tmp_path: Path) -> None:
     ledger = SQLiteLedger(tmp_path / "runs.db")
     await store(ledger, "a")
     await ledger._thread.run(lambda db: db.execute("PRAGMA max_page_count = 8").fetchone())
 
-    with pytest.raises(LedgerError, match="Make room"):
+    with pytest.raises(LedgerError, match="Free space"):
         await store(ledger, "b", b"x" * 1_000_000)
     kept = await remember(ledger, "a")
     await ledger.aclose()
@@ -291,7 +292,7 @@ async def test_full_disk_says_make_room_and_keeps_what_was_there(tmp_path: Path)
     assert "stored" == kept.entry.state
 
 
-async def test_file_that_is_taken_away_is_noticed(tmp_path: Path) -> None:
+async def test_removed_file_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     ledger = SQLiteLedger(path)
     await remember(ledger, "a")
@@ -307,12 +308,12 @@ async def test_file_that_is_taken_away_is_noticed(tmp_path: Path) -> None:
     assert "stored" == done.entry.state
 
 
-async def test_program_that_ends_at_once_still_writes_what_it_asked_for(tmp_path: Path) -> None:
+async def test_program_that_exits_at_once_still_finishes_its_writes(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
     program = f"""
         import asyncio, time
         from modelmax_async import SQLiteLedger
-        from modelmax_async._api.endpoints import make_job
+        from modelmax_async._api.paths import make_job
         from modelmax_async.ledger import Key, Store
 
         async def main():
@@ -337,7 +338,7 @@ async def test_program_that_ends_at_once_still_writes_what_it_asked_for(tmp_path
 
 
 async def test_thread_of_another_process_is_not_waited_for(tmp_path: Path) -> None:
-    """What the child of a fork finds: a thread on paper, that stayed with the parent."""
+    """The child of a fork has the object of a thread that runs in the parent only."""
     ledger = SQLiteLedger(tmp_path / "runs.db")
     await remember(ledger, "a")
     await ledger.aclose()
@@ -362,7 +363,7 @@ async def _child(ledger: SQLiteLedger) -> None:
     await ledger.aclose()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork on this platform")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 async def test_ledger_works_on_both_sides_of_a_fork(tmp_path: Path) -> None:
     ledger = SQLiteLedger(tmp_path / "runs.db")
@@ -379,7 +380,7 @@ async def test_ledger_works_on_both_sides_of_a_fork(tmp_path: Path) -> None:
 
 
 def _forked(ledger: SQLiteLedger) -> None:
-    """Leave the parent's running loop behind, as a forked worker does."""
+    """Detach from the running loop of the parent, as a forked worker does."""
     asyncio._set_running_loop(None)
     _remember_in_child(ledger)
     os._exit(0)

@@ -48,9 +48,9 @@ def _raw_deflate(data: bytes) -> bytes:
         ("gzip", gzip.compress(b"0" * MAX_BODY, mtime=0)),
     ],
 )
-def test_known_encodings_are_undone(encoding: str | None, body: bytes) -> None:
-    answer = Reply(200, {} if encoding is None else {"content-encoding": encoding}, body)
-    text = decoded(answer)
+def test_known_encodings_are_decoded(encoding: str | None, body: bytes) -> None:
+    response = Reply(200, {} if encoding is None else {"content-encoding": encoding}, body)
+    text = decoded(response)
 
     assert text in {TEXT, b"0" * MAX_BODY}
 
@@ -58,35 +58,35 @@ def test_known_encodings_are_undone(encoding: str | None, body: bytes) -> None:
 @pytest.mark.parametrize(
     ("encoding", "body", "message"),
     [
-        ("gzip", b"", "cut off"),
-        ("gzip", gzip.compress(TEXT, mtime=0)[:-1], "cut off"),
-        ("gzip", gzip.compress(TEXT, mtime=0) + gzip.compress(TEXT, mtime=0), "goes on"),
-        ("gzip", gzip.compress(TEXT, mtime=0) + b"\0", "goes on"),
-        ("gzip", TEXT, "broken gzip body"),
-        ("deflate", _raw_deflate(TEXT), "broken deflate body"),
-        ("deflate", zlib.compress(TEXT)[:-1], "cut off"),
-        ("gzip", gzip.compress(TEXT, mtime=0)[:-8] + b"\0" * 8, "broken gzip body"),
-        ("gzip", gzip.compress(b"0" * (MAX_BODY + 1), mtime=0), "above 8388608 bytes"),
+        ("gzip", b"", "truncated"),
+        ("gzip", gzip.compress(TEXT, mtime=0)[:-1], "truncated"),
+        ("gzip", gzip.compress(TEXT, mtime=0) + gzip.compress(TEXT, mtime=0), "trailing data"),
+        ("gzip", gzip.compress(TEXT, mtime=0) + b"\0", "trailing data"),
+        ("gzip", TEXT, "invalid gzip body"),
+        ("deflate", _raw_deflate(TEXT), "invalid deflate body"),
+        ("deflate", zlib.compress(TEXT)[:-1], "truncated"),
+        ("gzip", gzip.compress(TEXT, mtime=0)[:-8] + b"\0" * 8, "invalid gzip body"),
+        ("gzip", gzip.compress(b"0" * (MAX_BODY + 1), mtime=0), "exceeds 8388608 bytes"),
         ("br", TEXT, "unknown Content-Encoding br"),
         ("gzip, gzip", TEXT, "unknown Content-Encoding gzip, gzip"),
         ("b\ud800r", TEXT, "unknown Content-Encoding b.r"),
     ],
 )
-def test_body_that_cannot_be_undone_is_a_value_error(
+def test_body_that_cannot_be_decoded_is_a_value_error(
     encoding: str, body: bytes, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         decoded(Reply(200, {"content-encoding": encoding}, body))
 
 
-def test_bomb_is_not_blown_up_whole() -> None:
-    """Twenty times the bound is refused, having unpacked the bound and no more."""
+def test_compression_bomb_is_not_fully_decompressed() -> None:
+    """Twenty times the limit is refused after decompressing no more than the limit."""
     pack = zlib.compressobj(wbits=31)
     bomb = b"".join([*(pack.compress(b"\0" * MAX_BODY) for _ in range(20)), pack.flush()])
 
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="above"):
+        with pytest.raises(ValueError, match="exceeds"):
             decoded(reply(200, bomb, content_encoding="gzip"))
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -114,8 +114,8 @@ def test_bomb_is_not_blown_up_whole() -> None:
     ],
 )
 def test_each_status_has_its_error(status: int, kind: type[errors.APIError]) -> None:
-    answer = reply(status, envelope("some_type", "words", session_id="s"), retry_after="7")
-    error = parse_error(answer, now=NOW, job=JOB)
+    response = reply(status, envelope("some_type", "words", session_id="s"), retry_after="7")
+    error = parse_error(response, now=NOW, job=JOB)
 
     assert kind is type(error)
     assert (status, "some_type", "words", 7.0, {"session_id": "s"}, JOB) == (
@@ -153,26 +153,26 @@ def test_each_status_has_its_error(status: int, kind: type[errors.APIError]) -> 
     ],
 )
 def test_undocumented_body_gives_no_type(body: Any) -> None:
-    """Without the documented body nothing says that ModelMax itself has answered."""
+    """Without the documented body, the response may be that of a gateway."""
     error = parse_error(reply(502, body), now=NOW, job=None)
 
     assert error.error_type is None
-    assert error.message == "(no documented error body)"
-    assert error.details == {}
+    assert "(no documented error body)" == error.message
+    assert {} == error.details
 
 
-def test_compressed_error_body_is_understood() -> None:
+def test_compressed_error_body_is_parsed() -> None:
     body = gzip.compress(json.dumps(envelope("bad_gateway", "m")).encode(), mtime=0)
     error = parse_error(reply(502, body, content_encoding="gzip"), now=NOW, job=None)
 
-    assert (error.error_type, error.message) == ("bad_gateway", "m")
+    assert ("bad_gateway", "m") == (error.error_type, error.message)
 
 
-def test_empty_words_of_the_server_are_still_documented() -> None:
+def test_empty_texts_are_still_a_documented_body() -> None:
     error = parse_error(reply(400, envelope("", "")), now=NOW, job=None)
 
-    assert error.error_type == ""
-    assert error.message == "(no documented error body)"
+    assert "" == error.error_type
+    assert "(no documented error body)" == error.message
 
 
 @pytest.mark.parametrize(
@@ -187,12 +187,12 @@ def test_retry_after_has_two_forms(header: str, seconds: float | None) -> None:
 
 
 def test_json_of_a_success_is_returned() -> None:
-    assert read_json(reply(299, {"a": [1]}), now=NOW, job=None) == {"a": [1]}
-    assert read_json(reply(200, {"a": [1]}), now=NOW, job=JOB) == {"a": [1]}
+    assert {"a": [1]} == read_json(reply(299, {"a": [1]}), now=NOW, job=None)
+    assert {"a": [1]} == read_json(reply(200, {"a": [1]}), now=NOW, job=JOB)
 
 
 @pytest.mark.parametrize("status", [400, 599])
-def test_json_of_an_error_is_its_error(status: int) -> None:
+def test_error_status_raises_its_error(status: int) -> None:
     with pytest.raises(errors.APIError) as caught:
         read_json(reply(status, envelope("t", "m")), now=NOW, job=JOB)
 
@@ -204,19 +204,21 @@ def test_json_of_an_error_is_its_error(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [100, 199, 300, 302, 399])
-def test_redirect_is_not_followed_and_says_where_to_look(status: int) -> None:
-    answer = reply(status, {"a": 1}, location="https://evil.example/\x1b[2J")
+def test_redirect_is_not_followed_and_names_its_target(status: int) -> None:
+    response = reply(status, {"a": 1}, location="https://evil.example/\x1b[2J")
     with pytest.raises(errors.InvalidResponseError) as caught:
-        read_json(answer, now=NOW, job=JOB)
+        read_json(response, now=NOW, job=JOB)
 
-    assert f"HTTP {status} for job req-1" in str(caught.value)
-    assert "to https://evil.example/ [2J" in str(caught.value)
+    assert f"unexpected HTTP {status} for job req-1" in str(caught.value)
+    assert "a redirect to https://evil.example/ [2J, which is not followed" in str(caught.value)
     assert "check base_url" in str(caught.value)
-    assert (JOB, answer.body) == (caught.value.job, caught.value.body)
+    assert (JOB, response.body) == (caught.value.job, caught.value.body)
 
 
-def test_redirect_to_nowhere_says_so() -> None:
-    with pytest.raises(errors.InvalidResponseError, match="to nowhere"):
+def test_unexpected_status_without_a_location_is_no_redirect() -> None:
+    with pytest.raises(
+        errors.InvalidResponseError, match="unexpected HTTP 304: check base_url"
+    ):
         read_json(reply(304), now=NOW, job=None)
 
 
@@ -228,29 +230,29 @@ def test_unreadable_json_keeps_its_bytes(body: bytes) -> None:
         read_json(reply(200, body), now=NOW, job=JOB)
 
     assert body[: 64 * 1024] == caught.value.body
-    assert caught.value.job == JOB
+    assert JOB == caught.value.job
 
 
-def test_duplicate_keys_take_the_last() -> None:
-    assert read_json(reply(200, b'{"a": 1, "a": 2}'), now=NOW, job=None) == {"a": 2}
+def test_last_duplicate_key_counts() -> None:
+    assert {"a": 2} == read_json(reply(200, b'{"a": 1, "a": 2}'), now=NOW, job=None)
 
 
-def test_errors_carry_a_bounded_body() -> None:
-    assert shown(reply(200, b"x" * 70000)) == b"x" * 65536
+def test_bodies_in_errors_are_bounded() -> None:
+    assert b"x" * 65536 == shown(reply(200, b"x" * 70000))
 
 
 @given(replies)
 @example(reply(200, b'{"a": "\\ud800"}', location="\ud800"))
-def test_any_reply_is_json_or_one_of_our_errors(answer: Reply) -> None:
+def test_any_reply_is_json_or_one_of_our_errors(response: Reply) -> None:
     ours = (errors.APIError, errors.InvalidResponseError)
-    found = value_or_error(lambda: read_json(answer, now=NOW, job=JOB), *ours)
+    found = value_or_error(lambda: read_json(response, now=NOW, job=JOB), *ours)
     if isinstance(found, ours):
         assert str(found).encode()
-        assert found.job == JOB
+        assert JOB == found.job
 
 
 @given(wild_json)
-def test_words_of_a_server_can_be_shown_and_stored(value: Any) -> None:
+def test_any_server_text_can_be_shown_and_stored(value: Any) -> None:
     text = as_text(value, 50)
 
     assert text == text.encode().decode()
@@ -259,7 +261,7 @@ def test_words_of_a_server_can_be_shown_and_stored(value: Any) -> None:
 
 
 @given(wild_text)
-def test_half_pairs_become_question_marks(text: str) -> None:
+def test_unpaired_surrogates_become_question_marks(text: str) -> None:
     plain = as_utf8(text)
 
     assert plain.encode().decode() == plain
@@ -293,12 +295,12 @@ def _nested(depth: int) -> Any:
         ("x" * 3000, "x" * 2000),
     ],
 )
-def test_words_of_a_server_are_plain_text(value: Any, expected: str) -> None:
+def test_server_values_become_printable_text(value: Any, expected: str) -> None:
     assert expected == as_text(value)
 
 
-def test_words_nested_too_deep_are_described() -> None:
-    assert as_text(_nested(200_000)) == "(a list that cannot be shown)"
+def test_deeply_nested_values_are_described() -> None:
+    assert "(a list that cannot be shown)" == as_text(_nested(200_000))
 
 
 def test_bodies_stay_out_of_reprs() -> None:

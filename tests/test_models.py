@@ -1,4 +1,4 @@
-"""The values that users hold: frozen, slotted, good to store and to send anywhere."""
+"""The public values: frozen, slotted, and fit to be stored or sent anywhere."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_values_cannot_be_changed(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", VALUES, ids=ids)
-def test_values_have_slots_only(value: Any) -> None:
+def test_values_have_no_dict(value: Any) -> None:
     assert not hasattr(value, "__dict__")
 
 
 @pytest.mark.parametrize("value", VALUES, ids=ids)
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_values_come_out_of_a_pickle_equal(value: Any, protocol: int) -> None:
+def test_pickled_values_are_equal(value: Any, protocol: int) -> None:
     again = pickle.loads(pickle.dumps(value, protocol))
 
     assert value == again
@@ -69,34 +69,34 @@ def test_values_come_out_of_a_pickle_equal(value: Any, protocol: int) -> None:
 
 
 @pytest.mark.parametrize("value", VALUES, ids=ids)
-def test_values_are_copied_equal(value: Any) -> None:
+def test_copied_values_are_equal(value: Any) -> None:
     assert value == copy.deepcopy(value)
     assert value == copy.copy(value)
 
 
-def test_values_differ_by_what_they_hold() -> None:
+def test_values_with_different_fields_differ() -> None:
     assert attrs.evolve(JOB, request_id="req-2") != JOB
     assert attrs.evolve(RESULT, raw={}) != RESULT
 
 
-def test_values_left_out_are_not_shared() -> None:
+def test_default_values_are_not_shared() -> None:
     first, second = StatusReport("a", "X"), StatusReport("b", "X")
     one, two = Result("a", "m", ()), Result("b", "m", ())
 
-    assert first.raw == second.raw == {}
+    assert {} == first.raw == second.raw
     assert first.raw is not second.raw
     assert one.raw is not two.raw
 
 
 @given(jobs)
-def test_jobs_survive_a_dict_and_json(job: Job) -> None:
+def test_jobs_round_trip_through_a_dict_and_json(job: Job) -> None:
     data = json.loads(json.dumps(job.to_dict()))
 
     assert job == Job.from_dict(data)
     assert {"model", "request_id", "status_url", "response_url"} == set(data)
 
 
-def test_job_of_a_dict_ignores_further_keys() -> None:
+def test_job_of_a_dict_ignores_unknown_keys() -> None:
     data = {"model": "veo-3", "request_id": "req-1", "added_later": 1}
 
     assert Job("veo-3", "req-1") == Job.from_dict(data)
@@ -114,13 +114,13 @@ def test_job_of_a_dict_ignores_further_keys() -> None:
         None,
     ],
 )
-def test_job_of_something_else_is_a_value_error(data: Any) -> None:
+def test_job_of_an_invalid_dict_is_a_value_error(data: Any) -> None:
     with pytest.raises(ValueError, match=r"job|request id|model|status_url"):
         Job.from_dict(data)
 
 
 @pytest.mark.parametrize(("value", "word"), HOSTILE_IDS)
-def test_job_with_a_hostile_id_or_model_does_not_exist(value: Any, word: str) -> None:
+def test_job_with_a_hostile_id_or_model_is_refused(value: Any, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         Job("veo-3", value)
     with pytest.raises(ValueError, match=word):
@@ -128,7 +128,7 @@ def test_job_with_a_hostile_id_or_model_does_not_exist(value: Any, word: str) ->
 
 
 @pytest.mark.parametrize("word", ["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED"])
-def test_documented_status_is_a_member_and_a_text(word: str) -> None:
+def test_documented_status_is_a_member_and_a_string(word: str) -> None:
     status = Status.of(word)
 
     assert isinstance(status, Status)
@@ -136,7 +136,7 @@ def test_documented_status_is_a_member_and_a_text(word: str) -> None:
 
 
 @given(wild_text)
-def test_unknown_status_stays_the_text_it_is(word: str) -> None:
+def test_unknown_status_stays_a_plain_string(word: str) -> None:
     status = Status.of(word)
 
     assert word == status
@@ -155,7 +155,7 @@ def test_unknown_status_stays_the_text_it_is(word: str) -> None:
         ("", False),
     ],
 )
-def test_only_the_two_documented_ends_are_terminal(word: str, *, terminal: bool) -> None:
+def test_only_completed_and_failed_are_terminal(word: str, *, terminal: bool) -> None:
     assert terminal is StatusReport("req-1", Status.of(word)).terminal
 
 
@@ -168,8 +168,8 @@ def test_paid_bytes_and_images_stay_out_of_reprs() -> None:
     assert "BASE64" not in repr(VideoParameters(image="BASE64"))
 
 
-def test_parameters_left_alone_are_not_sent() -> None:
-    assert VideoParameters().to_dict() == {}
+def test_parameters_that_are_not_set_are_not_sent() -> None:
+    assert {} == VideoParameters().to_dict()
 
 
 def test_parameters_are_sent_in_the_documented_spelling() -> None:
@@ -183,7 +183,7 @@ def test_parameters_are_sent_in_the_documented_spelling() -> None:
         image="QUJD",
     )
 
-    assert parameters.to_dict() == {
+    assert {
         "aspect_ratio": "9:16",
         "resolution": "1080p",
         "duration_seconds": 8,
@@ -191,10 +191,10 @@ def test_parameters_are_sent_in_the_documented_spelling() -> None:
         "sample_count": 4,
         "negative_prompt": "",
         "image": "QUJD",
-    }
+    } == parameters.to_dict()
 
 
-def test_extra_keys_pass_untouched_and_win() -> None:
+def test_extra_keys_are_sent_unchanged_and_override() -> None:
     nested = {"seed": [1, {"deep": None}]}
     extra = {"startImageUrl": "https://x", "durationSeconds": 6, "duration_seconds": 12}
     parameters = VideoParameters(duration_seconds=8, extra=extra | nested)
@@ -227,7 +227,7 @@ def test_extra_keys_pass_untouched_and_win() -> None:
     ],
 )
 def test_parameter_out_of_its_range_is_named(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"^{name} is "):
+    with pytest.raises(ValueError, match=f"^{name} must be "):
         VideoParameters(**{name: value})
 
 
@@ -242,6 +242,6 @@ def test_parameter_out_of_its_range_is_named(name: str, value: Any) -> None:
         ("negative_prompt", ["", "rain"]),
     ],
 )
-def test_every_documented_value_is_taken(name: str, values: list[Any]) -> None:
+def test_every_documented_value_is_accepted(name: str, values: list[Any]) -> None:
     for value in values:
         assert {name: value} == VideoParameters(**{name: value}).to_dict()

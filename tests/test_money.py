@@ -45,7 +45,6 @@ from modelmax_async.events import (
 from modelmax_async.ledger import (
     Arm,
     Claim,
-    Doubt,
     Key,
     Look,
     Move,
@@ -53,6 +52,7 @@ from modelmax_async.ledger import (
     Remember,
     Step,
     Store,
+    Uncertain,
 )
 
 pytestmark = pytest.mark.anyio
@@ -477,12 +477,12 @@ async def test_paid_answer_is_stored_as_soon_as_the_ledger_recovers(emulator: Em
     assert [request_id] == [entry.job.request_id for entry in stored]
 
 
-@pytest.mark.parametrize("kind", [Doubt, Release])
+@pytest.mark.parametrize("kind", [Uncertain, Release])
 async def test_ledger_failing_to_record_an_outcome_never_frees_the_job(
     emulator: Emulator, url: str, kind: type[Move], caplog: pytest.LogCaptureFixture
 ) -> None:
     request_id = emulator.add_job()
-    fault = Fault.drop_after() if kind is Doubt else Fault.error(400)
+    fault = Fault.drop_after() if kind is Uncertain else Fault.error(400)
     emulator.fault("result", fault)
     ledger = Failing(kind)
 

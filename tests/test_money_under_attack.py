@@ -17,7 +17,7 @@ from modelmax_async import (
     Result,
     ResultUncertainError,
 )
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._runtime import clock
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.emulator.inprocess import InProcessTransport
@@ -25,7 +25,6 @@ from modelmax_async.events import BilledCallArmed, Event
 from modelmax_async.ledger import (
     Arm,
     Claim,
-    Doubt,
     Fail,
     Key,
     Look,
@@ -34,6 +33,7 @@ from modelmax_async.ledger import (
     Remember,
     Renew,
     Store,
+    Uncertain,
 )
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
@@ -233,7 +233,7 @@ async def test_failed_heard_by_a_watchers_poll_is_checked_against_the_ledger(
     elif left == "stored":
         await store.apply(key, Store(job, "a1", paid_body(request_id)))
     else:
-        await store.apply(key, Doubt("a1", "sent", "it broke off"))
+        await store.apply(key, Uncertain("a1", "sent", "it broke off"))
     emulator.fault("status", Fault.hang(2), request_id=request_id)
 
     async with in_process(emulator, ledger=store) as client:
@@ -269,7 +269,7 @@ async def test_answer_that_was_stored_meanwhile_beats_what_this_call_came_to(
     async def wake(_: Move) -> None:
         await store.apply(key, Store(job, first, paid_body(request_id)))
 
-    handle = Handle(store, before=on(Fail if end == "failed" else Doubt, wake))
+    handle = Handle(store, before=on(Fail if end == "failed" else Uncertain, wake))
     async with in_process(emulator, ledger=handle) as client:
         (ended,) = await asyncio.gather(pay(client, request_id), return_exceptions=True)
         stored = await client.result(request_id)
@@ -323,13 +323,13 @@ class HangsOnce(Handle):
         super().__init__(store, before=on(kind, act))
 
 
-@pytest.mark.parametrize("kind", [Doubt, Release, Fail])
+@pytest.mark.parametrize("kind", [Uncertain, Release, Fail])
 async def test_move_that_hangs_after_the_call_does_not_hold_its_caller_for_ever(
     emulator: Emulator, kind: type[Move]
 ) -> None:
     request_id = emulator.add_job()
     fault = {
-        Doubt: Fault.drop_after(),
+        Uncertain: Fault.drop_after(),
         Release: Fault.error(402, type="insufficient_balance"),
         Fail: Fault.raw(200, b'{"request_id": "%s", "status": "FAILED"}' % request_id.encode()),
     }[kind]
@@ -343,13 +343,13 @@ async def test_move_that_hangs_after_the_call_does_not_hold_its_caller_for_ever(
     assert {asking} == done
 
 
-@pytest.mark.parametrize("kind", [Doubt, Store])
+@pytest.mark.parametrize("kind", [Uncertain, Store])
 async def test_move_that_hangs_after_the_call_does_not_lock_the_job_for_others(
     emulator: Emulator, kind: type[Move]
 ) -> None:
     """Its lease is renewed for ever: nobody can claim it, decide about it, or list it."""
     request_id = emulator.add_job()
-    if kind is Doubt:
+    if kind is Uncertain:
         emulator.fault("result", Fault.drop_after())
     store = MemoryLedger()
 

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from modelmax_async import LedgerEntry, ResultDroppedError, ResultUncertainError
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._billing.outcomes import read_entry
 from modelmax_async._models import LedgerState, Phase
 

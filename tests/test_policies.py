@@ -1,4 +1,4 @@
-"""Delays: pure, bounded, and never the reason that a wait breaks."""
+"""Delays: pure, bounded, and never a cause of failure."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def test_default_intervals_are_the_documented_ones() -> None:
     policy = PollPolicy()
     middles = [policy.delay(attempt, 0, 0.5) for attempt in range(8)]
 
-    assert middles == [1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, 10.0, 10.0]
-    assert policy.delay(0, 0, 0.0) == 0.75
-    assert policy.delay(10**6, 0, 1.0) == 12.5
+    assert [1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, 10.0, 10.0] == middles
+    assert 0.75 == policy.delay(0, 0, 0.0)
+    assert 12.5 == policy.delay(10**6, 0, 1.0)
 
 
-def test_no_jitter_means_none() -> None:
+def test_without_jitter_intervals_are_exact() -> None:
     policy = PollPolicy(jitter=0)
 
-    assert {policy.delay(3, 0, r / 10) for r in range(10)} == {3.375}
+    assert {3.375} == {policy.delay(3, 0, r / 10) for r in range(10)}
 
 
 def test_first_interval_is_never_longer_than_the_maximum() -> None:
-    assert PollPolicy(initial=60, maximum=2, jitter=0).delay(0, 0, 0.5) == 2.0
+    assert 2.0 == PollPolicy(initial=60, maximum=2, jitter=0).delay(0, 0, 0.5)
 
 
 @given(seconds, factors, seconds, attempts, randoms)
@@ -70,16 +70,16 @@ def test_backoff_has_full_jitter_under_its_ceiling(
 ) -> None:
     policy = RetryPolicy(initial, factor, maximum)
 
-    assert policy.delay(attempt, 0.0) == 0
+    assert 0 == policy.delay(attempt, 0.0)
     assert 0 <= policy.delay(attempt, random) <= policy.delay(attempt, 1.0) <= maximum
 
 
 def test_default_backoff_doubles_from_half_a_second() -> None:
     policy = RetryPolicy()
 
-    assert [policy.delay(a, 1.0) for a in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert policy.delay(0, 0.5) == 0.25
-    assert (policy.give_up_after, policy.attempts) == (300, 4)
+    assert [0.5, 1, 2, 4, 8, 16, 30, 30] == [policy.delay(a, 1.0) for a in range(8)]
+    assert 0.25 == policy.delay(0, 0.5)
+    assert (300, 4) == (policy.give_up_after, policy.attempts)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_retry_after_is_a_minimum(retry_after: float | None, expected: float) ->
 
 
 @pytest.mark.parametrize("status", range(400, 500))
-def test_only_a_lasting_4xx_ends_a_wait(status: int) -> None:
+def test_lasting_4xx_ends_a_wait(status: int) -> None:
     passing = status in {404, 408, 425, 429}
 
     assert passing is not is_final(status, 0.0)
@@ -98,11 +98,11 @@ def test_only_a_lasting_4xx_ends_a_wait(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 399, 500, 502, 503, 504, 599])
-def test_nothing_else_ends_a_wait(status: int) -> None:
+def test_no_other_status_ends_a_wait(status: int) -> None:
     assert not is_final(status, math.inf)
 
 
-def test_404_is_given_ten_seconds() -> None:
+def test_404_ends_a_wait_after_ten_seconds() -> None:
     assert not is_final(404, LASTING_NOT_FOUND - 0.001)
     assert is_final(404, LASTING_NOT_FOUND)
 
@@ -147,7 +147,7 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, expected: float | N
     assert expected == parse_retry_after(value, NOW)
 
 
-def test_date_without_a_zone_is_gmt_wherever_this_runs(
+def test_date_without_a_zone_is_gmt_in_any_local_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patched:
@@ -156,14 +156,14 @@ def test_date_without_a_zone_is_gmt_wherever_this_runs(
         found = parse_retry_after(_date(30).removesuffix(" GMT"), NOW)
     time.tzset()
 
-    assert found == 30.0
+    assert 30.0 == found
 
 
 @pytest.mark.parametrize(
     ("date", "expected"),
     [(_date(-7200), 3600.0), (_date(10), 20.0), (_date(60), 0.0), ("soon", 30.0), (None, 30.0)],
 )
-def test_date_is_meant_by_the_servers_clock(date: str | None, expected: float) -> None:
+def test_date_is_by_the_servers_clock(date: str | None, expected: float) -> None:
     assert expected == parse_retry_after(_date(30), NOW, date)
 
 

@@ -18,7 +18,7 @@ from modelmax_async import (
     Status,
     StatusReport,
 )
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._polling.job import End, Watched
 from modelmax_async._polling.poller import Poller
 from modelmax_async.emulator import Emulator, Fault, JobScript

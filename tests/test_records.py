@@ -7,7 +7,7 @@ from ledgers import Handle
 from support import in_virtual_time
 
 from modelmax_async import LedgerError, MemoryLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._billing.leases import LeaseWatch
 from modelmax_async._billing.records import Records
 from modelmax_async._runtime.hooks import Hooks

@@ -1,4 +1,4 @@
-"""Settings: checked before any I/O, and a key that nothing shows."""
+"""Settings: checked before any I/O, and a key that is never shown."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ def read(environ: dict[str, str] | None = None, **changes: Any) -> Settings:
 def test_defaults_are_the_documented_ones() -> None:
     settings = read()
 
-    assert settings.base_url == "https://api.modelmax.io"
-    assert settings.origin == "https://api.modelmax.io:443"
-    assert settings.key.reveal() == KEY
-    assert (
+    assert "https://api.modelmax.io" == settings.base_url
+    assert "https://api.modelmax.io:443" == settings.origin
+    assert KEY == settings.key.reveal()
+    assert (None, "raise", 32) == (
         settings.model,
         settings.on_uncertain,
         settings.max_in_flight,
-    ) == (None, "raise", 32)
+    )
 
 
-def test_key_comes_from_the_argument_before_the_environment() -> None:
+def test_key_argument_overrides_the_environment() -> None:
     environ = {"MODELMAX_API_KEY": "sk-environment"}
     argument, environment = read_key(KEY, environ), read_key(None, environ)
 
     assert isinstance(argument, ApiKey)
     assert isinstance(environment, ApiKey)
-    assert argument.reveal() == KEY
-    assert environment.reveal() == "sk-environment"
+    assert KEY == argument.reveal()
+    assert "sk-environment" == environment.reveal()
 
 
 @pytest.mark.parametrize(("argument", "environ"), [(None, {}), ("", {"MODELMAX_API_KEY": KEY})])
@@ -67,16 +67,18 @@ def test_missing_key_says_how_to_give_one(
 ) -> None:
     problem = read_key(argument, environ)
 
-    assert problem == "no API key: set MODELMAX_API_KEY or pass api_key="
+    assert "no API key: set MODELMAX_API_KEY or pass api_key=" == str(problem)
 
 
-def test_empty_key_in_the_environment_is_a_missing_one() -> None:
+def test_empty_key_in_the_environment_counts_as_missing() -> None:
     assert "no API key" in str(read_key(None, {"MODELMAX_API_KEY": ""}))
 
 
 @pytest.mark.parametrize("key", [b"sk-bytes", 5, ["sk-list"]])
-def test_key_that_is_no_text_is_refused_without_showing_it(key: object) -> None:
-    assert read_key(key, {}) == "the API key is not a str"
+def test_key_of_another_type_is_refused_without_showing_it(key: object) -> None:
+    kind = type(key).__name__
+
+    assert f"api_key must be a string, got {kind}" == str(read_key(key, {}))
 
 
 MALFORMED = [
@@ -97,16 +99,16 @@ MALFORMED = [
 def test_malformed_key_is_named_but_not_shown(key: str) -> None:
     problem = read_key(key, {})
 
-    assert isinstance(problem, str)
-    assert "malformed" in problem
-    assert KEY not in problem
+    assert isinstance(problem, ConfigurationError)
+    assert "malformed" in str(problem)
+    assert KEY not in str(problem)
 
 
 @given(st.text(st.characters(exclude_categories=()), min_size=12))
-def test_no_key_is_part_of_the_complaint_about_it(key: str) -> None:
+def test_error_about_a_key_does_not_contain_it(key: str) -> None:
     problem = read_key(key, {})
 
-    assert isinstance(problem, ApiKey) or key not in problem
+    assert isinstance(problem, ApiKey) or key not in str(problem)
 
 
 def _client_error(**arguments: Any) -> BaseException:
@@ -123,7 +125,7 @@ def _safely(value: object) -> str:
 
 
 def _shown(error: BaseException) -> str:
-    """All that a tool which prints local variables shows of the package's own frames."""
+    """Return what a tool that prints local variables shows of the package's own frames."""
     text = []
     seen: BaseException | None = error
     while seen is not None:
@@ -167,7 +169,7 @@ def test_client_shows_no_key() -> None:
     assert KEY not in str(vars(client))
 
 
-def test_key_is_shown_by_reveal_alone() -> None:
+def test_only_reveal_shows_the_key() -> None:
     key = ApiKey(KEY)
 
     assert "ApiKey('sk-…')" == repr(key) == str(key) == f"{key}"
@@ -175,16 +177,16 @@ def test_key_is_shown_by_reveal_alone() -> None:
     assert not hasattr(key, "__dict__")
 
 
-def test_key_is_hidden_in_texts_of_others() -> None:
-    assert ApiKey(KEY).hide_in(f"no {KEY} here") == "no sk-... here"
-    assert ApiKey("sk-a/bc/d").hide_in(r"sk-a\/bc\/d sk-a/bc/d") == "sk-... sk-..."
-    assert ApiKey("local").hide_in("a local server") == "a local server"  # it is no secret
+def test_key_is_hidden_in_foreign_texts() -> None:
+    assert "no sk-... here" == ApiKey(KEY).hide_in(f"no {KEY} here")
+    assert "sk-... sk-..." == ApiKey("sk-a/bc/d").hide_in(r"sk-a\/bc\/d sk-a/bc/d")
+    assert "a local server" == ApiKey("local").hide_in("a local server")  # too short
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
 @pytest.mark.parametrize("value", [ApiKey(KEY), read()], ids=["key", "settings"])
-def test_key_is_not_pickled_or_copied(copied: Any, value: Any) -> None:
-    with pytest.raises(TypeError, match="not pickled"):
+def test_key_cannot_be_pickled_or_copied(copied: Any, value: Any) -> None:
+    with pytest.raises(TypeError, match="cannot be pickled"):
         copied(value)
 
 
@@ -203,7 +205,7 @@ def test_key_is_not_pickled_or_copied(copied: Any, value: Any) -> None:
         ("https://a.example/gateway/modelmax//", {}, "https://a.example/gateway/modelmax"),
     ],
 )
-def test_base_url_comes_from_argument_then_environment(
+def test_base_url_argument_overrides_the_environment(
     argument: str | None, environ: dict[str, str], expected: str
 ) -> None:
     assert expected == read(environ, base_url=argument).base_url
@@ -221,13 +223,13 @@ def test_base_url_comes_from_argument_then_environment(
         ("https://[2001:DB8::1]", "https://[2001:db8::1]:443"),
     ],
 )
-def test_one_origin_has_one_spelling(url: str, origin: str) -> None:
+def test_equal_origins_have_one_spelling(url: str, origin: str) -> None:
     assert origin == read(base_url=url).origin
 
 
-def test_origin_of_an_unknown_scheme_is_no_known_one() -> None:
-    assert origin_of("ftp", "h", None) == "ftp://h:0"
-    assert origin_of("ftp", "H.", 21) == "ftp://h:21"
+def test_origin_of_an_unknown_scheme_has_no_default_port() -> None:
+    assert "ftp://h:0" == origin_of("ftp", "h", None)
+    assert "ftp://h:21" == origin_of("ftp", "H.", 21)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,7 @@ def test_http_elsewhere_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", FOREIGN)
-def test_http_elsewhere_can_be_insisted_on(host: str) -> None:
+def test_http_elsewhere_needs_allow_insecure(host: str) -> None:
     settings = read(base_url=f"http://{host}", allow_insecure=True)
 
     assert f"http://{host}:80" == settings.origin
@@ -297,8 +299,10 @@ def test_http_elsewhere_can_be_insisted_on(host: str) -> None:
         "javascript:alert(1)",
     ],
 )
-def test_what_is_no_url_of_a_host_is_refused(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no http:// or https:// URL with a host"):
+def test_base_url_without_a_host_is_refused(url: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match="must be an http:// or https:// URL with a host"
+    ):
         read(base_url=url, allow_insecure=True)
 
 
@@ -315,13 +319,15 @@ def test_what_is_no_url_of_a_host_is_refused(url: str) -> None:
         5,
     ],
 )
-def test_url_with_characters_that_none_has_is_refused(url: Any) -> None:
-    with pytest.raises(ConfigurationError, match="characters that no URL has"):
+def test_base_url_with_invalid_characters_is_refused(url: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match="without spaces, control characters or backslashes"
+    ):
         read(base_url=url)
 
 
 @pytest.mark.parametrize("rest", ["?a=1", "#top", "?", "#", "/v1?", "/?x#y"])
-def test_url_with_a_query_or_fragment_is_refused(rest: str) -> None:
+def test_base_url_with_a_query_or_fragment_is_refused(rest: str) -> None:
     with pytest.raises(ConfigurationError, match="query or a fragment"):
         read(base_url=f"https://a.example{rest}")
 
@@ -338,7 +344,7 @@ def test_url_with_a_query_or_fragment_is_refused(rest: str) -> None:
         f"{LOOPBACK}@hunter2.example",
     ],
 )
-def test_credentials_in_a_url_are_refused_and_not_shown(url: str) -> None:
+def test_credentials_in_the_base_url_are_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read(base_url=url)
 
@@ -352,9 +358,9 @@ def test_credentials_in_a_url_are_refused_and_not_shown(url: str) -> None:
         ("on_uncertain", "retry", "'raise' or 'refetch'"),
         ("max_in_flight", 0, "from 1 to 1024"),
         ("max_in_flight", 1025, "from 1 to 1024"),
-        ("max_in_flight", True, "whole number"),
-        ("max_in_flight", 3.0, "whole number"),
-        ("api_key", "what is wrong with it", "^what is wrong with it$"),
+        ("max_in_flight", True, "must be an integer from 1 to 1024"),
+        ("max_in_flight", 3.0, "must be an integer from 1 to 1024"),
+        ("api_key", ConfigurationError("its problem"), "^its problem$"),
     ],
 )
 def test_unusable_setting_is_named(option: str, value: Any, message: str) -> None:
@@ -372,14 +378,14 @@ def test_hostile_model_is_a_configuration_error(value: Any, word: str) -> None:
         read(model=value)
 
 
-def test_settings_are_taken_as_given() -> None:
+def test_valid_settings_are_kept() -> None:
     settings = read(on_uncertain="refetch", max_in_flight=1024, model="veo-3/fast")
 
-    assert (
+    assert ("refetch", 1024, "veo-3/fast") == (
         settings.on_uncertain,
         settings.max_in_flight,
         settings.model,
-    ) == ("refetch", 1024, "veo-3/fast")
+    )
 
 
 @given(st.text(max_size=60))

@@ -18,7 +18,7 @@ from modelmax_async import (
     Result,
     ResultUncertainError,
 )
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._billing.outcomes import Held
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.events import (
@@ -214,7 +214,7 @@ async def test_call_that_the_close_breaks_off_is_recorded_as_far_as_it_came(
         await asyncio.gather(asking, return_exceptions=True)
         (entry,) = await client.unresolved()
 
-    assert ["Claim", "Arm", "Doubt"] == [kind for kind in store.kinds if kind != "Renew"]
+    assert ["Claim", "Arm", "Uncertain"] == [kind for kind in store.kinds if kind != "Renew"]
     assert ("uncertain", "sent") == (entry.state, entry.phase)
     assert [BilledCallArmed, ResultUncertain] == [type(event) for event in seen]
 

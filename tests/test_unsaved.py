@@ -10,7 +10,7 @@ from ledgers import Armed, Handle, forever, hang, on
 from support import in_virtual_time
 
 from modelmax_async import LedgerEntry, MemoryLedger
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._billing.leases import BEAT, Leases
 from modelmax_async._billing.unsaved import Unsaved
 from modelmax_async._models import LedgerState

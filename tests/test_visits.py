@@ -20,7 +20,7 @@ from modelmax_async import (
     ResultUncertainError,
     RetryPolicy,
 )
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._polling.job import PolledJob
 from modelmax_async._runtime import clock
 from modelmax_async.emulator import Emulator, Fault, JobScript

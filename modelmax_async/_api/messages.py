@@ -1,6 +1,6 @@
-"""Calls and replies: what goes out, what came in, and reading the JSON or the error in it.
+"""Calls and replies, and how the JSON or the error in a reply is read.
 
-Nothing here does I/O, so each paragraph of the API can be tested without a loop.
+Nothing here does I/O, so each paragraph of the API can be tested without an event loop.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any
 
 import attrs
@@ -27,25 +28,25 @@ from modelmax_async._errors import (
 )
 from modelmax_async._models import Job
 
-#: Bytes of a JSON body, on the wire and after decompression.
+#: The most bytes of a JSON body, on the wire and after decompression.
 MAX_BODY = 8 * 1024 * 1024
 _SHOWN = 64 * 1024
-#: No pause that a server asks for is longer than this many seconds.
+#: The longest pause that a server can ask for, in seconds.
 LONGEST_RETRY_AFTER = 3600.0
 
 _ERRORS: Mapping[int, type[APIError]] = {
-    400: BadRequestError,
-    401: AuthenticationError,
-    402: InsufficientBalanceError,
-    403: PermissionDeniedError,
-    404: NotFoundError,
-    429: RateLimitError,
+    HTTPStatus.BAD_REQUEST: BadRequestError,
+    HTTPStatus.UNAUTHORIZED: AuthenticationError,
+    HTTPStatus.PAYMENT_REQUIRED: InsufficientBalanceError,
+    HTTPStatus.FORBIDDEN: PermissionDeniedError,
+    HTTPStatus.NOT_FOUND: NotFoundError,
+    HTTPStatus.TOO_MANY_REQUESTS: RateLimitError,
 }
 
 
 @attrs.frozen
 class Call:
-    """A request, less the key: ``path`` begins with ``/`` and goes to the base URL."""
+    """A request without the key; ``path`` starts with ``/`` and is appended to the base URL."""
 
     method: str
     path: str
@@ -55,9 +56,9 @@ class Call:
 
 @attrs.frozen
 class Reply:
-    """A whole answer: header names in lower case, the body as it came on the wire.
+    """A complete response: header names in lower case, the body as it was on the wire.
 
-    ``kept_at`` is the file that holds all of a body too large for memory.
+    ``kept_at`` is the file with the whole body if it was too large for memory.
     """
 
     status: int
@@ -67,9 +68,9 @@ class Reply:
 
 
 def parse_error(reply: Reply, *, now: float, job: Job | None) -> APIError:
-    """Return the error of a 4xx or 5xx answer (API §5), with or without its JSON body."""
+    """Return the error of a 4xx or 5xx response (API §5), with or without its JSON body."""
     found = _envelope(reply)
-    fallback = ServerError if reply.status >= 500 else APIError  # noqa: PLR2004 - 5xx
+    fallback = ServerError if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError
     kind = _ERRORS.get(reply.status, fallback)
     rest = {k: v for k, v in found.items() if k not in {"message", "type"}}
     headers = reply.headers
@@ -84,10 +85,10 @@ def parse_error(reply: Reply, *, now: float, job: Job | None) -> APIError:
 
 
 def decoded(reply: Reply) -> bytes:
-    """Return the body after decompression, `MAX_BODY` at most.
+    """Return the body after decompression, at most `MAX_BODY` bytes.
 
     Raises:
-        ValueError: for an encoding that was not asked for, or a broken or oversized body.
+        ValueError: for an unknown encoding, or an invalid or oversized body.
     """
     encoding = reply.headers.get("content-encoding", "identity").strip().lower()
     if encoding in {"identity", ""}:
@@ -98,16 +99,16 @@ def decoded(reply: Reply) -> bytes:
         unpack = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib by its header
         body = unpack.decompress(reply.body, MAX_BODY + 1)
     except zlib.error as exc:
-        raise ValueError(f"broken {encoding} body: {exc}") from exc
+        raise ValueError(f"invalid {encoding} body: {exc}") from exc
     if len(body) > MAX_BODY or not unpack.eof or unpack.unused_data:
         raise ValueError(
-            f"the {encoding} body is cut off, goes on, or is above {MAX_BODY} bytes"
+            f"the {encoding} body is truncated, has trailing data or exceeds {MAX_BODY} bytes"
         )
     return body
 
 
 def as_text(value: object, limit: int = 2000) -> str:
-    """Return a server's words as text that can be shown and stored, bounded."""
+    """Return a value from the server as printable text of at most ``limit`` characters."""
     if value is None:
         return ""
     try:
@@ -118,12 +119,12 @@ def as_text(value: object, limit: int = 2000) -> str:
 
 
 def as_utf8(text: str) -> str:
-    """Return the text with half surrogate pairs, which JSON can smuggle in, as ``?``."""
+    """Return the text with unpaired surrogates, which JSON can contain, as ``?``."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _envelope(reply: Reply) -> dict[str, Any]:
-    """Return the documented error object (API §5), or nothing."""
+    """Return the documented error object (API §5), or an empty one."""
     try:
         error = json.loads(decoded(reply))["error"]
         texts = (error["message"], error["type"])
@@ -133,20 +134,22 @@ def _envelope(reply: Reply) -> dict[str, Any]:
 
 
 def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
-    """Return the JSON of a 2xx answer.
+    """Return the JSON of a 2xx response.
+
+    ``now``, in seconds since the epoch, is for a ``Retry-After`` date.
 
     Raises:
-        APIError: for an error answer.
-        InvalidResponseError: for any other, and for a body that is no JSON.
+        APIError: for a 4xx or 5xx response.
+        InvalidResponseError: for any other status, and for a body that is not JSON.
     """
-    if reply.status >= 400:  # noqa: PLR2004 - 4xx and 5xx
+    if reply.status >= HTTPStatus.BAD_REQUEST:
         raise parse_error(reply, now=now, job=job)
     about = f" for job {job.request_id}" if job is not None else ""
-    if not 200 <= reply.status < 300:  # noqa: PLR2004 - 2xx
+    if not HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
         where = as_text(reply.headers.get("location"), 200)
+        redirect = f", a redirect to {where}, which is not followed" if where else ""
         raise InvalidResponseError(
-            f"HTTP {reply.status}{about}, which the API does not have; redirects "
-            f"(to {where or 'nowhere'}) are not followed: check base_url",
+            f"unexpected HTTP {reply.status}{about}{redirect}: check base_url",
             body=shown(reply),
             job=job,
         )
@@ -154,14 +157,14 @@ def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
         return json.loads(decoded(reply))
     except (ValueError, RecursionError) as exc:
         raise InvalidResponseError(
-            f"the answer{about} is not readable JSON ({type(exc).__name__})",
+            f"the response{about} is not valid JSON ({type(exc).__name__})",
             body=shown(reply),
             job=job,
         ) from None
 
 
 def shown(reply: Reply) -> bytes:
-    """Return as much of the body as an error carries."""
+    """Return as much of the body as an error holds."""
     return reply.body[:_SHOWN]
 
 
@@ -169,9 +172,13 @@ def parse_retry_after(value: str | None, now: float, date: str | None = None) ->
     """Return the seconds of a ``Retry-After`` header: a number, or an HTTP date.
 
     Args:
-        value: the header, ``None`` when there was none.
+        value: the header, ``None`` if there was none.
         now: seconds since the epoch, by the clock of this machine.
-        date: the answer's ``Date`` header: a date is meant by the server's clock, not by ours.
+        date: the ``Date`` header of the response, because a ``Retry-After`` date is by the
+            server's clock.
+
+    Returns:
+        Seconds from 0 to `LONGEST_RETRY_AFTER`, ``None`` if the header is absent or unreadable.
     """
     if value is None:
         return None
@@ -186,11 +193,11 @@ def parse_retry_after(value: str | None, now: float, date: str | None = None) ->
 
 
 def _parse_date(text: str) -> float | None:
-    """Return an HTTP date as seconds since the epoch; ``None`` where it is none."""
+    """Return an HTTP date as seconds since the epoch, ``None`` if it is not one."""
     try:
         found = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):
         return None
-    if found.tzinfo is None:  # an HTTP date is in GMT, whether it says so or not
+    if found.tzinfo is None:  # an HTTP date without a zone is in GMT
         found = found.replace(tzinfo=UTC)
     return found.timestamp()

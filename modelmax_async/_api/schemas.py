@@ -1,7 +1,7 @@
 """The shapes of the API's JSON bodies, structured by one converter compiled once.
 
-Only what the SDK cannot go on without is typed strictly; an optional field of a
-surprising type must not cost a paid result.
+Only the fields that the SDK cannot do without are strict: an optional field of an unexpected
+type must not cost a paid result.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import attrs
 
 from modelmax_async._api.messages import as_utf8
 from modelmax_async._models import Usage
+from modelmax_async._validators import is_number
 
 if TYPE_CHECKING:
     import cattrs
@@ -40,7 +41,7 @@ class StatusBody:
 
 @attrs.frozen
 class ResultBody:
-    """API §3, all four statuses of it."""
+    """API §3, with any of its four statuses."""
 
     status: str
     model: Any = None
@@ -51,8 +52,8 @@ class ResultBody:
 
 @cache
 def converter() -> cattrs.Converter:
-    """Return the converter, with the structuring of every body compiled."""
-    import cattrs  # noqa: PLC0415 - a tenth of the import time of the package, not needed for it
+    """Return the converter, compiled for every body."""
+    import cattrs  # noqa: PLC0415 - a tenth of the package's import time, needed by clients only
 
     made = cattrs.Converter(detailed_validation=False)
     made.register_structure_hook(str, _strict_text)
@@ -62,13 +63,13 @@ def converter() -> cattrs.Converter:
 
 
 def structure(data: Any, shape: type[T]) -> T:
-    """Return the body in its shape.
+    """Return the body as a value of its class.
 
     Raises:
-        ValueError: names the field that is missing or of another type.
+        ValueError: names the field that is missing or has another type.
     """
     if not isinstance(data, dict):
-        raise ValueError(f"a JSON object was expected, not {type(data).__name__}")  # noqa: TRY004 - a bad body is a value
+        raise ValueError(f"expected a JSON object, got {type(data).__name__}")  # noqa: TRY004 - a bad body is a value
     try:
         return converter().structure(data, shape)
     except KeyError as exc:
@@ -76,22 +77,22 @@ def structure(data: Any, shape: type[T]) -> T:
 
 
 def read_usage(data: Any) -> Usage:
-    """Return what was billed; a field that is missing or of another type is ``None``."""
+    """Return what was billed; a field that is missing or has another type is ``None``."""
     fields = data if isinstance(data, dict) else {}
     seconds = fields.get("video_seconds")
     resolution = fields.get("video_resolution")
     audio = fields.get("video_has_audio")
-    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    finite = number and -_INFINITE < seconds < _INFINITE  # type: ignore[operator]  # number is a guard
     return Usage(
-        video_seconds=seconds if finite else None,
+        video_seconds=seconds
+        if is_number(seconds) and -_INFINITE < seconds < _INFINITE
+        else None,
         video_resolution=as_utf8(resolution) if isinstance(resolution, str) else None,
         video_has_audio=audio if isinstance(audio, bool) else None,
     )
 
 
 def _strict_text(value: Any, _: type[str]) -> str:
-    """Refuse what is no text: cattrs would turn ``5`` into ``"5"``."""
+    """Refuse other types: cattrs would turn ``5`` into ``"5"``."""
     if not isinstance(value, str):
-        raise ValueError(f"a text was expected, not {type(value).__name__}")  # noqa: TRY004 - as above
+        raise ValueError(f"expected a string, got {type(value).__name__}")  # noqa: TRY004 - as above
     return value

@@ -52,7 +52,7 @@ from modelmax_async.events import (
     ResultUncertain,
     UnarmedAnswer,
 )
-from modelmax_async.ledger import Doubt, Fail, Key, Release, Step, Store
+from modelmax_async.ledger import Fail, Key, Release, Step, Store, Uncertain
 
 
 class Settler:
@@ -239,7 +239,7 @@ class Settler:
         raise ResultUncertainError(cause, job=job, phase=phase, since=since, attempt=attempt.id)
 
     async def _note_uncertain(self, attempt: Attempt, phase: Phase, cause: str) -> Step | None:
-        done = await self._records.note(attempt.job, Doubt(attempt.id, phase, cause))
+        done = await self._records.note(attempt.job, Uncertain(attempt.id, phase, cause))
         self._hooks.emit(ResultUncertain(attempt.job, phase, cause))
         return done
 

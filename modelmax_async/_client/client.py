@@ -64,6 +64,8 @@ class AsyncQueueClient:
         ConfigurationError: for an argument that cannot be used, before any I/O.
     """
 
+    __module__ = "modelmax_async"
+
     def __init__(
         self,
         *,

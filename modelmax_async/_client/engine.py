@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 
 from modelmax_async._api import schemas
-from modelmax_async._api.endpoints import check_job, make_job
+from modelmax_async._api.paths import check_job, make_job
 from modelmax_async._billing import leases
 from modelmax_async._billing.leases import LeaseWatch
 from modelmax_async._billing.records import Records

@@ -24,8 +24,8 @@
     ├── LedgerError
     └── GatherError (also ExceptionGroup)
 
-They hold plain values only, never a key or an object of the HTTP library, and come
-out of a pickle equal to what went in.
+They hold plain values only, never a key or an object of the HTTP library. They can be pickled,
+and an unpickled error equals the original.
 """
 
 from modelmax_async._errors.base import (
@@ -89,3 +89,7 @@ __all__ = [
     "TransportError",
     "fresh",
 ]
+
+for _name in __all__:
+    if _name != "fresh":  # the one name that is not public
+        globals()[_name].__module__ = "modelmax_async"

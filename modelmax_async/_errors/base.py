@@ -1,8 +1,8 @@
-"""The base of all errors, and those about the client itself."""
+"""The base of all errors, and the errors about the client itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
     from modelmax_async._models import Job
@@ -10,30 +10,22 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=BaseException)
 
 
-def _restore(
-    cls: type[ModelMaxError], args: tuple[Any, ...], state: dict[str, Any]
-) -> ModelMaxError:
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
 def fresh(error: E) -> E:
-    """Return a copy to raise: one for each waiter, so that tracebacks do not pile up."""
+    """Return a copy to raise in one of several waiters, so that no traceback accumulates."""
     if not isinstance(error, ModelMaxError):
         return error
-    copy = _restore(type(error), error.args, error.__dict__)
+    copy = error._restored(error.args, error.__dict__)  # noqa: SLF001 - of this module
     copy.__cause__ = error.__cause__
     copy.__suppress_context__ = True
-    return copy  # type: ignore[return-value]  # it is of the error's own type
+    return copy
 
 
 class ModelMaxError(Exception):
-    """The base of every error here.
+    """The base of all errors of the package.
 
     Attributes:
-        job: the job it is about, where there is one: keep it, and go on from it.
+        job: the job that it is about, ``None`` if it is about none. Keep it: every later
+            call takes it.
     """
 
     def __init__(self, message: str, *, job: Job | None = None) -> None:
@@ -41,7 +33,18 @@ class ModelMaxError(Exception):
         self.job = job
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self.args, self.__dict__)
+        return self._restored, (self.args, self.__dict__)
+
+    @classmethod
+    def _restored(cls, args: tuple[Any, ...], attributes: dict[str, Any]) -> Self:
+        """Return the error of a pickle or a copy; missing attributes get their default.
+
+        Stored pickles refer to this method by name.
+        """
+        error = cls.__new__(cls, *args)
+        error.args = args
+        error.__dict__.update(cls.__init__.__kwdefaults__ or {}, **attributes)
+        return error
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -53,7 +56,7 @@ class ModelMaxError(Exception):
 
 
 class ConfigurationError(ModelMaxError, ValueError):
-    """The client was set up with something unusable; no request was made."""
+    """An argument of the client is unusable. No request was sent."""
 
 
 class ClientStateError(ModelMaxError, RuntimeError):
@@ -61,11 +64,11 @@ class ClientStateError(ModelMaxError, RuntimeError):
 
 
 class DownloadError(ModelMaxError):
-    """A video could not be saved. The paid result is untouched: download it again.
+    """A video could not be saved. The paid result is not affected: download it again.
 
     Attributes:
-        url: where the video is, without credentials.
-        part: the path of the resumable ``.part`` file, ``None`` when there is none.
+        url: the URL of the video, without credentials.
+        part: the path of the ``.part`` file that the next call resumes, ``None`` without one.
     """
 
     def __init__(
@@ -77,4 +80,4 @@ class DownloadError(ModelMaxError):
 
 
 class LedgerError(ModelMaxError):
-    """The ledger could not be read or written. Without it no billed call is made."""
+    """The ledger could not be read or written. No billed call is made without it."""

@@ -1,4 +1,4 @@
-"""Errors of one exchange with the server: it broke, or what came is no good news."""
+"""Errors of one exchange: it failed, or its response is an error or not understood."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TransportError(ModelMaxError):
-    """The exchange broke before a whole answer came.
+    """The exchange failed before a complete response arrived.
 
     Attributes:
         maybe_sent: whether any byte of the request may have left this machine.
@@ -28,13 +28,13 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
 
 class APIError(ModelMaxError):
-    """The server answered with an error (API §5).
+    """The server responded with an error (API §5).
 
     Attributes:
         status_code: the HTTP status.
         error_type: the documented ``type``, ``None`` without the documented body.
         message: the server's text.
-        retry_after: seconds to wait, where the server named them.
+        retry_after: the server's ``Retry-After`` in seconds, ``None`` without one.
         details: further fields of the error, such as ``session_id`` and ``amount`` of a 402.
     """
 
@@ -78,17 +78,17 @@ class AuthenticationError(APIError):
 class InsufficientBalanceError(APIError):
     """402: the balance is zero or negative. Nothing was charged."""
 
-    advice = "Nothing was charged: top up, then call again."
+    advice = "Nothing was charged: top up the account, then call again."
 
 
 class PermissionDeniedError(APIError):
-    """403: the key may not do this."""
+    """403: the key does not permit this."""
 
-    advice = "Check what this API key is allowed to do."
+    advice = "Check the permissions of the API key."
 
 
 class NotFoundError(APIError):
-    """404: no such thing here."""
+    """404: the job, the model or the path does not exist."""
 
     advice = "Check the request id, the model and the base URL."
 
@@ -98,14 +98,14 @@ class RateLimitError(APIError):
 
 
 class ServerError(APIError):
-    """5xx: the server or the provider behind it failed."""
+    """5xx: the server, or the provider behind it, failed."""
 
 
 class InvalidResponseError(ModelMaxError):
-    """An answer that could not be understood.
+    """The response could not be understood.
 
     Attributes:
-        body: its bytes (at most 64 KiB of them in an answer that is not paid for).
+        body: its body: all of it if it was paid for, otherwise at most 64 KiB.
     """
 
     def __init__(self, message: str, *, body: bytes = b"", job: Job | None = None) -> None:
@@ -114,7 +114,7 @@ class InvalidResponseError(ModelMaxError):
 
 
 class SubmitUncertainError(ModelMaxError):
-    """The submit may have created a job whose id never arrived.
+    """The submit may have created a job, but its request id did not arrive.
 
-    Nothing is billed for such a job unless its result is fetched, which needs the id.
+    Such a job is not billed: only fetching its result is, which needs the request id.
     """

@@ -1,4 +1,4 @@
-"""Errors about what became of jobs."""
+"""Errors about one job, and about several."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ if TYPE_CHECKING:
 
 
 class JobError(ModelMaxError):
-    """Something about one job.
+    """An error about one job.
 
     Attributes:
         job: the job.
-        last_status: the last status seen, ``None`` when none was.
+        last_status: its last known status, ``None`` if none is known.
     """
-
-    job: Job
 
     def __init__(
         self, message: str, *, job: Job, last_status: Status | str | None = None
     ) -> None:
         super().__init__(f"job {job.request_id} ({job.model}): {message}", job=job)
+        self.job: Job = job
         self.last_status = last_status
 
 
@@ -47,40 +46,41 @@ class JobFailedError(JobError):
 
 
 class JobTimeoutError(JobError, TimeoutError):
-    """The job had not ended within ``timeout``. It goes on at the server: wait again."""
+    """The job did not end within ``timeout``. It is still running on the server: wait again."""
 
 
 class NotReadyError(JobError):
-    """The result was asked for before the job was COMPLETED. Nothing was billed."""
+    """The result was requested before the job was COMPLETED. Nothing was billed."""
 
 
 class InconsistentStateError(JobError):
-    """Status says COMPLETED, the result endpoint still does not. Nothing was billed."""
+    """The status endpoint says COMPLETED, the result endpoint does not. Nothing was billed."""
 
 
 class ResultDroppedError(JobError):
-    """The result was paid for and delivered, and the ledger no longer has its body.
+    """The result was paid for and delivered, but its body is no longer in the ledger.
 
-    It is not fetched again without your explicit consent, which may charge a second time.
+    It is not fetched again without your explicit consent, because that may charge you again.
     """
 
     def __init__(self, *, job: Job, last_status: Status | str | None = None) -> None:
         super().__init__(
-            "the result was paid for and delivered, and the ledger no longer has its body. "
-            "result(job, accept_second_charge=True) fetches it again and may charge again",
+            "the result was paid for and delivered, but its body is no longer in the ledger. "
+            "result(job, accept_second_charge=True) fetches it again and may charge you again",
             job=job,
             last_status=last_status,
         )
 
 
 class ResultUncertainError(JobError):
-    """The billed call has an unknown outcome; it is not repeated without your explicit consent.
+    """The outcome of the billed call is uncertain.
+
+    The call is not repeated without your explicit consent.
 
     Attributes:
-        phase: ``"sent"``, or ``"answered"`` once bytes of an answer had come.
-        since: when that became known, seconds since the epoch.
-        attempt: the id of the call whose outcome is unknown; ``None`` where the job was given
-            up.
+        phase: ``"sent"``, or ``"answered"`` once bytes of the response had arrived.
+        since: since when it is uncertain, in seconds since the epoch.
+        attempt: the id of the uncertain call, ``None`` if the job was given up.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class ResultUncertainError(JobError):
         last_status: Status | str | None = None,
     ) -> None:
         super().__init__(
-            f"the billed call has an unknown outcome ({phase}): {cause}. It may have been "
-            "charged. Look at the account's usage, then call "
-            "result(job, accept_second_charge=True) to fetch it again",
+            f"the outcome of the billed call is uncertain ({phase}): {cause}. You may have "
+            "been charged. Check the account's usage; result(job, accept_second_charge=True) "
+            "fetches the result again and may charge you again",
             job=job,
             last_status=last_status,
         )
@@ -106,14 +106,14 @@ class ResultUncertainError(JobError):
 
 
 class GatherError(ModelMaxError, ExceptionGroup[Exception]):
-    """Some jobs of a `gather_results` ended in an error; the others' results are kept.
+    """Some jobs of a `gather_results` failed; the results of the others are in the ledger.
 
     Attributes:
-        outcomes: one `Outcome` for each job asked for, in the order given.
+        outcomes: one `Outcome` for each job, in the order of the call.
     """
 
     def __new__(cls, message: str, exceptions: Sequence[Exception], *_: Any, **__: Any) -> Self:
-        """Build the group; ``outcomes`` is no business of the built-in class."""
+        """Build the group without ``outcomes``, which the built-in class does not take."""
         return super().__new__(cls, message, exceptions)
 
     def __init__(
@@ -128,5 +128,9 @@ class GatherError(ModelMaxError, ExceptionGroup[Exception]):
         self.outcomes = tuple(outcomes)
 
     def derive(self, excs: Sequence[Exception], /) -> GatherError:  # type: ignore[override]  # the stub wants a generic group
-        """Return the same error over some of its exceptions, as ``except*`` needs it."""
+        """Return the same error with some of its exceptions, as ``except*`` requires.
+
+        Args:
+            excs: those exceptions.
+        """
         return GatherError(self.message, excs, outcomes=self.outcomes)

@@ -1,26 +1,36 @@
-"""Trying again after a failure that cost nothing: how often, and after how many seconds."""
+"""Retries of unbilled failures: how often, and after how many seconds."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 
 import attrs
 
 from modelmax_async import _validators
 from modelmax_async._errors import APIError
+from modelmax_async._models import Value
 
-#: A 404 within this many seconds may be a job that is not visible yet.
+#: For this many seconds a 404 may mean that the job is not visible yet.
 LASTING_NOT_FOUND = 10.0
+_PASSING = {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_EARLY,
+    HTTPStatus.TOO_MANY_REQUESTS,
+}
 
 
 @attrs.frozen
-class RetryPolicy:
-    """Full-jitter backoff after a failure that cost nothing.
+class RetryPolicy(Value):
+    """Exponential backoff with full jitter after an unbilled failure.
 
     Args:
-        initial: seconds, the ceiling of the first delay.
-        factor: how much higher each ceiling is than the one before.
-        maximum: seconds that no delay exceeds, a server's Retry-After apart.
-        give_up_after: seconds of uninterrupted failure of one job that a wait endures.
-        attempts: how often a single call (submit, status, result) is made at most.
+        initial: the upper bound of the first delay, in seconds.
+        factor: the ratio of each upper bound to the one before, at least 1.
+        maximum: the longest delay in seconds; a server's ``Retry-After`` may be longer.
+        give_up_after: seconds of uninterrupted failure of one job that end a wait.
+        attempts: the most attempts of a single call (submit, status, result), from 1 to 100.
+
+    Raises:
+        ValueError: for a value outside its range.
     """
 
     initial: float = attrs.field(default=0.5, validator=_validators.positive)
@@ -30,31 +40,40 @@ class RetryPolicy:
     attempts: int = attrs.field(default=4, validator=_validators.between(1, 100))
 
     def delay(self, attempt: int, random: float, retry_after: float | None = None) -> float:
-        """Return the seconds to wait after failure number ``attempt`` (from 0)."""
+        """Return the seconds to wait before the next attempt.
+
+        Args:
+            attempt: the number of failures before this one, 0 for the first.
+            random: a random number from 0 to 1.
+            retry_after: the server's ``Retry-After`` in seconds, a minimum.
+        """
         backoff = grow(self.initial, self.factor, attempt, self.maximum) * random
         return max(backoff, retry_after or 0.0)
 
 
+RetryPolicy.__module__ = "modelmax_async"
+
+
 @attrs.frozen
 class Backoff:
-    """A client's `RetryPolicy`, and the chance that its jitter draws on."""
+    """The `RetryPolicy` of a client with its source of random numbers."""
 
     policy: RetryPolicy
     random: Callable[[], float]
 
     def delay(self, failures: int, error: Exception | None = None) -> float:
-        """Return the seconds to wait before a call is made again.
+        """Return the seconds to wait before a call is retried.
 
         Args:
-            failures: how often it had failed before this failure.
-            error: the failure; the ``Retry-After`` of an answer is a minimum.
+            failures: the number of failures before this one.
+            error: this failure; its ``Retry-After`` is a minimum.
         """
         retry_after = error.retry_after if isinstance(error, APIError) else None
         return self.policy.delay(failures, self.random(), retry_after)
 
 
 def grow(initial: float, factor: float, attempt: int, maximum: float) -> float:
-    """``initial * factor ** attempt`` up to ``maximum``, with no overflow on the way."""
+    """Return ``initial * factor ** attempt``, at most ``maximum``, without an overflow."""
     try:
         return min(initial * float(factor) ** attempt, maximum)
     except OverflowError:
@@ -62,12 +81,13 @@ def grow(initial: float, factor: float, attempt: int, maximum: float) -> float:
 
 
 def is_final(status_code: int, failing_for: float) -> bool:
-    """Whether a 4xx on a free call ends the waiting.
+    """Whether the status of a free call ends the wait: a lasting 4xx does.
 
     Args:
-        status_code: the HTTP status of the answer.
+        status_code: the HTTP status of the response.
         failing_for: seconds since the job's calls began to fail.
     """
-    if status_code == 404:  # noqa: PLR2004 - a job may not be visible yet
+    if status_code == HTTPStatus.NOT_FOUND:
         return failing_for >= LASTING_NOT_FOUND
-    return 400 <= status_code < 500 and status_code not in {408, 425, 429}  # noqa: PLR2004 - 4xx
+    client_error = HTTPStatus.BAD_REQUEST <= status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+    return client_error and status_code not in _PASSING

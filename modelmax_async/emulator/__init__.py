@@ -11,3 +11,6 @@ from modelmax_async.emulator.jobs import EmulatedJob, JobScript
 from modelmax_async.emulator.requests import Received
 
 __all__ = ["Content", "EmulatedJob", "Emulator", "Fault", "JobScript", "Received", "sample_mp4"]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -1,17 +1,13 @@
 """The video bytes of a job, and how the content endpoint serves them (API §4)."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Iterator
 from importlib import resources
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from attrs import field, frozen
 
 from modelmax_async.emulator.answers import Answer, Headers, error_answer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 RangeMode = Literal[
     "honour", "ignore", "wrong-offset", "wrong-total", "416", "no-content-range"

@@ -6,8 +6,6 @@ of it. A fault without stands for a gateway in front that never passed the
 request on.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Self

@@ -1,15 +1,11 @@
 """Jobs: what they are told to do, and where they stand at a given time."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from attrs import define, field, frozen
 
 from modelmax_async.emulator.content import Content
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 @frozen(kw_only=True)

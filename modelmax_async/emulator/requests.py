@@ -1,15 +1,11 @@
 """Requests: which endpoint they are for, and what a submit may say (API §1-§4)."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 from attrs import field, frozen
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 
 @frozen

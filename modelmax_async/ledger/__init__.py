@@ -1,4 +1,4 @@
-"""Ledgers: what is known of each job's one billed call, before and after it is made.
+"""Ledgers: the record of each job's one billed call, before and after it is made.
 
 A ledger stores `LedgerEntry` values by `Key` and changes them only through `step`, one
 atomic and durable move at a time:
@@ -6,36 +6,36 @@ atomic and durable move at a time:
 ==========  =============================================================================
 state       meaning
 ==========  =============================================================================
-known       nothing was ever sent to the billed endpoint, or it proved that nothing was
-            billed
-claimed     one client is about to make the call; free again once that client is gone
-armed       its first byte may be on the wire; never claimable again
-stored      the paid answer is here, and is served for ever
+known       no billed call was ever sent, or every one of them is proven to be unbilled
+claimed     one client is about to make the call; known again once that client is gone
+armed       its first byte may have been sent; it can never be claimed again
+stored      the paid response is in the ledger, and is served for ever
 failed      the server said FAILED; never billed
-uncertain   it was sent and no usable answer arrived; only the user's decision moves it
+uncertain   the call was sent and no usable response arrived; only the user's decision
+            changes this
 abandoned   an uncertain job that the user has given up; on no list
 delivered   paid for and delivered; its body was dropped to make room
 ==========  =============================================================================
 
-A client is taken for gone by another one that has watched its lease stand still, by a
-monotonic clock, for longer than the lease: see `Claim.takeover`. No move is granted or refused
-because of the time of day, which jumps and differs between machines.
+A client counts as gone once another client has watched its lease stand still, by a monotonic
+clock, for longer than the lease: see `Claim.takeover`. No move is granted or refused because
+of the time of day, which jumps and differs between machines.
 
-To write a ledger of your own (PostgreSQL, Redis, …), implement `Ledger`: three methods.
+To write your own ledger (PostgreSQL, for example), implement the three methods of `Ledger`.
 ``apply`` is one transaction: read the entry, call `step` with your store's clock, write the
-entry back when it changed, commit durably, return what `step` returned. Two ``apply`` calls
-on one key must never interleave. Then run `modelmax_async.testing.check_ledger` on it.
+entry back if it changed, commit durably, and return what `step` returned. Two ``apply`` calls
+for one key must never interleave. Then run `modelmax_async.testing.check_ledger` on it.
 
-A ledger that cannot keep every body may have a further method, ``delivered(key: Key) -> None``:
-it is called, and not awaited, once a stored result has been handed to a caller of the client.
-It may turn the entry into state ``delivered`` then, and must not forget that it was paid for.
+A ledger that cannot keep every body may have another method, ``delivered(key: Key) -> None``.
+The client calls it, without awaiting it, once a stored result has been returned to a caller.
+The ledger may then move the entry to state ``delivered``, but must remember that it was paid
+for.
 """
 
 from modelmax_async.ledger.memory import MemoryLedger
 from modelmax_async.ledger.moves import (
     Arm,
     Claim,
-    Doubt,
     Fail,
     Look,
     Move,
@@ -43,10 +43,13 @@ from modelmax_async.ledger.moves import (
     Remember,
     Renew,
     Store,
+    Uncertain,
 )
 from modelmax_async.ledger.protocol import Key, Ledger
 from modelmax_async.ledger.sqlite import SQLiteLedger
 from modelmax_async.ledger.transitions import Step, observed, step
+
+Doubt = Uncertain  # its former name: public import paths stay
 
 __all__ = [
     "Arm",
@@ -64,6 +67,11 @@ __all__ = [
     "SQLiteLedger",
     "Step",
     "Store",
+    "Uncertain",
     "observed",
     "step",
 ]
+
+for _name in __all__:
+    if _name != "Move":  # a union has no module
+        globals()[_name].__module__ = __name__

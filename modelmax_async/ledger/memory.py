@@ -1,4 +1,4 @@
-"""A ledger in memory: safe within a process, gone with it."""
+"""The ledger in memory: it lasts as long as its process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from attrs import evolve
 
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._errors import LedgerError
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async._runtime import clock
@@ -20,36 +20,39 @@ from modelmax_async.ledger.transitions import Step, observed, step
 
 _log = logging.getLogger("modelmax_async")
 
-#: The part of a bound at which a warning is given, and the one below which it may come again.
+#: The fraction of a bound that is warned about, and the one below which the warning is reset.
 _NEARLY, _CALM = 0.8, 0.6
 
 
 class _Dropped(NamedTuple):
-    """What is left of a job whose result was delivered."""
+    """The remains of a job whose delivered body was dropped."""
 
     model: str
     attempt: str | None
     since: float
-    job: Job | None  # where it is not the one that its model and the key's id make
+    job: Job | None  # only if it is not `make_job` of the model and the key's request id
 
     def entry(self, key: Key) -> LedgerEntry:
-        """Return it as the entry that it stands for."""
+        """Return the entry that it stands for."""
         job = self.job or make_job(self.model, key.request_id)
         return LedgerEntry(job=job, state="delivered", since=self.since, attempt=self.attempt)
 
 
 class MemoryLedger:
-    """The default ledger. It dies with the process: keep paid jobs in a `SQLiteLedger`.
+    """The default ledger. Its contents end with the process: use a `SQLiteLedger` to keep them.
 
-    It is bounded, and no bound costs a paid result. Results that were handed to a caller give
-    way first, the oldest first: such a job keeps about 500 bytes, without limit, and is not
-    fetched again unless the user decides so. Next the oldest jobs that owe nothing are
-    forgotten. Full of undelivered results and open questions, it refuses further billed calls.
-    It may be shared by clients of several event loops.
+    It is bounded, and never drops an undelivered paid result. If it is full, it first drops the
+    oldest results that were delivered to a caller: such a job keeps about 500 bytes, without
+    limit, and is not fetched again without the user's consent. Then it forgets the oldest jobs
+    that are known or failed. Full of undelivered results and uncertain jobs, it refuses further
+    billed calls. Clients of several event loops may share it.
 
     Args:
-        max_entries: how many jobs it remembers, besides those whose result gave way.
-        max_body_bytes: bytes of paid answers with which it takes no further claim.
+        max_entries: the most jobs, apart from those whose result was dropped.
+        max_body_bytes: the bytes of paid responses at which it refuses further claims.
+
+    Raises:
+        ValueError: for a bound below 1.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class MemoryLedger:
         return f"<MemoryLedger: {jobs} jobs, {self._body_bytes} bytes of results>"
 
     async def apply(self, key: Key, move: Move) -> Step | None:
-        """Take one step. No await and no thread can come between."""
+        """Take one `step` under a lock, see `Ledger.apply`; a full ledger raises."""
         with self._lock:
             before = self._find(key)
             done = step(before, move, clock.wall())
@@ -91,7 +94,7 @@ class MemoryLedger:
         return done
 
     async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
-        """Return the entries of an origin in these states, without bodies."""
+        """Return the entries of an origin in these states, see `Ledger.entries`."""
         now = clock.wall()
         with self._lock:
             mine = [entry for key, entry in self._entries.items() if key.origin == origin]
@@ -102,10 +105,14 @@ class MemoryLedger:
         return [evolve(entry, body=None) for entry in seen if entry.state in states]
 
     async def aclose(self) -> None:
-        """Do nothing: there is nothing to let go of, and results stay to be asked for."""
+        """Do nothing: there is nothing to close, and the results stay available."""
 
     def delivered(self, key: Key) -> None:
-        """Take note that the stored result was handed to a caller: it may give way now."""
+        """Note that the stored result was delivered to a caller, and may be dropped.
+
+        Args:
+            key: the key of the job's entry.
+        """
         with self._lock:
             entry = self._entries.get(key)
             if entry is None or entry.state != "stored" or key in self._given:
@@ -113,14 +120,14 @@ class MemoryLedger:
             self._given[key] = None
             self._given_bytes += _weight(entry)
             self._drop_bodies(self._max_body_bytes)
-            self._warning()  # falls below the mark again, perhaps
+            self._warning()  # may reset the warning
 
     def _find(self, key: Key) -> LedgerEntry | None:
         dropped = self._dropped.get(key)
         return self._entries.get(key) if dropped is None else dropped.entry(key)
 
     def _file(self, key: Key, entry: LedgerEntry) -> None:
-        """Put an entry in the place of what is there of the job."""
+        """Replace what is recorded of the job."""
         if entry.state == "delivered":
             self._drop(key, entry)
             return
@@ -139,7 +146,7 @@ class MemoryLedger:
             self._given_bytes -= _weight(self._entries[key])
 
     def _drop(self, key: Key, entry: LedgerEntry) -> None:
-        """Keep of a delivered result that it was paid for."""
+        """Keep only that a delivered result was paid for."""
         self._forget_delivery(key)
         self._body_bytes -= _weight(self._entries.pop(key, None))
         job = entry.job
@@ -160,9 +167,9 @@ class MemoryLedger:
         self._drop_bodies(self._max_body_bytes - 1)
         if self._body_bytes >= self._max_body_bytes:
             raise LedgerError(
-                f"the MemoryLedger holds {self._body_bytes} bytes of paid results that were "
-                "not delivered yet, as many as it may. No billed call was made: wait for those "
-                "jobs, use a SQLiteLedger, or pass a larger max_body_bytes"
+                f"the MemoryLedger is full: it holds {self._body_bytes} bytes of paid results "
+                "that are not delivered yet. No billed call was made: wait for those jobs, use "
+                "a SQLiteLedger, or pass a larger max_body_bytes"
             )
 
     def _make_room_for_a_job(self, *, refuse: bool) -> None:
@@ -174,13 +181,13 @@ class MemoryLedger:
                 del self._entries[oldest]
         if refuse and len(self._entries) >= self._max_entries:
             raise LedgerError(
-                f"the MemoryLedger is full: {self._max_entries} jobs, each with a paid result "
-                "that was not delivered yet, or an open question. No billed call was made: "
-                "wait for those jobs, use a SQLiteLedger, or pass a larger max_entries"
+                f"the MemoryLedger is full: all of its {self._max_entries} jobs are uncertain, "
+                "in progress, or paid for and not delivered yet. No billed call was made: wait "
+                "for those jobs, use a SQLiteLedger, or pass a larger max_entries"
             )
 
     def _warning(self) -> str | None:
-        """Return what to say when little room is left, once until there is more again."""
+        """Return a warning that the ledger is nearly full, once until it is reset."""
         jobs = len(self._entries) - len(self._spare) - len(self._given)
         size = self._body_bytes - self._given_bytes
         part = max(jobs / self._max_entries, size / self._max_body_bytes)
@@ -190,9 +197,9 @@ class MemoryLedger:
             return None
         return (
             f"the MemoryLedger is nearly full: {jobs} of {self._max_entries} jobs and {size} "
-            f"of {self._max_body_bytes} bytes belong to results that were not delivered yet, "
-            "and to open questions. Full, it refuses billed calls: use a SQLiteLedger, or pass "
-            "a larger max_entries and max_body_bytes"
+            f"of {self._max_body_bytes} bytes belong to jobs that are uncertain, in progress "
+            "or undelivered. A full one refuses billed calls: use a SQLiteLedger, or pass a "
+            "larger max_entries and max_body_bytes"
         )
 
 

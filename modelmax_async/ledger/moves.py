@@ -1,40 +1,38 @@
-"""What can be asked of a ledger about one job: the moves that `step` grants or refuses."""
-
-from __future__ import annotations
+"""The moves that a ledger can be asked to make for one job; `step` grants or refuses them."""
 
 import attrs
 
-from modelmax_async._models import Job, Phase
+from modelmax_async._models import Job, Phase, Value
 
 
 @attrs.frozen
-class Look:
-    """Read the entry and change nothing."""
+class Look(Value):
+    """Read the entry of ``job`` without a change."""
 
     job: Job
 
 
 @attrs.frozen
-class Remember:
-    """The server has acknowledged the job: by a 202, or by a valid status answer."""
+class Remember(Value):
+    """The server has acknowledged ``job``, by a 202 or a valid status response."""
 
     job: Job
 
 
 @attrs.frozen
-class Claim:
+class Claim(Value):
     """A client wants to make the billed call.
 
     Attributes:
         job: the job; the ledger need not have seen it before.
         owner: the client.
         attempt: the id of this attempt.
-        lease: seconds for which the claim holds unless it is renewed.
-        accept: the attempt whose unknown or unreadable outcome the user has decided to pay
-            for again; without it, only a job that owes no answer can be claimed.
+        lease: seconds that the claim holds unless it is renewed.
+        accept: the attempt that the user has decided to pay for again, because its outcome is
+            uncertain or its response unreadable. Without it, only a known job can be claimed.
         takeover: the ``lease_until`` of an owner that is gone. The caller has watched it stand
-            still, by a monotonic clock of its own, for longer than the lease. It counts only
-            as long as it is still that value.
+            still, by its own monotonic clock, for longer than the lease. It counts only while
+            the entry still has that value.
         acknowledged: whether the server has confirmed that it knows the job.
     """
 
@@ -48,24 +46,27 @@ class Claim:
 
 
 @attrs.frozen
-class Arm:
-    """The next thing on the wire is the first byte of this attempt."""
+class Arm(Value):
+    """The first byte of ``attempt`` is sent next; its claim holds ``lease`` more seconds."""
 
     attempt: str
     lease: float
 
 
 @attrs.frozen
-class Renew:
-    """The owner of this attempt is alive."""
+class Renew(Value):
+    """The owner of ``attempt`` is alive; its claim holds ``lease`` more seconds."""
 
     attempt: str
     lease: float
 
 
 @attrs.frozen
-class Store:
-    """The paid answer arrived. It is kept even by a ledger that has lost the entry."""
+class Store(Value):
+    """The paid response to ``attempt`` arrived, with this ``body``.
+
+    Even a ledger that has lost the entry of ``job`` stores it.
+    """
 
     job: Job
     attempt: str
@@ -73,19 +74,19 @@ class Store:
 
 
 @attrs.frozen
-class Release:
-    """This attempt provably billed nothing."""
+class Release(Value):
+    """The call ``attempt`` is proven to be unbilled."""
 
     attempt: str
 
 
 @attrs.frozen
-class Fail:
+class Fail(Value):
     """The server says FAILED, which is never billed.
 
     Attributes:
         error: the server's text.
-        attempt: the attempt that it said so to; ``None`` for a status answer.
+        attempt: the attempt whose response says so; ``None`` for a status response.
         takeover: as in `Claim`.
     """
 
@@ -95,12 +96,16 @@ class Fail:
 
 
 @attrs.frozen
-class Doubt:
-    """This attempt was sent, and no usable answer arrived."""
+class Uncertain(Value):
+    """The call ``attempt`` was sent, and no usable response arrived.
+
+    ``phase`` is ``"sent"``, or ``"answered"`` once bytes of the response had arrived; ``cause``
+    says what happened.
+    """
 
     attempt: str
     phase: Phase
     cause: str
 
 
-Move = Look | Remember | Claim | Arm | Renew | Store | Release | Fail | Doubt
+Move = Look | Remember | Claim | Arm | Renew | Store | Release | Fail | Uncertain

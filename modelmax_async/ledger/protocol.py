@@ -1,7 +1,5 @@
 """The protocol that every ledger implements."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
@@ -11,29 +9,43 @@ from modelmax_async.ledger.transitions import Step
 
 
 class Key(NamedTuple):
-    """Whose job it is: the origin of the base URL, and the request id."""
+    """The key of an entry.
+
+    ``origin`` is scheme, host and port of the base URL, ``request_id`` the server's id.
+    """
 
     origin: str
     request_id: str
 
 
 class Ledger(Protocol):
-    """Where a client records each billed call. Three methods; see the package's text.
+    """The store in which a client records each billed call; see `modelmax_async.ledger`.
 
-    All of them raise `modelmax_async.LedgerError`, and only that, when the store fails.
+    All three methods raise `modelmax_async.LedgerError`, and nothing else, if the store fails.
     """
 
     async def apply(self, key: Key, move: Move) -> Step | None:
-        """Read the entry, take one `step`, and write it back: atomic, and durable on return."""
+        """Read the entry, take one `step` and write it back, atomically and durably.
+
+        Args:
+            key: the key of the job's entry.
+            move: the move to make.
+
+        Returns:
+            What `step` returned.
+        """
         ...
 
     async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
         """Return the entries of an origin in these states, oldest first, without bodies.
 
-        An armed entry whose lease has run out is listed as uncertain: see `observed`.
+        Args:
+            origin: scheme, host and port of a base URL.
+            states: the states as `observed` shows them: an armed entry whose lease has run
+                out is listed as uncertain.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of files and connections. Used again, the ledger opens them again."""
+        """Close files and connections. The next use of the ledger opens them again."""
         ...

@@ -1,4 +1,4 @@
-"""A ledger in one SQLite file, shared by any number of processes of one host."""
+"""The ledger in one SQLite file, shared by any number of processes of one host."""
 
 from __future__ import annotations
 
@@ -44,37 +44,40 @@ ON CONFLICT (origin, request_id) DO UPDATE SET {_CHANGED}
 
 
 class SQLiteLedger:
-    """The ledger that survives: one file, safe for many processes of one host.
+    """The durable ledger: one file, safe for many processes of one host.
 
-    Every move is a transaction that is synced to disk before it counts; moves that arrive
-    together share one. The file holds job ids and paid answers, never the API key, and is
-    readable by its owner only. Put it on a local disk: network file systems do not lock.
+    Every move is a transaction that is synced to disk before it takes effect; concurrent moves
+    share one. The file holds request ids and paid responses, never the API key, and only its
+    owner can read it. Keep it on a local disk: locks on network file systems are unreliable.
 
     Args:
-        path: the file; it is made on first use, its directory is not.
+        path: the file. It is created at the first use, its directory is not.
         busy_timeout: seconds to wait for a lock that another process holds.
+
+    Raises:
+        ValueError: for a path that is not a file, such as ``":memory:"``.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 10.0) -> None:
         text = os.fspath(path)
         if not isinstance(text, str) or text in {"", ":memory:"} or "\0" in text:
-            raise ValueError("a SQLiteLedger needs a file; a MemoryLedger needs none")
+            raise ValueError(f"path must be a file, got {text!r}; use a MemoryLedger for none")
         self._thread = SQLiteThread(Path(text).absolute(), busy_timeout)
 
     def __repr__(self) -> str:
         return f"SQLiteLedger({str(self._thread.path)!r})"
 
     async def apply(self, key: Key, move: Move) -> Step | None:
-        """Take one step in a transaction; on return it is on disk."""
+        """Take one `step` in a transaction that is on disk on return, see `Ledger.apply`."""
         return await self._thread.run(lambda db: _apply(db, key, move))
 
     async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
-        """Return the entries of an origin in these states, oldest first, without bodies."""
+        """Return the entries of an origin in these states, see `Ledger.entries`."""
         wanted = frozenset(states)
         return await self._thread.run(lambda db: _entries(db, origin, wanted))
 
     async def aclose(self) -> None:
-        """Finish what was asked for and close the file. Used again, it opens again."""
+        """Finish pending moves and close the file. The next use opens it again."""
         await self._thread.aclose()
 
 

@@ -1,4 +1,4 @@
-"""The SQLite file: how it is made and opened, and what its errors mean for the user."""
+"""The SQLite file: how it is created and opened, and what its errors mean for the user."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from modelmax_async._errors import LedgerError
 from modelmax_async._runtime import clock
 from modelmax_async.ledger.sqlite_schema import Marks, prepare, replaced
 
-#: Seconds between two tries at a lock that SQLite itself does not wait for.
+#: Seconds between two attempts to get a lock that SQLite itself does not wait for.
 _PAUSE = 0.01
 
-#: Closing a descriptor of a file drops the locks that the process has on it, so that no
-#: connection may be made between the making of the file and the closing.
+#: Closing a descriptor of a file drops the locks of the process on it, so no connection may be
+#: opened while the file is created.
 _OPENING = threading.Lock()
 
 
 @attrs.frozen
 class _Place:
-    """Where the path leads. A file system gives an inode number again to a later file."""
+    """The file that a path leads to. A later file may get the same inode number."""
 
     device: int
     inode: int
 
 
 class SQLiteFile:
-    """One file at one path, which is noticed when it is another one at a later opening.
+    """The file at one path. It notices when the path later leads to another file.
 
-    What it remembers outlives connections, threads and forks: a ledger that silently began
-    again with an empty file would pay for every job once more.
+    What it remembers outlives connections, threads and forks: a ledger that silently started
+    over with an empty file would pay for every job again.
     """
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
@@ -45,32 +45,32 @@ class SQLiteFile:
         self._marks: Marks | None = None
 
     def written(self, marks: Marks) -> None:
-        """Take note of a transaction that has been committed to the file."""
+        """Note the marks of a transaction that was committed to the file."""
         self._marks = marks
 
     def check(self) -> None:
         """Check that the path still leads to the file that was opened.
 
         Raises:
-            LedgerError: when it does not.
-            OSError: as it comes.
+            LedgerError: if it does not.
+            OSError: see `explain`.
         """
         if self._place not in {None, _look(self.path)}:
             raise replaced(self.path)
 
     def open(self) -> sqlite3.Connection:
-        """Open the file: mode 0600, WAL, every commit synced. Only the first use makes it.
+        """Open the file: mode 0600, WAL, every commit synced. Only the first use creates it.
 
         Raises:
-            LedgerError: for a file of a newer schema, or another file than the first time.
-            sqlite3.Error, OSError: as they come; see `explain`.
+            LedgerError: for a file of a newer schema, or another file than before.
+            sqlite3.Error, OSError: see `explain`.
         """
         self.check()
         with _OPENING:
             if self._place is None:
                 _make(self.path)
             before = _look(self.path)
-            uri = f"{self.path.as_uri()}?mode=rw"  # never makes a file by itself
+            uri = f"{self.path.as_uri()}?mode=rw"  # does not create the file
             timeout = self._busy_timeout
             db = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
         try:
@@ -84,10 +84,10 @@ class SQLiteFile:
         return db
 
     def _prepare(self, db: sqlite3.Connection) -> Marks:
-        """Set the file up; where SQLite reports a lock without waiting for it, wait here.
+        """Set up the file, and wait for locks that SQLite reports without waiting.
 
-        It does so where several processes change the journal mode at once, or one of them
-        closes the file.
+        It does so if several processes change the journal mode at once, or one of them closes
+        the file.
         """
         until = clock.boottime() + self._busy_timeout
         while True:
@@ -95,7 +95,9 @@ class SQLiteFile:
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("PRAGMA fullfsync = ON")
                 marks = prepare(db, self.path, self._marks)
-                db.execute("PRAGMA journal_mode = WAL")  # after it: another file stays as it is
+                db.execute(
+                    "PRAGMA journal_mode = WAL"
+                )  # last: a file that is refused stays unchanged
             except sqlite3.OperationalError as exc:
                 if not _is_lock(exc) or clock.boottime() >= until:
                     raise
@@ -120,12 +122,12 @@ def _look(path: Path) -> _Place | None:
 
 
 def _is_lock(error: sqlite3.OperationalError) -> bool:
-    code = error.sqlite_errorcode & 0xFF  # without what the extended code adds
+    code = error.sqlite_errorcode & 0xFF  # the primary code of an extended one
     return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
 
 
 def explain(error: Exception, path: Path) -> LedgerError:
-    """Return the error that says what happened to the file and what to do."""
+    """Return the `LedgerError` that says what happened to the file and what to do."""
     if isinstance(error, LedgerError):
         return error
     text = str(error)
@@ -136,14 +138,16 @@ def explain(error: Exception, path: Path) -> LedgerError:
 
 def _advice(error: Exception, text: str) -> str:
     if "locked" in text or "busy" in text:
-        return "Another process holds its lock: find it, or pass a longer busy_timeout"
+        return (
+            "Another process holds its lock: stop that process, or pass a longer busy_timeout"
+        )
     if "full" in text:
-        return "Make room on the disk, then call again"
+        return "Free space on the disk, then call again"
     if "not a database" in text or "malformed" in text:
         return (
-            "The file is damaged or no ledger. Keep it: `sqlite3 FILE .recover` may save the "
-            "paid results in it. Then start with another file"
+            "It is damaged or not a ledger. Keep it: `sqlite3 FILE .recover` may save the paid "
+            "results in it. Then use another file"
         )
     if isinstance(error, OSError) or "readonly" in text or "unable to open" in text:
-        return "Its directory must exist, and both must be writable"
-    return "See the cause; nothing of this step was recorded"
+        return "Its directory must exist, and the file and the directory must be writable"
+    return "See the cause; nothing was recorded"

@@ -1,7 +1,7 @@
-"""The tables of a ledger file, and how a file of an older schema becomes one of this.
+"""The tables of a ledger file, and the upgrade from an older schema.
 
-Version 1 knew jobs only. Its table has another name, so that a process of the older version
-which still has the file open fails instead of writing rows that this version would misread.
+Schema 1 had a table of jobs only. Its table had another name, so that a process of the older
+version which still has the file open fails instead of writing rows that would be misread.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from modelmax_async._errors import LedgerError
 
 SCHEMA_VERSION = 2
 
-#: The condition of the index, word for word: only then does SQLite use it for a query.
+#: The condition of the index. SQLite uses the index only for queries with the same condition.
 UNFINISHED = "state IN ('known', 'claimed', 'armed', 'uncertain')"
 _STATES = (
     "'known', 'claimed', 'armed', 'stored', 'failed', 'uncertain', 'abandoned', 'delivered'"
 )
 
-#: The body comes last: a row is read up to it without the pages that it fills.
+#: The body is the last column, so that the others are read without its pages.
 _CREATE = (
     f"""
     CREATE TABLE entries (
@@ -79,11 +79,11 @@ _CREATE = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
 )
 
-#: How often the file was written to, so that an older copy of it can be told from it.
+#: Counts the writes to the file, so that an older copy of it can be recognized.
 _COUNT = "UPDATE meta SET value = value + 1 WHERE name = 'writes'"
 
-#: A call under way began from what the row still shows. Of an uncertain one the row does not
-#: tell whether an earlier call was paid for too, and so it never becomes free.
+#: What a call in progress began from is derived from the other columns. An uncertain job may
+#: have been paid for by an earlier call too, so it rests in "uncertain" and is never released.
 _FROM_1 = (
     """
     INSERT INTO entries (
@@ -108,31 +108,32 @@ _FROM_1 = (
 
 
 class Marks(NamedTuple):
-    """What tells a ledger from another one, and from an older copy of itself."""
+    """What distinguishes a ledger from another one, and from an older copy of itself."""
 
     ledger_id: str
     writes: int
 
 
 def prepare(db: sqlite3.Connection, path: Path, expected: Marks | None) -> Marks:
-    """Make or upgrade the tables in one transaction, and return the ledger's marks.
+    """Create or upgrade the tables in one transaction, and return the ledger's marks.
 
     Args:
         db: a connection to the file.
-        path: the file, for the error's text.
-        expected: the marks that the file had; then it is neither made nor upgraded.
+        path: the file, for the text of the error.
+        expected: the marks that the file had before, ``None`` at its first use. If they are
+            given, the tables are neither created nor upgraded.
 
     Raises:
-        LedgerError: for a file of a newer schema, for another ledger than the one expected,
+        LedgerError: for a file of a newer schema, for another ledger than the expected one,
             and for an older copy of it.
-        sqlite3.Error: as it comes.
+        sqlite3.Error: see `sqlite_file.explain`.
     """
     db.execute("BEGIN IMMEDIATE")
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
         raise LedgerError(
-            f"the ledger {path} has schema {version}, this version of modelmax_async "
-            f"knows {SCHEMA_VERSION}. Nothing was changed and no billed call was made: "
+            f"the ledger {path} has schema {version}, but this version of modelmax_async "
+            f"supports {SCHEMA_VERSION}. Nothing was changed and no billed call was made: "
             "upgrade modelmax_async, or use another file"
         )
     if version < SCHEMA_VERSION:
@@ -149,7 +150,7 @@ def prepare(db: sqlite3.Connection, path: Path, expected: Marks | None) -> Marks
 
 
 def count_write(db: sqlite3.Connection) -> Marks:
-    """Count one more transaction that wrote something, as a part of it."""
+    """Count a write, as part of its transaction."""
     db.execute(_COUNT)
     return _marks(db)
 
@@ -167,9 +168,9 @@ def _upgrade(db: sqlite3.Connection, version: int) -> None:
 
 
 def replaced(path: Path) -> LedgerError:
-    """Return the error for a file that is not, or no longer, the one that was in use."""
+    """Return the error for a file that is not the one that was in use."""
     return LedgerError(
         f"the ledger {path} was removed or replaced while in use. Nothing was recorded and no "
-        "billed call was made: put the file back. If another one is to take its place, make a "
-        "new SQLiteLedger and a new client"
+        "billed call was made: put the file back. To use another file, create a new "
+        "SQLiteLedger and a new client"
     )

@@ -1,7 +1,7 @@
-"""One thread that owns the SQLite connection and commits what arrives together at once.
+"""The thread that owns the SQLite connection, and commits concurrent moves together.
 
-The thread starts with the first piece of work and ends after a few idle seconds, so that a
-ledger may be made inline and never closed.
+The thread starts with the first piece of work and ends after an idle second, so that a ledger
+does not have to be closed.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from modelmax_async.ledger.sqlite_file import SQLiteFile, explain
 from modelmax_async.ledger.sqlite_schema import count_write
 
 T = TypeVar("T")
-#: What is to be done in a transaction; ``None``: close the file.
+#: What to do in a transaction; ``None`` closes the file.
 Work = Callable[[sqlite3.Connection], Any] | None
 Piece = tuple[Work, Future[Any]]
 
-#: Pieces of work that share one transaction and one sync at most.
+#: The most pieces of work that share one transaction and one sync.
 BATCH = 512
 #: Seconds without work after which the thread ends and the file is closed.
 IDLE = 1.0
 
 
 class SQLiteThread:
-    """Runs pieces of work in transactions, in the order they came."""
+    """Runs pieces of work in transactions, in order."""
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
         self.path = path
@@ -52,18 +52,17 @@ class SQLiteThread:
         """Return what the work returned, once it is durable.
 
         Raises:
-            LedgerError: when it could not be done or not be made durable; nothing of it
-                was written then.
+            LedgerError: if it failed or could not be made durable; nothing was written.
         """
         done: Future[T] = _promise()
         if self._pid != os.getpid():
-            self._reset()  # a fork: the thread and the connection stayed with the parent
+            self._reset()  # a fork: the thread and the connection belong to the parent
         with self._wake:
             self._queue.append((work, done))
             if self._thread is None:
                 try:
                     self._start()
-                except RuntimeError as exc:  # no more threads, or the interpreter is ending
+                except RuntimeError as exc:  # no more threads, or the interpreter exits
                     self._queue.pop()
                     raise explain(exc, self.path) from None
             self._wake.notify()
@@ -72,16 +71,15 @@ class SQLiteThread:
     def _start(self) -> None:
         ended = _promise()
         name = f"ledger {self.path.name}"
-        # No daemon: a program that ends waits for what it asked to be written.
+        # Not a daemon: a program that exits waits for its pending writes.
         thread = threading.Thread(target=self._main, args=(ended,), name=name, daemon=False)
         thread.start()
         self._thread, self._ended = thread, ended
 
     async def aclose(self) -> None:
-        """Wait until what was asked for is done and the file is closed.
+        """Wait until the pending work is done and the file is closed.
 
-        No thread of the application is needed for that. Cancelled, it leaves the ledger's own
-        thread to finish.
+        If it is cancelled, the thread still finishes.
         """
         if self._pid != os.getpid():
             return
@@ -107,7 +105,7 @@ class SQLiteThread:
                 else:
                     self._file.check()
                 self._commit(db, batch)
-            except Exception as exc:  # noqa: BLE001 - the thread lives on, and those who wait hear
+            except Exception as exc:  # noqa: BLE001 - the thread goes on, the waiters get the error
                 _fail(batch, explain(exc, self.path))
                 _close(db)
                 db = None
@@ -115,7 +113,7 @@ class SQLiteThread:
         ended.set_result(None)
 
     def _next_batch(self, patience: float) -> list[Piece]:
-        """Return pieces for one transaction, or the one that closes the file, or none."""
+        """Return the pieces of one transaction, the one that closes the file, or none."""
         with self._wake:
             self._wake.wait_for(lambda: self._queue, timeout=patience)
             batch: list[Piece] = []
@@ -130,15 +128,15 @@ class SQLiteThread:
             return batch
 
     def _commit(self, db: sqlite3.Connection, batch: list[Piece]) -> None:
-        """Do a batch in one transaction; where that fails, each piece in its own."""
-        db.execute("BEGIN IMMEDIATE")  # a lock that is not to be had is so for the whole batch
+        """Do a batch in one transaction; if that fails, each piece in its own."""
+        db.execute("BEGIN IMMEDIATE")  # without the lock, the whole batch fails
         try:
             before = db.total_changes
             values = [work(db) for work, _ in batch if work is not None]
             marks = count_write(db) if db.total_changes > before else None
             db.execute("COMMIT")
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it goes to those who wait
-            if db.in_transaction:  # on a full disk, say, SQLite has ended it already
+        except Exception as exc:  # noqa: BLE001 - the waiters get it
+            if db.in_transaction:  # SQLite may have ended it, for example on a full disk
                 db.execute("ROLLBACK")
             if len(batch) == 1:
                 _fail(batch, explain(exc, self.path))
@@ -153,7 +151,7 @@ class SQLiteThread:
 
 
 def _promise() -> Future[Any]:
-    """Return a future that no waiter can cancel: work asked for is done, whoever gives up."""
+    """Return a future that its waiter cannot cancel: the work is done in any case."""
     done: Future[Any] = Future()
     done.set_running_or_notify_cancel()
     return done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelmax_async._models import UNFINISHED
-from modelmax_async.ledger import Doubt, Fail, Ledger, Release, Remember, Store
+from modelmax_async.ledger import Fail, Ledger, Release, Remember, Store, Uncertain
 from modelmax_async.testing._view import READABLE, UNREADABLE, Check, View, check
 
 
@@ -15,7 +15,7 @@ async def _stored_stays(ledger: Ledger, other: Ledger) -> None:
     there = view.through(other)
     entry = await there.refused("stored is final", there.claim("b"), "stored")
     check(entry.body == UNREADABLE, "the body comes back byte for byte, after aclose() too")
-    for move in (Release("a"), Fail("late"), Fail("late", "a"), Doubt("a", "sent", "late")):
+    for move in (Release("a"), Fail("late"), Fail("late", "a"), Uncertain("a", "sent", "late")):
         await there.refused("nothing takes it back", move, "stored")
     lost = View(ledger)
     kept = Store(lost.job, "a", UNREADABLE)
@@ -45,7 +45,7 @@ async def _readable_beats_unreadable(ledger: Ledger, other: Ledger) -> None:
         for attempts in (("a", "b"), ("b", "a")):
             view = View(ledger)
             await view.arm("a")
-            await view.granted("in doubt", Doubt("a", "sent", "it broke off"), "uncertain")
+            await view.granted("uncertain", Uncertain("a", "sent", "it broke off"), "uncertain")
             await view.arm("b", accept="a")
             await view.take(Store(view.job, attempts[0], first))
             await view.through(other).take(Store(view.job, attempts[1], second))
@@ -57,7 +57,7 @@ async def _late_answer_displaces_no_call(ledger: Ledger, other: Ledger) -> None:
     view = View(ledger)
     there = view.through(other)
     await view.arm("a")
-    await view.granted("in doubt", Doubt("a", "sent", "it broke off"), "uncertain")
+    await view.granted("uncertain", Uncertain("a", "sent", "it broke off"), "uncertain")
     await there.arm("b", accept="a")
     late = Store(view.job, "a", UNREADABLE)
     promise = "an unreadable late answer does not displace the call under way"

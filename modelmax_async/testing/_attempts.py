@@ -7,7 +7,6 @@ import asyncio
 from modelmax_async.ledger import (
     Arm,
     Claim,
-    Doubt,
     Fail,
     Ledger,
     Look,
@@ -15,6 +14,7 @@ from modelmax_async.ledger import (
     Remember,
     Renew,
     Store,
+    Uncertain,
 )
 from modelmax_async.testing._view import LONG, READABLE, Check, View, check
 
@@ -139,16 +139,16 @@ async def _release_frees(ledger: Ledger, other: Ledger) -> None:
     await late.granted(proof, Release("a"), "known")
 
 
-async def _doubt_needs_a_decision(ledger: Ledger, other: Ledger) -> None:
+async def _uncertain_job_needs_a_decision(ledger: Ledger, other: Ledger) -> None:
     view = View(ledger)
     await view.arm("a")
-    doubt = Doubt("a", "answered", "it broke off")
-    entry = await view.granted("in doubt", doubt, "uncertain")
+    uncertain = Uncertain("a", "answered", "it broke off")
+    entry = await view.granted("uncertain", uncertain, "uncertain")
     check((entry.phase, entry.cause) == ("answered", "it broke off"), "with its cause")
     await view.refused("it is not claimed", view.claim("b"), "uncertain")
     there = view.through(other)
-    told = await there.look("in doubt for every handle", "uncertain")
-    check(entry == told, "a doubt and its cause come back equal")
+    told = await there.look("uncertain for every handle", "uncertain")
+    check(entry == told, "an uncertain job and its cause come back equal")
     await there.arm("b", accept="a")
     free = "a decided call that proves free leaves the earlier outcome"
     entry = await there.granted(free, Release("b"), "uncertain")
@@ -165,10 +165,10 @@ async def _decision_is_void(ledger: Ledger, other: Ledger) -> None:
     void = "a decision is void once anything else has happened"
     await view.arm("a")
     await view.refused("no call under way is raced", view.claim("x", accept="a"), "armed")
-    await view.granted("in doubt", Doubt("a", "sent", "it broke off"), "uncertain")
+    await view.granted("uncertain", Uncertain("a", "sent", "it broke off"), "uncertain")
     await there.arm("b", accept="a")
     await view.refused(void, view.claim("x", accept="a"), "armed")
-    await there.granted("in doubt again", Doubt("b", "sent", "it broke off"), "uncertain")
+    await there.granted("uncertain again", Uncertain("b", "sent", "it broke off"), "uncertain")
     await view.refused(void, view.claim("x", accept="a"), "uncertain")
     await view.granted("a new one counts", view.claim("c", accept="b"), "claimed")
     entry = await view.granted("a claim given up", Release("c"), "uncertain")
@@ -191,7 +191,7 @@ async def _failed_settles_no_open_question(ledger: Ledger, other: Ledger) -> Non
     promise = "FAILED from a status answer moves no job with a billed call to it"
     await view.arm("a")
     await there.refused(promise, Fail("no"), "armed")
-    await view.granted("in doubt", Doubt("a", "sent", "it broke off"), "uncertain")
+    await view.granted("uncertain", Uncertain("a", "sent", "it broke off"), "uncertain")
     await there.refused(promise, Fail("no"), "uncertain")
     await view.granted("decided on", view.claim("b", accept="a"), "claimed")
     await there.refused(promise, Fail("no"), "claimed")
@@ -209,7 +209,7 @@ ATTEMPTS: tuple[Check, ...] = (
     _armed_and_gone_is_uncertain,
     _renewals_change_the_lease,
     _release_frees,
-    _doubt_needs_a_decision,
+    _uncertain_job_needs_a_decision,
     _decision_is_void,
     _failed_is_final,
     _failed_settles_no_open_question,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable
 
-from modelmax_async._api.endpoints import make_job
+from modelmax_async._api.paths import make_job
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async.ledger import Arm, Claim, Key, Ledger, Look, Move
 

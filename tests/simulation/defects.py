@@ -225,7 +225,7 @@ def _one_model() -> Iterator[None]:
 
 def _moves(kind: type[Move], decide: Callable[..., LedgerEntry | None]) -> Any:
     """Decide one kind of move in another way."""
-    return patch.dict(transitions._MOVES, {kind: decide})
+    return patch.object(transitions, f"_{kind.__name__.lower()}", decide)
 
 
 @contextmanager

@@ -167,12 +167,12 @@ def errors(group: GatherError) -> None:
 
 
 def attributes(
-    job: JobError, failed: JobFailedError, doubt: ResultUncertainError, api: APIError
+    job: JobError, failed: JobFailedError, uncertain: ResultUncertainError, api: APIError
 ) -> None:
     assert_type(job.job, Job)
     assert_type(job.last_status, Status | str | None)
     assert_type(failed.error, str)
-    assert_type(doubt.since, float)
+    assert_type(uncertain.since, float)
     assert_type(api.status_code, int)
     assert_type(api.error_type, str | None)
     assert_type(api.retry_after, float | None)

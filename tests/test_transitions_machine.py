@@ -1,4 +1,4 @@
-"""Owners that claim, crash, stand still and come back late: never a second unasked charge."""
+"""Owners that claim, crash, hang and return late: never a second charge without consent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from modelmax_async._api.endpoints import is_readable
 from modelmax_async.ledger.moves import (
     Arm,
     Claim,
-    Doubt,
     Fail,
     Look,
     Move,
@@ -26,12 +25,13 @@ from modelmax_async.ledger.moves import (
     Remember,
     Renew,
     Store,
+    Uncertain,
 )
 from modelmax_async.ledger.transitions import Step, is_held, observed, step
 
 LEASE = 12.0
 ENDS = ["paid", "paid", "garbled", "free", "failed", "broken", "cancelled", "crashed"]
-#: What a clock may do between two moves: stand still, go on, jump, be set back and forth.
+#: Seconds that a clock may advance between two moves: it can stand still, jump or be set back.
 TICKS = [0.0, 0.0, 3.0, 12.0, -12.0, 3600.0, -3600.0]
 DECIDE = ["no", "yes", "yes", "stale"]
 End = Literal["paid", "garbled", "free", "failed", "broken", "cancelled", "crashed"]
@@ -40,13 +40,13 @@ pick = st.integers(0, 3)
 
 @attrs.define
 class Attempt:
-    """One owner's attempt. An owner that no rule picks for a while is one that stands still."""
+    """The attempt of one owner. An owner that no rule picks for a while hangs."""
 
     name: str
     decided: bool
 
     def body(self, end: End) -> bytes:
-        """Return what the server answers to it."""
+        """Return the response of the server."""
         return (
             self.name.encode()
             if end == "garbled"
@@ -56,7 +56,7 @@ class Attempt:
 
 @attrs.frozen
 class Watch:
-    """What another client saw of a lease, and how often its owner had given a sign of life."""
+    """A lease as another client saw it, and how often its owner had renewed it by then."""
 
     attempt: str
     lease_until: float
@@ -87,7 +87,7 @@ class BilledOnce(RuleBasedStateMachine):
         self.fails = fails == 0
 
     def apply(self, move: Move) -> Step | None:
-        """Do what a ledger does, and check what no move may do."""
+        """Apply a move as a ledger does, and check what no move may do."""
         before, done = self.entry, step(self.entry, move, self.now)
         if done is None:
             assert before is None
@@ -108,42 +108,45 @@ class BilledOnce(RuleBasedStateMachine):
             assert before.attempt == self.watch.attempt
         elif not done.granted:
             assert before is after
-        elif isinstance(move, Arm | Renew | Release | Doubt):
+        elif isinstance(move, Arm | Renew | Release | Uncertain):
             assert before.attempt == move.attempt
         if isinstance(move, Arm | Renew) and done.granted:
             assert after.lease_until > before.lease_until
         asked = isinstance(move, Claim) and move.accept is not None and done.granted
         if before.state in {"uncertain", "stored", "abandoned"} and not asked:
             proof = isinstance(move, Release | Fail) and move.attempt == before.attempt
+
             assert after.state in {before.state, "stored"} or proof
         if before.state == "armed" and after.state in {"known", "claimed"}:
             assert asked or (isinstance(move, Release) and move.attempt == before.attempt)
         if before.state == "failed":
-            assert after.state == "failed" or isinstance(move, Store)
+            assert "failed" == after.state or isinstance(move, Store)
         if before.body is not None and is_readable(before.body, JOB):
             assert ("stored", before.body) == (after.state, after.body)
 
     @property
     def unproven(self) -> list[Attempt]:
-        """What went to the server, less what provably cost nothing."""
+        """Return the calls that were sent and are not proven to be unbilled."""
         return [attempt for attempt in self.sent if attempt.name not in self.free]
 
     @rule(
         owner=pick, decide=st.sampled_from(DECIDE), then_arm=st.booleans(), gone=st.booleans()
     )
     def claim(self, owner: int, decide: str, *, then_arm: bool, gone: bool) -> None:
-        """An owner wants to make the call; a user may have decided about an outcome."""
+        """An owner claims the call, with or without a decision of the user."""
         self.number += 1
         latest = None if self.entry is None else self.entry.attempt
         accept = {"no": None, "yes": latest, "stale": f"a{self.number // 2}"}[decide]
         takeover = self.watch.lease_until if gone and self.watch else None
         name = f"a{self.number}"
         done = self.apply(Claim(JOB, f"owner {owner}", name, LEASE, accept, takeover))
+
         assert done is not None
         if not done.granted:
             return
         decided = done.entry.decided is not None
         attempt = Attempt(name, decided)
+
         assert decided or not self.unproven
         assert (accept if decided else None) == done.entry.decided
         assert (name, f"owner {owner}") == (done.entry.attempt, done.entry.owner)
@@ -155,8 +158,9 @@ class BilledOnce(RuleBasedStateMachine):
     @precondition(lambda self: self.entry is not None and is_held(self.entry))
     @rule()
     def see_the_lease(self) -> None:
-        """Another client sees a lease, and may find the same value again later."""
+        """Another client reads the lease; it may find the same value again later."""
         done = self.apply(Look(JOB))
+
         assert done is not None
         assert done.entry.attempt is not None
         name = done.entry.attempt
@@ -165,7 +169,7 @@ class BilledOnce(RuleBasedStateMachine):
     @precondition(lambda self: self.watch is not None)
     @rule(owner=pick, decide=st.sampled_from(DECIDE), then_arm=st.booleans())
     def overtake(self, owner: int, decide: str, *, then_arm: bool) -> None:
-        """Another client takes the owner for gone: rightly, or because it stands still."""
+        """Another client declares the owner gone: rightly, or because it hangs."""
         self.claim(owner, decide, then_arm=then_arm, gone=True)
 
     @precondition(lambda self: self.claimed)
@@ -173,6 +177,7 @@ class BilledOnce(RuleBasedStateMachine):
     def arm(self, number: int) -> None:
         attempt = self.claimed.pop(number % len(self.claimed))
         done = self.apply(Arm(attempt.name, LEASE))
+
         assert done is not None
         if done.granted:
             assert attempt not in self.sent
@@ -180,14 +185,12 @@ class BilledOnce(RuleBasedStateMachine):
             self.sent.append(attempt)
             self.armed.append(attempt)
         else:
-            self.ended.append(
-                Release(attempt.name)
-            )  # what its owner may say as often as it likes
+            self.ended.append(Release(attempt.name))  # its owner may repeat it
 
     @precondition(lambda self: self.claimed)
     @rule(number=pick, crash=st.booleans())
     def give_up(self, number: int, *, crash: bool) -> None:
-        """An owner is cancelled, fails to connect, or dies before the first byte."""
+        """An owner is cancelled, fails to connect, or crashes before the first byte."""
         attempt = self.claimed.pop(number % len(self.claimed))
         if not crash:
             self._say(Release(attempt.name))
@@ -195,7 +198,7 @@ class BilledOnce(RuleBasedStateMachine):
     @precondition(lambda self: self.armed)
     @rule(number=pick, end=st.sampled_from(ENDS))
     def end(self, number: int, end: End) -> None:
-        """What was sent is answered, breaks off, or loses its owner."""
+        """A call that was sent gets a response, breaks off, or loses its owner."""
         attempt = self.armed.pop(number % len(self.armed))
         if end in {"paid", "garbled"} and not self.fails:
             body = attempt.body(end)
@@ -208,7 +211,7 @@ class BilledOnce(RuleBasedStateMachine):
             self.free.append(attempt.name)
             self._say(Release(attempt.name))
         elif end in {"broken", "cancelled"}:
-            self._say(Doubt(attempt.name, "sent", end))
+            self._say(Uncertain(attempt.name, "sent", end))
 
     def _say(self, move: Move) -> None:
         self.ended.append(move)
@@ -217,7 +220,7 @@ class BilledOnce(RuleBasedStateMachine):
     @precondition(lambda self: self.ended)
     @rule(number=st.integers(0, 20))
     def say_it_again(self, number: int) -> None:
-        """A move whose own answer was lost is made again, at any later time."""
+        """A move whose confirmation was lost is repeated at any later time."""
         self.apply(self.ended[number % len(self.ended)])
 
     @precondition(lambda self: self.claimed or self.armed)
@@ -233,12 +236,13 @@ class BilledOnce(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from(TICKS), remember=st.booleans())
     def time_passes(self, seconds: float, *, remember: bool) -> None:
-        """Clocks lie; lists that go by them change nothing."""
+        """Clocks are unreliable; lists that use them change nothing."""
         self.now += seconds
         if self.entry is not None:
             before = self.entry.state
             shown = observed(self.entry, self.now).state
-            assert shown == before or is_held(self.entry)
+
+            assert before == shown or is_held(self.entry)
         if remember:
             self.apply(Remember(JOB))
 
@@ -248,21 +252,22 @@ class BilledOnce(RuleBasedStateMachine):
         assert sum(not attempt.decided for attempt in self.unproven) <= 1
 
     @invariant()
-    def every_paid_answer_is_kept(self) -> None:
+    def every_paid_response_is_kept(self) -> None:
         if self.arrived:
             assert self.entry is not None
             assert self.entry.body in self.arrived
         if any(is_readable(body, JOB) for body in self.arrived):
             assert self.entry is not None
-            assert self.entry.state == "stored"
+            assert "stored" == self.entry.state
             assert self.entry.body is not None
             assert is_readable(self.entry.body, JOB)
 
     @invariant()
     def what_was_sent_is_never_forgotten(self) -> None:
-        """Sent without proof: nobody can claim it without a decision."""
+        """Without a proof or a decision, no client can claim a call that was sent."""
         if self.unproven and not self.fails:
             done = step(self.entry, Claim(JOB, "x", "x", LEASE), self.now)
+
             assert done is not None
             assert not done.granted
             assert done.entry.state != "claimed" or done.entry.resting != "known"
@@ -279,7 +284,7 @@ TestBilledOnce = BilledOnce.TestCase
 
 
 def _walk(machine: BilledOnce, chance: Random) -> None:
-    """Take one rule at random, of those that have something to act on."""
+    """Take a random rule whose precondition holds."""
     number = chance.randrange(4)
     steps: list[Callable[[], None]] = [
         lambda: machine.claim(
@@ -313,7 +318,7 @@ def _walk(machine: BilledOnce, chance: Random) -> None:
 
 
 def test_thousands_of_random_walks_bill_once() -> None:
-    """The same machine without the shrinking: more ground in less time, always the same."""
+    """The same machine with fixed seeds and without shrinking covers more in less time."""
     for seed in range(3000):
         chance = Random(seed)
         machine = BilledOnce()
@@ -321,5 +326,5 @@ def test_thousands_of_random_walks_bill_once() -> None:
         for _ in range(40):
             _walk(machine, chance)
             machine.charges_are_bounded_by_decisions()
-            machine.every_paid_answer_is_kept()
+            machine.every_paid_response_is_kept()
             machine.what_was_sent_is_never_forgotten()

@@ -1,0 +1,125 @@
+"""The paths of the API: how they are built, and which of a job's own paths are called."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote, urlsplit
+
+import attrs
+
+from modelmax_async._api.messages import as_text
+from modelmax_async._api.schemas import SubmitBody
+from modelmax_async._models import Job
+
+#: The longest path in characters: the HTTP library accepts it after any base URL.
+MAX_PATH = 60_000
+
+
+def submit_path(model: str) -> str:
+    """Return the path of a submit (API §1)."""
+    return f"/v1/queue/{quote(model, safe='')}"
+
+
+def make_job(model: str, request_id: str) -> Job:
+    """Return the job of a request id, with the documented paths (API §2, §3).
+
+    Raises:
+        ValueError: for a model or a request id that cannot be one path segment.
+    """
+    job = Job(model, request_id)
+    path = f"{submit_path(model)}/requests/{quote(request_id, safe='')}"
+    return attrs.evolve(job, status_url=f"{path}/status", response_url=path)
+
+
+def submitted_job(body: SubmitBody, model: str) -> Job:
+    """Return the job of a 202 (API §1): it keeps the server's paths if they name the job.
+
+    Raises:
+        ValueError: for a request id that cannot be one path segment.
+    """
+    job = make_job(model, body.request_id)
+    for name, url, tail in (
+        ("status_url", body.status_url, "/status"),
+        ("response_url", body.response_url, ""),
+    ):
+        if isinstance(url, str) and _is_path(url) and _names(url, job.request_id, tail):
+            job = attrs.evolve(job, **{name: url})
+    return job
+
+
+def check_job(job: Job) -> Job:
+    """Return the job if the paths that would be called name this very job (API §2, §3).
+
+    A wrong path could bill another job, or bill this job with a status call.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    for name, path, tail in (
+        ("status_url", status_path(job), "/status"),
+        ("response_url", result_path(job), ""),
+    ):
+        if not _names(path, job.request_id, tail):
+            raise ValueError(
+                f"{name} of job {as_text(job.request_id, 100)} must be the path of that job, "
+                f"ending in /requests/<request id>{tail}, got {as_text(path, 100)!r}. "
+                "Nothing was sent: leave the paths out, and they are built from the request id"
+            )
+    return job
+
+
+def status_path(job: Job) -> str:
+    """Return the path of the status call: the job's own if it is a free path (API §2)."""
+    usable = _is_path(job.status_url) and _is_free(job.status_url, job)
+    return job.status_url if usable else make_job(job.model, job.request_id).status_url
+
+
+def result_path(job: Job) -> str:
+    """Return the path of the billed call: the job's own if it is a path (API §3)."""
+    usable = _is_path(job.response_url)
+    return job.response_url if usable else make_job(job.model, job.request_id).response_url
+
+
+def _is_path(url: str) -> bool:
+    """Whether it stays on the origin of the base URL when it is appended to that."""
+    clean = url.isascii() and url.isprintable() and not set(url) & set(" \\#")
+    dots = any(part in {".", ".."} for part in url.split("?", maxsplit=1)[0].split("/"))
+    return url.startswith("/") and not url.startswith("//") and clean and not dots
+
+
+def _is_free(path: str, job: Job) -> bool:
+    """Whether it can only be a status path, and never the billed path of any job."""
+    tail = urlsplit(path).path
+    billed = path == job.response_url or tail.endswith("/requests/status")
+    return tail.endswith("/status") and not billed
+
+
+def _names(url: str, request_id: str, tail: str) -> bool:
+    """Whether a path names this job and nothing else, as far as its shape is documented.
+
+    A gateway that decodes it, drops empty segments or resolves dots must still read the same
+    job from it.
+    """
+    path = url.partition("?")[0]
+    before, documented, rest = path.partition("/requests/")
+    plain = all(part not in {"", ".", ".."} for part in _decoded(before).split("/")[1:])
+    if not plain or len(url) > MAX_PATH:
+        return False
+    if not documented:
+        return "/requests/" not in _decoded(path)
+    return unquote(rest) == f"{request_id}{tail}"
+
+
+def _decoded(path: str) -> str:
+    """Return a path as the most eager gateway reads it."""
+    for _ in range(4):  # no gateway decodes more layers than that
+        path = unquote(path)
+    return path
+
+
+def same_id(one: str, other: str) -> bool:
+    """Whether two spellings name one job: percent-encoding and base64 padding do not count."""
+    return _bare(one) == _bare(other)
+
+
+def _bare(request_id: str) -> str:
+    return unquote(request_id).rstrip("=")
