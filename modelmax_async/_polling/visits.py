@@ -7,6 +7,7 @@ settler fetch the result. The visit ends in the result, or in the time of the ne
 from __future__ import annotations
 
 import asyncio
+import math
 
 import attrs
 
@@ -121,9 +122,11 @@ class Visits:
 
     def _first_poll(self, job: PolledJob, entry: LedgerEntry) -> Again | None:
         """Put the first poll of a fresh submit off: the job cannot have ended yet."""
-        if job.last is not None or entry.state != "known":
+        if job.last is not None:
             return None
-        rest = self._backoff.rest_of_first(job, clock.wall() - entry.since)
+        fresh = entry.state == "known"
+        age = clock.wall() - entry.since if fresh else math.inf
+        rest = self._backoff.rest_of_first(job, age)
         return None if rest is None else Again(rest)
 
     def _refetch(self, job: PolledJob, error: ResultUncertainError) -> None:
