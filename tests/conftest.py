@@ -49,9 +49,9 @@ async def url(emulator: Emulator) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def made_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A certificate for this machine that nobody trusts, and its private key."""
+    """A certificate for this machine that is not trusted, and its private key."""
     if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate, and is not there")
+        pytest.skip("openssl is not installed")
     directory = tmp_path_factory.mktemp("tls")
     certificate, key = str(directory / "c.pem"), str(directory / "k.pem")
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
