@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import KEY, in_process, on_socket
+from support import KEY, in_process, in_virtual_time, on_socket
 
 from modelmax_async import AsyncQueueClient, ConfigurationError, Job, MemoryLedger
 from modelmax_async._api.endpoints import make_job
@@ -15,6 +15,7 @@ pytestmark = pytest.mark.anyio
 HOSTILE = ["", ".", "..", "a\nb", "a\x00b", "\x7f", "x" * 4097, "\ud800"]
 
 
+@in_virtual_time
 @pytest.mark.parametrize("request_id", HOSTILE)
 async def test_hostile_ids_are_refused_before_any_io(
     emulator: Emulator, request_id: str
@@ -35,6 +36,7 @@ async def test_hostile_ids_are_refused_before_any_io(
     assert [] == emulator.requests
 
 
+@in_virtual_time
 @pytest.mark.parametrize("model", ["", "..", "a\tb"])
 async def test_hostile_models_are_refused_before_any_io(emulator: Emulator, model: str) -> None:
     async with in_process(emulator) as client:
@@ -46,6 +48,7 @@ async def test_hostile_models_are_refused_before_any_io(emulator: Emulator, mode
     assert [] == emulator.requests
 
 
+@in_virtual_time
 @pytest.mark.parametrize("prompt", ["", "  \n", None, 5])
 async def test_prompt_without_text_is_refused_before_any_io(
     emulator: Emulator, prompt: Any
@@ -57,6 +60,7 @@ async def test_prompt_without_text_is_refused_before_any_io(
     assert [] == emulator.requests
 
 
+@in_virtual_time
 async def test_parameters_of_another_kind_are_refused_before_any_io(emulator: Emulator) -> None:
     wrong: Any = {"resolution": "720p"}
 
@@ -67,6 +71,7 @@ async def test_parameters_of_another_kind_are_refused_before_any_io(emulator: Em
     assert [] == emulator.requests
 
 
+@in_virtual_time
 async def test_bare_id_without_a_model_says_what_is_missing(emulator: Emulator) -> None:
     async with in_process(emulator, model=None) as client:
         with pytest.raises(ConfigurationError, match="which model"):
@@ -77,6 +82,7 @@ async def test_bare_id_without_a_model_says_what_is_missing(emulator: Emulator) 
     assert "veo-3-fast" == result.model
 
 
+@in_virtual_time
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "5", True])
 async def test_unusable_timeout_is_refused_before_any_io(
     emulator: Emulator, timeout: Any
@@ -114,11 +120,13 @@ async def test_odd_ids_reach_the_server_as_one_intact_segment(
         result = await client.wait_for(request_id)
 
     paths = [received.raw_path for received in emulator.requests]
+
     assert request_id == result.request_id
     assert {6, 7} == {len(path.split("/")) for path in paths}
     assert {request_id: 1} == emulator.billed
 
 
+@in_virtual_time
 @pytest.mark.parametrize("path", ["", "/v1/queue/veo-3/requests/x", "//evil.example/status"])
 async def test_status_path_that_could_bill_is_never_polled(
     emulator: Emulator, path: str

@@ -67,6 +67,7 @@ async def test_failures_are_isolated_and_raised_after_all_have_ended(
             await client.gather_results([failed, good, "unknown", uncertain, failed])
 
     kinds = [JobFailedError, type(None), BadRequestError, ResultUncertainError, JobFailedError]
+
     assert kinds == [type(outcome.error) for outcome in caught.value.outcomes]
     assert good == caught.value.outcomes[1].job.request_id
     assert isinstance(caught.value.outcomes[1].result, Result)

@@ -197,6 +197,7 @@ async def test_event_loop_that_ends_during_a_call_leaves_the_job_uncertain(
     await _leave_when(lambda: emulator.billed_total, url, ledger)
 
     (entry,) = ledger._entries.values()
+
     assert "uncertain" == entry.state
     assert "event loop ended" in (entry.cause or "")
     assert {"x": 1} == emulator.result_calls

@@ -26,6 +26,13 @@ ITERATORS: dict[str, Callable[[AsyncQueueClient, str], AsyncGenerator[Any, None]
 each_iterator = pytest.mark.parametrize("make", ITERATORS.values(), ids=ITERATORS.keys())
 
 
+def cancel_the_close(client: AsyncQueueClient) -> None:
+    """Cancel the client's own task that closes it."""
+    closing = client._engine._closing
+    assert closing is not None
+    closing.cancel()
+
+
 @each_iterator
 async def test_iterator_made_before_the_close_and_used_after_it_ends(
     emulator: Emulator, make: Callable[[AsyncQueueClient, str], AsyncGenerator[Any, None]]
@@ -76,6 +83,7 @@ async def test_iterator_under_way_ends_with_the_client(
         await asyncio.wait([using])
 
     error = using.exception() or using.result()[0].error
+
     assert isinstance(error, ClientStateError)
 
 
@@ -163,8 +171,7 @@ async def test_close_whose_task_was_cancelled_at_once_can_be_called_again(
         await client.wait_for(emulator.add_job())
         closing = asyncio.create_task(client.aclose())
         await asyncio.sleep(0)
-        assert client._engine._closing is not None
-        client._engine._closing.cancel()
+        cancel_the_close(client)
         await asyncio.gather(closing, return_exceptions=True)
         await client.aclose()
 
@@ -196,8 +203,7 @@ async def test_close_that_was_cancelled_midway_can_be_called_again(
         await asyncio.sleep(1)
         closing = asyncio.create_task(client.aclose())
         await asyncio.sleep(1)
-        assert client._engine._closing is not None
-        client._engine._closing.cancel()
+        cancel_the_close(client)
         await closing
 
         life = client._engine.tasks.life
@@ -218,8 +224,7 @@ async def test_close_that_is_cancelled_repeatedly_can_be_called_again(
         closing = asyncio.create_task(client.aclose())
         while not closing.done():
             await asyncio.sleep(1)
-            assert client._engine._closing is not None
-            client._engine._closing.cancel()
+            cancel_the_close(client)
         with pytest.raises(asyncio.CancelledError):
             await closing
         await client.aclose()

@@ -173,6 +173,7 @@ async def test_results_that_cannot_be_stored_are_retried_together_and_reported(
         seconds = await closed_after(client)
 
     lost = [e.job.request_id for e in seen if isinstance(e, LedgerFailed) and "lost" in e.cause]
+
     assert jobs == [result.request_id for result in results]
     assert sorted(jobs) == sorted(lost)
     assert seconds < 20
@@ -207,6 +208,7 @@ async def test_paid_response_that_closing_could_not_store_is_reported(
         await client.wait_for(emulator.add_job())
 
     causes = [event.cause for event in seen if isinstance(event, LedgerFailed)]
+
     assert 2 == len(causes)
     assert "still not stored" in causes[-1]
 

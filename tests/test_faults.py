@@ -95,6 +95,7 @@ async def test_documented_429_502_or_503_releases_the_job_and_is_retried(
         result = await client.wait_for(request_id)
 
     released = [event for event in seen if isinstance(event, ClaimReleased)]
+
     assert request_id == result.request_id
     assert 2 == len(released)
     assert {request_id: 3} == emulator.result_calls
@@ -153,6 +154,7 @@ async def test_billed_call_that_was_never_sent_releases_the_job(
                 result = await client.result(request_id)
 
     outcomes = (BilledCallArmed, ResultStored, ResultUncertain)
+
     assert not caught.value.maybe_sent
     assert request_id == result.request_id
     assert {request_id: 1} == emulator.result_calls

@@ -33,11 +33,11 @@ async def test_ledger_that_fails_before_the_call_prevents_it(
     async with in_process(emulator, ledger=ledger) as client:
         with pytest.raises(LedgerError, match="disk on fire"):
             await client.wait_for(request_id)
-        assert {} == emulator.result_calls
-
+        calls = dict(emulator.result_calls)
         ledger.before = None
         result = await client.wait_for(request_id)
 
+    assert {} == calls
     assert request_id == result.request_id
     assert {request_id: 1} == emulator.billed
 
@@ -104,6 +104,7 @@ async def test_ledger_that_hangs_at_the_store_still_gives_the_result(
         again = await client.wait_for(request_id)
 
     causes = [event.cause for event in seen if isinstance(event, LedgerFailed)]
+
     assert result == again
     assert "not stored yet" in causes[0]
     assert {request_id: 1} == emulator.billed
@@ -130,6 +131,7 @@ async def test_ledger_that_loses_a_paid_response_is_reported(emulator: Emulator)
         result = await client.wait_for(request_id)
 
     causes = [event.cause for event in seen if isinstance(event, LedgerFailed)]
+
     assert request_id == result.request_id
     assert "did not keep" in causes[0]
     assert "it is lost" in causes[-1]

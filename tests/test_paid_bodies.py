@@ -158,6 +158,7 @@ async def test_oversized_paid_response_is_kept_on_disk(
             await client.wait_for(request_id)
 
     (kept,) = tmp_path.iterdir()
+
     assert str(kept) in str(caught.value)
     assert 9 * MIB == kept.stat().st_size
     assert 0o600 == kept.stat().st_mode & 0o777
@@ -179,6 +180,7 @@ async def test_oversized_paid_response_is_kept_on_disk_though_it_was_not_synced(
             await client.wait_for(request_id)
 
     (kept,) = tmp_path.iterdir()
+
     assert 9 * MIB == kept.stat().st_size
 
 
@@ -229,6 +231,7 @@ async def test_endless_response_is_kept_up_to_the_bound(
             await client.wait_for(request_id)
 
     (kept,) = tmp_path.iterdir()
+
     assert 9 * MIB < kept.stat().st_size < 11 * MIB
 
 

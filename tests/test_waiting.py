@@ -19,9 +19,8 @@ async def test_completed_job_costs_n_polls_and_one_result_call(emulator: Emulato
     async with in_process(emulator, poll=STEADY) as client:
         result = await client.wait_for(request_id)
 
-    # Polled at 0, 1, 2.5 and 4.75 seconds.
     assert request_id == result.request_id
-    assert {request_id: 4} == emulator.polls
+    assert {request_id: 4} == emulator.polls  # at 0, 1, 2.5 and 4.75 seconds
     assert {request_id: 1} == emulator.result_calls
     assert {request_id: 1} == emulator.billed
 
