@@ -64,7 +64,7 @@ class Handle:
 
 
 class Losing(MemoryLedger):
-    """Has no entry any more at a move of one kind."""
+    """Loses its entry at each move of one kind."""
 
     def __init__(self, kind: type[Move]) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class Striking(SQLiteLedger):
 
 
 class Pause:
-    """Delays moves, and tells when the first one was reached."""
+    """Delays moves; ``reached`` is set at the first one."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self.seconds = seconds

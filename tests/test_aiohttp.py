@@ -1,4 +1,4 @@
-"""An aiohttp transport carries the polls; billed calls use its settings on own connections."""
+"""An aiohttp transport carries the polls; billed calls use our connections and its settings."""
 
 from __future__ import annotations
 

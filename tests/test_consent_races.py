@@ -143,11 +143,11 @@ async def test_cancelled_consent_pays_nothing_later(emulator: Emulator) -> None:
     async with two_clients(emulator, store) as (one, other):
         held = asyncio.create_task(one.result(request_id, accept_second_charge=True))
         await asyncio.sleep(1)
-        deciders = [pay(other, request_id) for _ in range(40)]
+        payers = [pay(other, request_id) for _ in range(40)]
         await asyncio.sleep(1)
-        for decider in deciders:
-            decider.cancel()
-        await asyncio.gather(*deciders, return_exceptions=True)
+        for payer in payers:
+            payer.cancel()
+        await asyncio.gather(*payers, return_exceptions=True)
         await asyncio.sleep(1)
         moves = len(store.applied)
         left = len(asyncio.all_tasks())
@@ -166,9 +166,9 @@ async def test_consent_cancelled_after_the_claim_pays_nothing(emulator: Emulator
     pause = Pause()
 
     async with in_process(emulator, ledger=Handle(store, after=on(Claim, pause))) as client:
-        decider = pay(client, request_id)
+        payer = pay(client, request_id)
         await pause.reached.wait()
-        decider.cancel()
+        payer.cancel()
         await asyncio.sleep(5)
         (entry,) = await client.unresolved()
 
@@ -189,11 +189,11 @@ async def test_consent_cancelled_while_the_call_is_armed_pays_nothing(
 
     async with in_process(emulator, ledger=handle, **options) as client:
         if method == "accept":
-            decider = pay(client, request_id)
+            payer = pay(client, request_id)
         else:
-            decider = asyncio.create_task(client.wait_for(request_id))
+            payer = asyncio.create_task(client.wait_for(request_id))
         await pause.reached.wait()
-        decider.cancel()
+        payer.cancel()
         await asyncio.sleep(30)
 
     assert {request_id: 1} == emulator.result_calls
@@ -209,9 +209,9 @@ async def test_consent_cancelled_while_the_call_connects_pays_nothing(
     async with in_process(
         emulator, http_client=SlowToConnect(emulator, 5), ledger=store
     ) as client:
-        decider = pay(client, request_id)
+        payer = pay(client, request_id)
         await asyncio.sleep(1)
-        decider.cancel()
+        payer.cancel()
         await asyncio.sleep(30)
 
     assert {request_id: 1} == emulator.result_calls

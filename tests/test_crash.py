@@ -25,9 +25,9 @@ pytestmark = [
 VICTIM = Path(__file__).with_name("victim.py")
 
 
-async def start(url: str, path: Path, ids: list[str], **told: Any) -> Process:
+async def start(url: str, path: Path, ids: list[str], **options: Any) -> Process:
     """Start a victim on the ledger at ``path``."""
-    argument = json.dumps({"url": url, "path": str(path), "ids": ids} | told)
+    argument = json.dumps({"url": url, "path": str(path), "ids": ids} | options)
     return await asyncio.create_subprocess_exec(
         sys.executable, str(VICTIM), argument, stdout=PIPE, cwd=VICTIM.parent.parent
     )

@@ -20,7 +20,7 @@ from support import on_socket
 from modelmax_async import Result, ResultUncertainError
 
 pytestmark = pytest.mark.anyio
-Answer = Callable[[h2.connection.H2Connection, int], None]
+Respond = Callable[[h2.connection.H2Connection, int], None]
 RESULT = {
     "status": "COMPLETED",
     "model": "veo-3",
@@ -30,9 +30,9 @@ RESULT = {
 
 @attrs.define
 class Server:
-    """Says COMPLETED for each job; ``answer`` responds to each fetch of a result."""
+    """Says COMPLETED for each job; ``respond`` serves to each fetch of a result."""
 
-    answer: Answer
+    respond: Respond
     url: str = ""
     asked: list[str] = attrs.field(factory=list)
 
@@ -58,11 +58,11 @@ class Server:
         if path.endswith("/status"):
             reply(connection, event.stream_id, {"status": "COMPLETED"})
         else:
-            self.answer(connection, event.stream_id)
+            self.respond(connection, event.stream_id)
 
 
 def reply(connection: h2.connection.H2Connection, stream: int, body: object = RESULT) -> None:
-    """Answer 200 with JSON."""
+    """Send a 200 with JSON."""
     connection.send_headers(stream, [(":status", "200"), ("content-type", "application/json")])
     connection.send_data(stream, json.dumps(body).encode(), end_stream=True)
 
@@ -103,11 +103,11 @@ async def test_each_result_is_fetched_once(server: Server) -> None:
     assert sorted(ids) == sorted(path for path in server.asked if path != "status")
 
 
-@pytest.mark.parametrize("answer", [go_away_unseen, go_away_seen, refuse])
+@pytest.mark.parametrize("respond", [go_away_unseen, go_away_seen, refuse])
 async def test_fetch_that_the_server_refuses_is_not_sent_again(
-    server: Server, answer: Answer
+    server: Server, respond: Respond
 ) -> None:
-    server.answer = answer
+    server.respond = respond
 
     async with (
         httpx.AsyncClient(http1=False, http2=True) as inner,

@@ -35,8 +35,8 @@ async def test_paid_response_about_another_job_is_stored_as_unreadable(
     emulator: Emulator, body: dict[str, Any]
 ) -> None:
     request_id = emulator.add_job()
-    answer = json.dumps({"request_id": "another", **body}).encode()
-    emulator.fault("result", Fault.raw(200, answer))
+    content = json.dumps({"request_id": "another", **body}).encode()
+    emulator.fault("result", Fault.raw(200, content))
 
     async with in_process(emulator) as client:
         for _ in range(2):

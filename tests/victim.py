@@ -17,15 +17,15 @@ from modelmax_async._billing import heartbeat
 
 
 async def main() -> None:
-    told = json.loads(sys.argv[1])
-    if told.get("lease"):
-        heartbeat.LEASE = told["lease"]
-        heartbeat.BEAT = told["lease"] / 4
-    ledger = Striking(told["path"])
-    if told.get("strike"):
-        ledger.strike = tuple(told["strike"])
-    async with on_socket(told["url"], ledger=ledger) as client:
-        results = await client.gather_results(told["ids"], return_exceptions=True)
+    options = json.loads(sys.argv[1])
+    if options.get("lease"):
+        heartbeat.LEASE = options["lease"]
+        heartbeat.BEAT = options["lease"] / 4
+    ledger = Striking(options["path"])
+    if options.get("strike"):
+        ledger.strike = tuple(options["strike"])
+    async with on_socket(options["url"], ledger=ledger) as client:
+        results = await client.gather_results(options["ids"], return_exceptions=True)
     print(json.dumps([type(result).__name__ for result in results]))  # noqa: T201 - its output
 
 
