@@ -163,7 +163,7 @@ async def test_two_thousand_native_cancellations_leak_no_slot(
         done = emulator.add_job()
         result = await asyncio.wait_for(client.wait_for(done), 10)
         await until(lambda: "0 of 8 out" in repr(client._engine.transport))
-        await until(lambda: "0 jobs" in repr(client))  # a job without waiters goes when it is due
+        await until(lambda: "0 jobs" in repr(client))  # gone once it is due
 
     assert done == result.request_id
     assert {done: 1} == emulator.billed
