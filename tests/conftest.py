@@ -14,7 +14,7 @@ from modelmax_async.emulator import Emulator
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Run on asyncio; modules that want virtual time or uvloop parametrise it."""
+    """Run on asyncio; a module parametrises it for virtual time or uvloop."""
     return "asyncio"
 
 
@@ -36,7 +36,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def emulator() -> Emulator:
-    """A local ModelMax that answers at once unless a script says otherwise."""
+    """A local ModelMax whose jobs end at once unless a script says otherwise."""
     return Emulator()
 
 
@@ -49,9 +49,9 @@ async def url(emulator: Emulator) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def made_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A certificate for this machine that nobody trusts, and its private key."""
+    """The files of a certificate for this machine, not trusted, and of its private key."""
     if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate, and is not there")
+        pytest.skip("openssl is not installed")
     directory = tmp_path_factory.mktemp("tls")
     certificate, key = str(directory / "c.pem"), str(directory / "k.pem")
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
@@ -66,6 +66,6 @@ def made_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str
 def certificate(
     made_certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[str, str]:
-    """A certificate for this machine that HTTP clients trust, and its private key."""
+    """The files of a certificate for this machine, trusted, and of its private key."""
     monkeypatch.setenv("SSL_CERT_FILE", made_certificate[0])
     return made_certificate

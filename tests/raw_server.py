@@ -1,17 +1,29 @@
-"""A server that says byte for byte what a test tells it to, and keeps what it was asked."""
+"""Servers that do, byte for byte, what a test tells them, and keep the requests."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def listening(handle: Handler) -> AsyncIterator[str]:
+    """Serve connections with ``handle`` on a port of its own; give the base URL."""
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
 
 @attrs.define
 class RawServer:
-    """Answers each request with the next of ``answers``, the last for ever, and hangs up.
+    """Sends each request the next of ``answers``, the last one repeatedly, and hangs up.
 
     ``asked`` has each request as a dict of its header fields, the request line under ``""``.
     """
@@ -36,16 +48,13 @@ class RawServer:
 async def raw_server(*answers: bytes) -> AsyncIterator[RawServer]:
     """Serve on a port of its own."""
     served = RawServer(answers)
-    server = await asyncio.start_server(served.handle, "127.0.0.1", 0)
-    served.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(served.handle) as url:
+        served.port = int(url.rpartition(":")[2])
         yield served
-    finally:
-        server.close()
 
 
 def answer(body: bytes, *fields: str, status: str = "200 OK", length: bool = True) -> bytes:
-    """Return an HTTP/1.1 answer; without a length the end of the connection ends it."""
+    """Return an HTTP/1.1 response; without a length the end of the connection ends it."""
     lines = [f"HTTP/1.1 {status}", "connection: close", *fields]
     if length:
         lines.append(f"content-length: {len(body)}")

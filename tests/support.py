@@ -1,4 +1,4 @@
-"""What several test modules need: clients set up for tests, and looks at what they did."""
+"""What several test modules share: clients set up for tests, and jobs in a given state."""
 
 from __future__ import annotations
 
@@ -9,24 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import httpx
 import pytest
+from ledgers import Seen
 from virtual_time import VIRTUAL
 
 from modelmax_async import (
     AsyncQueueClient,
-    MemoryLedger,
+    Job,
     PollPolicy,
     Result,
+    ResultUncertainError,
     RetryPolicy,
     Video,
 )
+from modelmax_async._api.paths import make_job
 from modelmax_async._http import ClientOrTransport, HTTPClient
 from modelmax_async._settings import ApiKey, read_settings
 from modelmax_async.emulator import Emulator, Fault
-from modelmax_async.ledger import Key, Move, Step
+from modelmax_async.emulator.inprocess import InProcessTransport
+from modelmax_async.ledger import Claim, Key, Ledger, Move
 
 KEY = "sk-emulator"
+ORIGIN = "http://127.0.0.1:80"
 FAST = PollPolicy(initial=0.02, maximum=0.05)
+STEADY = PollPolicy(initial=1.0, factor=1.5, maximum=10.0, jitter=0.0)
 IMPATIENT = RetryPolicy(initial=0.02, maximum=0.05)
 
 in_virtual_time = pytest.mark.parametrize("anyio_backend", [VIRTUAL], ids=["virtual"])
@@ -43,6 +50,18 @@ async def in_process(emulator: Emulator, **options: Any) -> AsyncIterator[AsyncQ
         yield client
 
 
+@asynccontextmanager
+async def two_clients(
+    emulator: Emulator, ledger: Ledger
+) -> AsyncIterator[tuple[AsyncQueueClient, AsyncQueueClient]]:
+    """Two clients of the emulator that share a ledger, as two processes do."""
+    async with (
+        in_process(emulator, ledger=ledger) as one,
+        in_process(emulator, ledger=ledger) as other,
+    ):
+        yield one, other
+
+
 def on_socket(url: str, **options: Any) -> AsyncQueueClient:
     """A client of an emulator on a real socket, with short intervals."""
     defaults: dict[str, Any] = {
@@ -57,7 +76,7 @@ def on_socket(url: str, **options: Any) -> AsyncQueueClient:
 def transport_to(
     url: str, http_client: ClientOrTransport | None = None, **options: Any
 ) -> HTTPClient:
-    """A transport alone, without a client round it."""
+    """The HTTP part of a client alone."""
     settings = read_settings(
         api_key=ApiKey(KEY),
         base_url=url,
@@ -70,36 +89,93 @@ def transport_to(
     return HTTPClient(settings, options.pop("timeout", 1.0), http_client)
 
 
-class Moves(MemoryLedger):
-    """Keeps the names of the moves, in their order."""
+class SlowToConnect(InProcessTransport):
+    """Takes its time before byte 0, as a TCP or TLS handshake does."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
+    emits_httpcore_trace_events = True
 
-    async def apply(self, key: Key, move: Move) -> Step | None:
-        done = await super().apply(key, move)
-        self.names.append(type(move).__name__)
-        return done
+    def __init__(self, emulator: Emulator, seconds: float) -> None:
+        super().__init__(emulator.app)
+        self.seconds = seconds
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(self.seconds)
+        return await super().handle_async_request(request)
+
+
+class Moves(Seen):
+    """`Seen`, whose kinds of moves are called names."""
+
+    @property
+    def names(self) -> list[str]:
+        return self.kinds
+
+
+def key_and_job(request_id: str) -> tuple[Key, Job]:
+    """Return the ledger's key of a job in process, and the job."""
+    return Key(ORIGIN, request_id), make_job("veo-3", request_id)
+
+
+async def claimed_by_another(ledger: Ledger, request_id: str, *moves: Move) -> None:
+    """Record that a client that is gone claimed a job (attempt ``a1``), and then ``moves``."""
+    key, job = key_and_job(request_id)
+    for move in (Claim(job, "gone", "a1", 10.0), *moves):
+        await ledger.apply(key, move)
+
+
+async def left_uncertain(emulator: Emulator, ledger: Ledger) -> str:
+    """Add a job whose billed call was processed, and whose response never arrived."""
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.drop_after(), request_id=request_id)
+    async with in_process(emulator, ledger=ledger) as client:
+        with pytest.raises(ResultUncertainError):
+            await client.wait_for(request_id)
+    return request_id
+
+
+def pay(client: AsyncQueueClient, request_id: str) -> asyncio.Task[Result]:
+    """Start a task that asks for a result, and accepts a second charge."""
+    return asyncio.create_task(client.result(request_id, accept_second_charge=True))
+
+
+def paid_body(request_id: str) -> bytes:
+    """Return the body of a paid result."""
+    return (
+        b'{"request_id": "%s", "status": "COMPLETED", "data": [{"url": "/v"}]}'
+        % request_id.encode()
+    )
+
+
+def says_failed(request_id: str) -> Fault:
+    """Return the fault of a result call whose response says FAILED."""
+    body = b'{"request_id": "%s", "status": "FAILED"}' % request_id.encode()
+    return Fault.raw(200, body)
 
 
 def late(fault: Fault, seconds: float) -> Fault:
-    """The same fault, that many seconds later."""
+    """Return the same fault, that many seconds later."""
     return attrs.evolve(fault, change=lambda a: attrs.evolve(fault.change(a), hang=seconds))
 
 
 def result_of(*urls: str, request_id: str = "reef") -> Result:
-    """A result whose videos are at these addresses."""
+    """Return a result whose videos are at these addresses."""
     return Result(request_id, "veo-3", tuple(Video(url, i) for i, url in enumerate(urls)))
 
 
 def names(directory: Path) -> list[str]:
-    """What is in a directory, sorted."""
+    """Return the names of the files in a directory, sorted."""
     return sorted(entry.name for entry in directory.iterdir())
 
 
+async def closed_after(client: AsyncQueueClient) -> float:
+    """Close a client; return how many seconds that took."""
+    began = asyncio.get_running_loop().time()
+    await client.aclose()
+    return asyncio.get_running_loop().time() - began
+
+
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for what happens on another side of a socket or a thread."""
+    """Wait for a change on the other side of a socket or a thread."""
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.005)

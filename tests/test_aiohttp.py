@@ -1,4 +1,4 @@
-"""Beside an aiohttp transport: billed calls over our connections, with its settings."""
+"""An aiohttp transport carries the polls; billed calls use our connections and its settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import httpcore
 import httpx
 import pytest
 from httpx_aiohttp import AiohttpTransport
+from proxies import ForwardProxy
+from raw_server import answer, listening
 from support import on_socket
 
 from modelmax_async import ConfigurationError
@@ -33,8 +36,9 @@ async def test_transport_that_two_clients_share_one_after_the_other(
         for request_id in ids:
             async with on_socket(url, http_client=transport) as client:
                 await client.wait_for(request_id)
-        assert isinstance(transport.client, aiohttp.ClientSession)
+        session = transport.client
 
+    assert isinstance(session, aiohttp.ClientSession)
     assert dict.fromkeys(ids, 1) == emulator.billed
 
 
@@ -57,7 +61,7 @@ CUSTOM: dict[str, Session] = {
 
 @pytest.mark.parametrize("make", CUSTOM.values(), ids=CUSTOM.keys())
 @pytest.mark.parametrize("inside", [True, False], ids=["in client", "bare"])
-async def test_session_of_the_users_own_is_refused_at_once(make: Session, inside: bool) -> None:
+async def test_custom_session_is_refused_at_once(make: Session, inside: bool) -> None:
     context = httpx.create_ssl_context()
     session = make(context)
     transport = AiohttpTransport(verify=context, client=session)
@@ -114,50 +118,24 @@ async def test_certificates_that_the_transport_trusts_are_trusted(
     assert {result.request_id: 1} == emulator.billed
 
 
-class Proxy:
-    """A forward proxy for plain HTTP: one request a connection."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.asked: list[bytes] = []
-
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        self.asked.append(head.split()[1])
-        url = httpx.URL(self.asked[-1].decode())
-        far_reader, far_writer = await asyncio.open_connection(url.host, url.port)
-        far_writer.write(head.replace(self.asked[-1], url.raw_path, 1))
-        writer.write(await far_reader.readuntil(b"\r\n\r\n"))
-        writer.write(await far_reader.read(65536))
-        writer.close()
-        far_writer.close()
-
-
-@pytest.fixture
-async def proxy() -> AsyncIterator[Proxy]:
-    """A proxy on a port of its own."""
-    found = Proxy()
-    server = await asyncio.start_server(found.handle, "127.0.0.1", 0)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    yield found
-    server.close()
-
-
 async def test_proxy_of_the_transport_is_used_and_the_environments_is_not(
-    emulator: Emulator, url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.setenv("https_proxy", "no proxy at all")
+    monkeypatch.setenv("https_proxy", "not a proxy")
     direct, through = emulator.add_job("direct"), emulator.add_job("through")
 
-    async with AiohttpTransport() as transport, on_socket(url, http_client=transport) as client:
-        await client.result(direct)
-    assert [] == proxy.asked
+    proxy = ForwardProxy()
 
-    made = AiohttpTransport(proxy=httpx.Proxy(proxy.url))
-    async with made, on_socket(url, http_client=made) as client:
-        await client.result(through)
-    assert [f"{url}/v1/queue/veo-3/requests/{through}".encode()] == proxy.asked
+    async with listening(proxy.handle) as proxy_url:
+        without = AiohttpTransport()
+        async with without, on_socket(url, http_client=without) as client:
+            await client.result(direct)
+        within = AiohttpTransport(proxy=httpx.Proxy(proxy_url))
+        async with within, on_socket(url, http_client=within) as client:
+            await client.result(through)
+
+    assert [f"{url}/v1/queue/veo-3/requests/{through}"] == proxy.asked
     assert {direct: 1, through: 1} == emulator.billed
 
 
@@ -167,9 +145,7 @@ async def test_socket_of_the_transport_is_used(tmp_path: Path) -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
             asked.append((await reader.readuntil(b"\r\n\r\n")).split()[1])
-        body = b'{"status": "COMPLETED", "data": [{"url": "/v"}]}'
-        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        writer.write(head.encode() + body)
+        writer.write(answer(b'{"status": "COMPLETED", "data": [{"url": "/v"}]}'))
         writer.close()
 
     path = str(tmp_path / "socket")
@@ -200,3 +176,18 @@ async def test_address_and_options_of_the_transport_are_used() -> None:
     assert ("127.0.0.2", options) == (pool._local_address, pool._socket_options)
     assert 0 == pool._max_keepalive_connections
     assert transport.ssl_context is pool._ssl_context
+
+
+async def test_batch_over_an_aiohttp_transport_is_billed_once_each(emulator: Emulator) -> None:
+    request_ids = [emulator.add_job(script=JobScript(run_seconds=0.2)) for _ in range(30)]
+    odd = emulator.add_job("a/b+c=%?#")
+
+    async with (
+        emulator.serve() as url,
+        httpx.AsyncClient(transport=AiohttpTransport()) as http_client,
+        on_socket(url, http_client=http_client) as client,
+    ):
+        results = await client.gather_results([*request_ids, odd])
+
+    assert [*request_ids, odd] == [result.request_id for result in results]
+    assert Counter([*request_ids, odd]) == emulator.billed

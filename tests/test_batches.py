@@ -1,4 +1,4 @@
-"""`gather_results`, `as_completed`, `pending`: many jobs in one client."""
+"""`gather_results` and `as_completed`: many jobs in one client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from support import in_process, in_virtual_time
+from support import ORIGIN, in_process, in_virtual_time
 
 from modelmax_async import (
     BadRequestError,
@@ -26,7 +26,7 @@ from modelmax_async.emulator import Emulator, Fault, JobScript
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 
 
-async def test_results_come_in_the_order_given(emulator: Emulator) -> None:
+async def test_results_are_in_the_order_given(emulator: Emulator) -> None:
     ids = [emulator.add_job(script=JobScript(run_seconds=20 - n)) for n in range(20)]
 
     async with in_process(emulator) as client:
@@ -47,8 +47,11 @@ async def test_jobs_and_bare_ids_and_duplicates_are_served_once(emulator: Emulat
 
 async def test_nothing_to_gather_is_an_empty_list(emulator: Emulator) -> None:
     async with in_process(emulator) as client:
-        assert await client.gather_results([]) == []
-        assert [outcome async for outcome in client.as_completed([])] == []
+        results = await client.gather_results([])
+        outcomes = [outcome async for outcome in client.as_completed([])]
+
+    assert [] == results
+    assert [] == outcomes
 
 
 async def test_failures_are_isolated_and_raised_after_all_have_ended(
@@ -64,14 +67,17 @@ async def test_failures_are_isolated_and_raised_after_all_have_ended(
             await client.gather_results([failed, good, "unknown", uncertain, failed])
 
     kinds = [JobFailedError, type(None), BadRequestError, ResultUncertainError, JobFailedError]
+
     assert kinds == [type(outcome.error) for outcome in caught.value.outcomes]
     assert good == caught.value.outcomes[1].job.request_id
     assert isinstance(caught.value.outcomes[1].result, Result)
-    assert len(caught.value.exceptions) == 3
-    assert emulator.billed_total == 2
+    assert 3 == len(caught.value.exceptions)
+    assert 2 == emulator.billed_total
 
 
-async def test_exceptions_in_their_places_on_request(emulator: Emulator) -> None:
+async def test_exceptions_are_in_their_places_with_return_exceptions(
+    emulator: Emulator,
+) -> None:
     good, failed = emulator.add_job(), emulator.add_job(script=JobScript(outcome="FAILED"))
 
     async with in_process(emulator) as client:
@@ -80,7 +86,7 @@ async def test_exceptions_in_their_places_on_request(emulator: Emulator) -> None
     assert [JobFailedError, Result] == [type(end) for end in ended]
 
 
-async def test_one_deadline_for_all(emulator: Emulator) -> None:
+async def test_one_deadline_holds_for_all_jobs(emulator: Emulator) -> None:
     quick = emulator.add_job(script=JobScript(run_seconds=5))
     slow = [emulator.add_job(script=JobScript(run_seconds=500)) for _ in range(3)]
 
@@ -90,13 +96,13 @@ async def test_one_deadline_for_all(emulator: Emulator) -> None:
         at = asyncio.get_running_loop().time()
         again = await client.gather_results([quick, *slow])
 
-    assert at == 60.0
+    assert 60.0 == at
     assert [JobTimeoutError] * 3 == [type(error) for error in caught.value.exceptions]
-    assert len(again) == 4
+    assert 4 == len(again)
     assert {quick: 1} | dict.fromkeys(slow, 1) == emulator.result_calls
 
 
-async def test_on_outcome_hears_each_job_as_it_ends(emulator: Emulator) -> None:
+async def test_on_outcome_is_called_as_each_job_ends(emulator: Emulator) -> None:
     ids = [emulator.add_job(script=JobScript(run_seconds=30 - 10 * n)) for n in range(3)]
     heard: list[Outcome] = []
 
@@ -117,20 +123,19 @@ async def test_as_completed_yields_each_job_as_it_ends(emulator: Emulator) -> No
     assert isinstance(seen[0].error, JobFailedError)
 
 
-async def test_as_completed_left_early_stops_polling_what_is_left(emulator: Emulator) -> None:
+async def test_as_completed_left_early_stops_polling_the_rest(emulator: Emulator) -> None:
     quick = emulator.add_job()
     slow = emulator.add_job(script=JobScript(run_seconds=1000))
 
     async with in_process(emulator) as client:
         outcomes = client.as_completed([quick, slow])
-        async for outcome in outcomes:
-            assert quick == outcome.job.request_id
-            break
+        first = await anext(outcomes)
         await outcomes.aclose()
         polls = emulator.polls[slow]
         await asyncio.sleep(500)
 
-        assert polls == emulator.polls[slow]
+    assert quick == first.job.request_id
+    assert polls == emulator.polls[slow]
 
 
 async def test_job_that_ends_after_the_deadline_stays_timed_out(emulator: Emulator) -> None:
@@ -159,7 +164,7 @@ async def test_gather_cancelled_in_the_middle_loses_nothing(emulator: Emulator) 
         gathering.cancel()
         await asyncio.gather(gathering, return_exceptions=True)
         await asyncio.sleep(5)
-        stored = await ledger.entries("http://127.0.0.1:80", {"stored"})
+        stored = await ledger.entries(ORIGIN, {"stored"})
         billed = emulator.billed_total
         results = await client.gather_results(ids)
 
@@ -171,7 +176,7 @@ async def test_gather_cancelled_in_the_middle_loses_nothing(emulator: Emulator) 
 
 @pytest.mark.timeout(120)  # real seconds, on a machine that does other things too
 async def test_ten_thousand_jobs_over_hours(emulator: Emulator) -> None:
-    """A few polls a job, so that thirty thousand calls fit into seconds."""
+    """Each job takes only a few polls, so that thirty thousand calls fit into seconds."""
     chance = random.Random(4)
     emulator = Emulator(record=False)
     hour = 3600.0
@@ -190,7 +195,7 @@ async def test_ten_thousand_jobs_over_hours(emulator: Emulator) -> None:
     assert 4 < hours < 8
 
 
-async def test_bulk_waits_start_at_random_moments(emulator: Emulator) -> None:
+async def test_bulk_waits_begin_at_random_moments(emulator: Emulator) -> None:
     ids = [emulator.add_job(script=JobScript(run_seconds=100)) for _ in range(200)]
 
     async with in_process(emulator, poll=PollPolicy(initial=10, jitter=0)) as client:
@@ -202,7 +207,7 @@ async def test_bulk_waits_start_at_random_moments(emulator: Emulator) -> None:
         gathering.cancel()
 
     assert 70 < first_half < 130
-    assert all_of_it == 200
+    assert 200 == all_of_it
 
 
 async def test_waiting_jobs_cost_no_tasks(emulator: Emulator) -> None:
@@ -242,7 +247,7 @@ async def test_retry_after_pauses_the_whole_client_and_the_restart_is_spread(
     assert max(restarts) - min(restarts) > 2
 
 
-async def test_continuing_429_halve_the_calls_in_flight_and_they_grow_back(
+async def test_repeated_429_halves_the_calls_in_flight_until_they_recover(
     emulator: Emulator,
 ) -> None:
     ids = [emulator.add_job(script=JobScript(run_seconds=200)) for _ in range(64)]
@@ -258,13 +263,13 @@ async def test_continuing_429_halve_the_calls_in_flight_and_they_grow_back(
         gathering.cancel()
 
     assert slowed < 16
-    assert recovered == 32.0
+    assert 32.0 == recovered
 
 
 async def test_completed_jobs_are_fetched_while_others_are_still_polled(
     emulator: Emulator,
 ) -> None:
-    """Saturated: every answer takes a second, two slots, forty jobs that still run."""
+    """Forty jobs keep two slots busy: each response takes a second."""
     running = [emulator.add_job(script=JobScript(run_seconds=10_000)) for _ in range(40)]
     done = emulator.add_job()
     emulator.fault("status", Fault.hang(1), times=None)
@@ -276,4 +281,4 @@ async def test_completed_jobs_are_fetched_while_others_are_still_polled(
         gathering.cancel()
 
     assert done == result.request_id
-    assert len(emulator.polls) == 41
+    assert 41 == len(emulator.polls)

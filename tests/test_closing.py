@@ -1,4 +1,4 @@
-"""`aclose`: bounded whatever the ledger does, and nobody is left waiting."""
+"""`aclose`: it is bounded, and ends every waiter and iterator."""
 
 from __future__ import annotations
 
@@ -7,35 +7,30 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
-from ledgers import Handle, Seen, forever, hang, on
-from support import in_process, in_virtual_time
+from ledgers import Handle, NeverCloses, hang, on
+from support import closed_after, in_process, in_virtual_time, two_clients
 
-from modelmax_async import (
-    AsyncQueueClient,
-    ClientStateError,
-    MemoryLedger,
-    Result,
-    ResultUncertainError,
-)
+from modelmax_async import AsyncQueueClient, ClientStateError, MemoryLedger, Result
 from modelmax_async._runtime.tasks import Life, Tasks
 from modelmax_async.emulator import Emulator, Fault, JobScript
-from modelmax_async.events import Event, LedgerFailed
-from modelmax_async.ledger import Arm, Claim, Key, Look, Move, Remember, Renew, Store
+from modelmax_async.ledger import Arm, Claim, Look, Move, Remember, Store
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 LONG = JobScript(run_seconds=300)
-
 ITERATORS: dict[str, Callable[[AsyncQueueClient, str], AsyncGenerator[Any, None]]] = {
     "as_completed": lambda client, job: client.as_completed([job]),
     "watch": lambda client, job: client.watch(job),
 }
+
+
 each_iterator = pytest.mark.parametrize("make", ITERATORS.values(), ids=ITERATORS.keys())
 
 
-async def closed_after(client: AsyncQueueClient) -> float:
-    began = asyncio.get_running_loop().time()
-    await client.aclose()
-    return asyncio.get_running_loop().time() - began
+def cancel_the_close(client: AsyncQueueClient) -> None:
+    """Cancel the client's own task that closes it."""
+    closing = client._engine._closing
+    assert closing is not None
+    closing.cancel()
 
 
 @each_iterator
@@ -67,8 +62,9 @@ async def test_iterator_started_while_the_client_closes_ends(
         with pytest.raises(ClientStateError):
             await anext(iterator)
         await closing
+        result = await waiting
 
-    assert isinstance(await waiting, Result)
+    assert isinstance(result, Result)
 
 
 @each_iterator
@@ -87,11 +83,12 @@ async def test_iterator_under_way_ends_with_the_client(
         await asyncio.wait([using])
 
     error = using.exception() or using.result()[0].error
+
     assert isinstance(error, ClientStateError)
 
 
 @pytest.mark.parametrize("kind", [Look, Remember, Claim, Arm, Store])
-async def test_ledger_that_hangs_does_not_hold_up_the_close(
+async def test_ledger_that_hangs_does_not_block_the_close(
     emulator: Emulator, kind: type[Move]
 ) -> None:
     jobs = [emulator.add_job() for _ in range(3)] + [emulator.add_job(script=LONG)]
@@ -107,110 +104,13 @@ async def test_ledger_that_hangs_does_not_hold_up_the_close(
     assert {ClientStateError, Result} >= {type(end) for end in ended}
 
 
-async def test_ledger_whose_close_hangs_does_not_hold_up_the_close(emulator: Emulator) -> None:
-    class Stuck(MemoryLedger):
-        async def aclose(self) -> None:
-            await forever()
-
-    async with in_process(emulator, ledger=Stuck()) as client:
+async def test_ledger_whose_close_hangs_does_not_block_the_close(emulator: Emulator) -> None:
+    async with in_process(emulator, ledger=NeverCloses()) as client:
         await client.wait_for(emulator.add_job())
 
-        assert await closed_after(client) < 10
-
-
-async def test_answers_that_cannot_be_stored_are_tried_together_and_reported(
-    emulator: Emulator,
-) -> None:
-    """Twelve answers, and a ledger that takes ten seconds to refuse each of them."""
-    jobs = [emulator.add_job() for _ in range(12)]
-    seen: list[Event] = []
-
-    async def refuse(_: Move) -> None:
-        await asyncio.sleep(10)
-        raise OSError("database is locked")
-
-    ledger = Handle(MemoryLedger(), before=on(Store, refuse))
-    async with in_process(emulator, ledger=ledger, hooks=[seen.append]) as client:
-        results = await client.gather_results(jobs)
         seconds = await closed_after(client)
 
-    lost = [e.job.request_id for e in seen if isinstance(e, LedgerFailed) and "lost" in e.cause]
-    assert jobs == [result.request_id for result in results]
-    assert sorted(jobs) == sorted(lost)
-    assert seconds < 20
-    assert dict.fromkeys(jobs, 1) == emulator.billed
-
-
-async def test_ledger_that_hangs_at_the_store_still_gives_the_result(
-    emulator: Emulator,
-) -> None:
-    seen: list[Event] = []
-    ledger = Handle(MemoryLedger(), before=on(Store, hang))
-
-    async with in_process(emulator, ledger=ledger, hooks=[seen.append]) as client:
-        request_id = emulator.add_job()
-        result = await client.wait_for(request_id)
-        again = await client.wait_for(request_id)
-
-    causes = [event.cause for event in seen if isinstance(event, LedgerFailed)]
-    assert result == again
-    assert "not stored yet" in causes[0]
-    assert {request_id: 1} == emulator.billed
-
-
-async def test_store_that_hangs_delays_no_renewal(emulator: Emulator) -> None:
-    """Another client would take the second call for dead, and pay again."""
-    first, second = emulator.add_job(), emulator.add_job()
-    emulator.fault("result", Fault.hang(25), request_id=second)
-    store = Seen()
-    ledger = Handle(store, before=on(Store, hang))
-
-    async with in_process(emulator, ledger=ledger) as client:
-        waiting = [asyncio.create_task(client.wait_for(job)) for job in (first, second)]
-        await asyncio.sleep(24)
-        renewed = [key for key, move in store.applied if isinstance(move, Renew)]
-        for task in waiting:
-            task.cancel()
-
-    assert 9 == [key.request_id for key in renewed].count(second)
-
-
-async def test_renewal_that_fails_or_hangs_delays_no_other(emulator: Emulator) -> None:
-    jobs = [emulator.add_job() for _ in range(3)]
-    emulator.fault("result", Fault.hang(24), times=None)
-    store = Seen()
-
-    async def fail(key: Key) -> None:
-        if key.request_id == jobs[0]:
-            raise OSError("the ledger is out of reach")
-        if key.request_id == jobs[1]:
-            await forever()
-
-    class Broken(Handle):
-        async def apply(self, key: Key, move: Move) -> Any:
-            if isinstance(move, Renew):
-                await fail(key)
-            return await super().apply(key, move)
-
-    async with in_process(emulator, ledger=Broken(store)) as client:
-        results = await client.gather_results(jobs)
-        renewed = [key.request_id for key, move in store.applied if isinstance(move, Renew)]
-
-    assert jobs == [result.request_id for result in results]
-    assert [jobs[2]] * 9 == renewed
-
-
-async def test_lease_is_not_renewed_once_the_call_is_over(emulator: Emulator) -> None:
-    store = Seen()
-    request_id = emulator.add_job()
-    emulator.fault("result", Fault.drop_after())
-
-    async with in_process(emulator, ledger=store) as client:
-        with pytest.raises(ResultUncertainError):
-            await client.wait_for(request_id)
-        await asyncio.sleep(60)
-
-    assert "Renew" not in store.kinds
+    assert seconds < 10
 
 
 async def test_backing_off_ends_with_the_client(emulator: Emulator) -> None:
@@ -233,10 +133,7 @@ async def test_waiting_for_another_clients_call_ends_with_the_client(
     emulator.fault("result", Fault.hang(25))
     store = MemoryLedger()
 
-    async with (
-        in_process(emulator, ledger=store) as one,
-        in_process(emulator, ledger=store) as other,
-    ):
+    async with two_clients(emulator, store) as (one, other):
         first = asyncio.create_task(one.result(request_id))
         await asyncio.sleep(1)
         second = asyncio.create_task(other.result(request_id))
@@ -248,21 +145,23 @@ async def test_waiting_for_another_clients_call_ends_with_the_client(
     assert isinstance(ended, ClientStateError)
 
 
-async def test_client_says_how_far_it_is_in_its_life(emulator: Emulator) -> None:
+async def test_repr_shows_whether_the_client_is_open_closing_or_closed(
+    emulator: Emulator,
+) -> None:
     emulator.fault("result", Fault.hang(5))
 
     async with in_process(emulator) as client:
         waiting = asyncio.create_task(client.wait_for(emulator.add_job()))
         await asyncio.sleep(1)
-        states = [repr(client)]
+        shown = [repr(client)]
         closing = asyncio.create_task(client.aclose())
         await asyncio.sleep(1)
-        states.append(repr(client))
+        shown.append(repr(client))
         await closing
-        states.append(repr(client))
+        shown.append(repr(client))
         await waiting
 
-    assert ["open", "closing", "closed"] == [state.split()[1].strip(",") for state in states]
+    assert ["open", "closing", "closed"] == [text.split()[1].strip(",") for text in shown]
 
 
 async def test_close_whose_task_was_cancelled_at_once_can_be_called_again(
@@ -272,15 +171,16 @@ async def test_close_whose_task_was_cancelled_at_once_can_be_called_again(
         await client.wait_for(emulator.add_job())
         closing = asyncio.create_task(client.aclose())
         await asyncio.sleep(0)
-        assert client._engine._closing is not None
-        client._engine._closing.cancel()
+        cancel_the_close(client)
         await asyncio.gather(closing, return_exceptions=True)
         await client.aclose()
 
-        assert client._engine.tasks.life is Life.CLOSED
+        life = client._engine.tasks.life
+
+    assert Life.CLOSED is life
 
 
-async def test_nothing_is_waited_for_in_a_client_that_closes() -> None:
+async def test_sleep_ends_when_the_client_closes() -> None:
     tasks = Tasks()
     tasks.bind()
     sleeping = asyncio.create_task(tasks.sleep(100))
@@ -293,7 +193,7 @@ async def test_nothing_is_waited_for_in_a_client_that_closes() -> None:
         tasks.bind()
 
 
-async def test_close_that_was_cancelled_on_its_way_can_be_called_again(
+async def test_close_that_was_cancelled_midway_can_be_called_again(
     emulator: Emulator,
 ) -> None:
     emulator.fault("result", Fault.hang(20))
@@ -303,15 +203,17 @@ async def test_close_that_was_cancelled_on_its_way_can_be_called_again(
         await asyncio.sleep(1)
         closing = asyncio.create_task(client.aclose())
         await asyncio.sleep(1)
-        assert client._engine._closing is not None
-        client._engine._closing.cancel()
+        cancel_the_close(client)
         await closing
 
-        assert client._engine.tasks.life is Life.CLOSED
-    assert isinstance(await waiting, Result)
+        life = client._engine.tasks.life
+        result = await waiting
+
+    assert Life.CLOSED is life
+    assert isinstance(result, Result)
 
 
-async def test_close_that_is_cancelled_again_and_again_can_be_called_again(
+async def test_close_that_is_cancelled_repeatedly_can_be_called_again(
     emulator: Emulator,
 ) -> None:
     emulator.fault("result", Fault.hang(20))
@@ -322,40 +224,43 @@ async def test_close_that_is_cancelled_again_and_again_can_be_called_again(
         closing = asyncio.create_task(client.aclose())
         while not closing.done():
             await asyncio.sleep(1)
-            assert client._engine._closing is not None
-            client._engine._closing.cancel()
+            cancel_the_close(client)
         with pytest.raises(asyncio.CancelledError):
             await closing
         await client.aclose()
 
-        assert client._engine.tasks.life is Life.CLOSED
-    assert isinstance(await waiting, Result)
+        life = client._engine.tasks.life
+        result = await waiting
+
+    assert Life.CLOSED is life
+    assert isinstance(result, Result)
 
 
-async def test_paid_answer_survives_whoever_cancels_all_tasks_twice(emulator: Emulator) -> None:
-    """Once while the answer is being stored, and once more while the client closes."""
-    request_id = emulator.add_job()
-    store = MemoryLedger()
-    arrived = asyncio.Event()
+async def test_closing_ends_every_waiter(emulator: Emulator) -> None:
+    request_id = emulator.add_job(script=LONG)
 
-    async def strike(_: Move) -> None:
-        if not arrived.is_set():
-            arrived.set()
-            await forever()
+    async with in_process(emulator) as client:
+        waiters = [asyncio.create_task(client.wait_for(request_id)) for _ in range(3)]
+        batch: asyncio.Task[list[Any]] = asyncio.create_task(
+            client.gather_results([request_id], return_exceptions=True)
+        )
+        await asyncio.sleep(5)
+        await client.aclose()
+        ended = await asyncio.gather(*waiters, return_exceptions=True)
+        gathered = await batch
 
-    client_ledger = Handle(store, before=on(Store, strike))
-    async with in_process(emulator, ledger=client_ledger) as client:
-        waiting = asyncio.create_task(client.wait_for(request_id))
-        await arrived.wait()
-        for task in client._engine.tasks.others():
-            task.cancel()
-        closing = asyncio.create_task(client.aclose())
-        await asyncio.sleep(0)
-        for task in client._engine.tasks.others():
-            task.cancel()
-        await closing
-        await asyncio.gather(waiting, return_exceptions=True)
+    assert [ClientStateError] * 3 == [type(end) for end in ended]
+    assert [ClientStateError] == [type(end) for end in gathered]
 
-    (entry,) = store._entries.values()
-    assert "stored" == entry.state
-    assert {request_id: 1} == emulator.billed
+
+async def test_closing_cuts_a_free_call_short(emulator: Emulator) -> None:
+    emulator.fault("status", Fault.hang(15))
+
+    async with in_process(emulator) as client:
+        asking = asyncio.create_task(client.status(emulator.add_job()))
+        await asyncio.sleep(1)
+        seconds = await closed_after(client)
+        (ended,) = await asyncio.gather(asking, return_exceptions=True)
+
+    assert isinstance(ended, ClientStateError)
+    assert seconds < 1

@@ -1,4 +1,4 @@
-"""Processes that die or stand still at each point of the billed call, and their restarts."""
+"""Processes that are killed or stopped at each point of the billed call, and restarts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import on_socket
+from support import on_socket, until
 
 from modelmax_async import AsyncQueueClient, Result, ResultUncertainError, SQLiteLedger
 from modelmax_async._billing import leases
@@ -20,17 +20,30 @@ from modelmax_async.emulator import Emulator, Fault, JobScript
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals"),
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
 ]
 VICTIM = Path(__file__).with_name("victim.py")
 
 
-async def start(url: str, path: Path, ids: list[str], **told: Any) -> Process:
+async def start(url: str, path: Path, ids: list[str], **options: Any) -> Process:
     """Start a victim on the ledger at ``path``."""
-    argument = json.dumps({"url": url, "path": str(path), "ids": ids} | told)
+    argument = json.dumps({"url": url, "path": str(path), "ids": ids} | options)
     return await asyncio.create_subprocess_exec(
         sys.executable, str(VICTIM), argument, stdout=PIPE, cwd=VICTIM.parent.parent
     )
+
+
+async def killed(url: str, path: Path, request_id: str, *strike: str) -> None:
+    """Run a victim that kills itself before or after a move."""
+    victim = await start(url, path, [request_id], strike=(*strike, "SIGKILL"), lease=1)
+    await victim.wait()
+
+
+async def stopped(url: str, path: Path, request_id: str, *strike: str) -> Process:
+    """Start a victim, and wait until it has stopped itself before or after a move."""
+    victim = await start(url, path, [request_id], strike=(*strike, "SIGSTOP"), lease=1)
+    await struck(victim)
+    return victim
 
 
 async def struck(process: Process) -> None:
@@ -38,7 +51,7 @@ async def struck(process: Process) -> None:
     assert b"struck\n" == await process.stdout.readline()
 
 
-async def answer(process: Process) -> list[str]:
+async def output(process: Process) -> list[str]:
     out, _ = await process.communicate()
     names: list[str] = json.loads(out)
     return names
@@ -49,19 +62,19 @@ def restarted(url: str, path: Path) -> AsyncQueueClient:
 
 
 @pytest.mark.parametrize("strike", [("Claim", "before"), ("Claim", "after")])
-async def test_killed_before_it_armed_leaves_the_job_free(
+async def test_killed_before_it_armed_leaves_the_job_pending(
     emulator: Emulator, url: str, tmp_path: Path, strike: tuple[str, str]
 ) -> None:
     request_id = emulator.add_job()
     path = tmp_path / "runs.db"
-    victim = await start(url, path, [request_id], strike=(*strike, "SIGKILL"), lease=1)
-    await victim.wait()
-    assert 0 == emulator.billed_total
+    await killed(url, path, request_id, *strike)
+    billed = emulator.billed_total
 
     async with restarted(url, path) as client:
         pending = await client.pending()
         result = await client.wait_for(request_id)
 
+    assert 0 == billed
     assert [request_id] == [job.request_id for job in pending]
     assert request_id == result.request_id
     assert {request_id: 1} == emulator.billed
@@ -77,16 +90,16 @@ async def test_killed_after_it_armed_leaves_the_job_uncertain(
 ) -> None:
     request_id = emulator.add_job()
     path = tmp_path / "runs.db"
-    victim = await start(url, path, [request_id], strike=(*strike, "SIGKILL"), lease=1)
-    await victim.wait()
+    await killed(url, path, request_id, *strike)
 
     async with restarted(url, path) as client:
         with pytest.raises(ResultUncertainError) as caught:
             await client.wait_for(request_id)
         unresolved = await client.unresolved()
-        assert billed == emulator.billed_total
+        billed_before = emulator.billed_total
         result = await client.result(request_id, accept_second_charge=True)
 
+    assert billed == billed_before
     assert "sent" == caught.value.phase
     assert [request_id] == [entry.job.request_id for entry in unresolved]
     assert isinstance(result, Result)
@@ -96,14 +109,12 @@ async def test_killed_after_it_armed_leaves_the_job_uncertain(
 async def test_killed_after_the_server_billed_is_uncertain_within_fifteen_seconds(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
-    """With the leases that ship, not shortened ones."""
+    """The leases have their default length."""
     request_id = emulator.add_job()
     emulator.fault("result", Fault.hang(60))
     path = tmp_path / "runs.db"
     victim = await start(url, path, [request_id])
-    async with asyncio.timeout(5):
-        while not emulator.billed_total:
-            await asyncio.sleep(0.01)
+    await until(lambda: emulator.billed_total)
     victim.kill()
     await victim.wait()
 
@@ -122,8 +133,7 @@ async def test_killed_after_it_stored_serves_the_result_without_any_call(
 ) -> None:
     request_id = emulator.add_job()
     path = tmp_path / "runs.db"
-    victim = await start(url, path, [request_id], strike=("Store", "after", "SIGKILL"))
-    await victim.wait()
+    await killed(url, path, request_id, "Store", "after")
     calls = len(emulator.requests)
 
     async with restarted(url, path) as client:
@@ -140,50 +150,46 @@ async def test_stopped_claimant_past_its_lease_sends_no_byte_when_it_wakes(
 ) -> None:
     request_id = emulator.add_job()
     path = tmp_path / "runs.db"
-    stopped = await start(url, path, [request_id], strike=("Arm", "before", "SIGSTOP"), lease=1)
-    await struck(stopped)
+    victim = await stopped(url, path, request_id, "Arm", "before")
 
     async with restarted(url, path) as client:
         result = await client.wait_for(request_id)
-    stopped.send_signal(signal.SIGCONT)
+    victim.send_signal(signal.SIGCONT)
+    late = await output(victim)
 
     assert request_id == result.request_id
-    assert ["Result"] == await answer(stopped)
+    assert ["Result"] == late
     assert {request_id: 1} == emulator.result_calls
 
 
-async def test_stopped_claimant_claims_anew_when_nobody_took_its_place(
+async def test_stopped_claimant_claims_again_if_no_other_process_did(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
     request_id = emulator.add_job()
-    stopped = await start(
-        url, tmp_path / "runs.db", [request_id], strike=("Arm", "before", "SIGSTOP"), lease=1
-    )
-    await struck(stopped)
+    victim = await stopped(url, tmp_path / "runs.db", request_id, "Arm", "before")
     await asyncio.sleep(1.1)
-    stopped.send_signal(signal.SIGCONT)
+    victim.send_signal(signal.SIGCONT)
+    late = await output(victim)
 
-    assert ["Result"] == await answer(stopped)
+    assert ["Result"] == late
     assert {request_id: 1} == emulator.result_calls
 
 
-async def test_late_answer_of_a_paused_owner_becomes_stored(
+async def test_late_response_of_a_paused_owner_becomes_stored(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
     request_id = emulator.add_job()
     path = tmp_path / "runs.db"
-    paused = await start(
-        url, path, [request_id], strike=("Store", "before", "SIGSTOP"), lease=1
-    )
-    await struck(paused)
+    victim = await stopped(url, path, request_id, "Store", "before")
 
     async with restarted(url, path) as client:
         with pytest.raises(ResultUncertainError):
             await client.wait_for(request_id)
-        paused.send_signal(signal.SIGCONT)
-        assert ["Result"] == await answer(paused)
+        victim.send_signal(signal.SIGCONT)
+        late = await output(victim)
         result = await client.wait_for(request_id)
 
+    assert ["Result"] == late
     assert request_id == result.request_id
     assert {request_id: 1} == emulator.billed
 
@@ -194,21 +200,20 @@ async def test_eight_processes_bill_two_hundred_jobs_once_each(
     ids = [emulator.add_job(script=JobScript(run_seconds=1)) for _ in range(200)]
 
     victims = [await start(url, tmp_path / "runs.db", ids) for _ in range(8)]
-    answers = await asyncio.gather(*(answer(victim) for victim in victims))
+    outputs = await asyncio.gather(*(output(victim) for victim in victims))
 
-    assert [["Result"] * 200] * 8 == answers
+    assert [["Result"] * 200] * 8 == outputs
     assert Counter(ids) == emulator.billed
 
 
 async def test_waiting_client_takes_over_from_one_that_dies(
     emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both wait at once; the one with the claim dies, the other goes on without a word."""
+    """Both wait at once; the process with the claim dies, and the client fetches the result."""
     monkeypatch.setattr(leases, "LEASE", 1.0)
     request_id = emulator.add_job()
     path = tmp_path / "runs.db"
-    victim = await start(url, path, [request_id], strike=("Arm", "before", "SIGSTOP"), lease=1)
-    await struck(victim)
+    victim = await stopped(url, path, request_id, "Arm", "before")
 
     async with restarted(url, path) as client:
         waiting = asyncio.create_task(client.wait_for(request_id))
@@ -220,3 +225,20 @@ async def test_waiting_client_takes_over_from_one_that_dies(
 
     assert result == same
     assert {request_id: 1} == emulator.result_calls
+
+
+async def test_refetch_settles_a_job_that_an_earlier_client_left_uncertain(
+    emulator: Emulator, url: str, tmp_path: Path
+) -> None:
+    request_id = emulator.add_job()
+    emulator.fault("result", Fault.drop_after())
+    path = tmp_path / "runs.db"
+    async with restarted(url, path) as client:
+        with pytest.raises(ResultUncertainError):
+            await client.wait_for(request_id)
+
+    async with on_socket(url, ledger=SQLiteLedger(path), on_uncertain="refetch") as client:
+        result = await client.wait_for(request_id)
+
+    assert request_id == result.request_id
+    assert {request_id: 2} == emulator.billed

@@ -1,4 +1,4 @@
-"""Money over HTTP/2, which a caller's own httpx client may speak, on real sockets."""
+"""Billed calls over HTTP/2, which the httpx client of a caller may use."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import h2.errors
 import h2.events
 import httpx
 import pytest
+from raw_server import listening
 from support import on_socket
 
 from modelmax_async import Result, ResultUncertainError
 
 pytestmark = pytest.mark.anyio
-Answer = Callable[[h2.connection.H2Connection, int], None]
+Respond = Callable[[h2.connection.H2Connection, int], None]
 RESULT = {
     "status": "COMPLETED",
     "model": "veo-3",
@@ -29,9 +30,9 @@ RESULT = {
 
 @attrs.define
 class Server:
-    """Says COMPLETED of every job; what a fetch of the result gets is ``answer``'s."""
+    """Says COMPLETED for each job; ``respond`` serves to each fetch of a result."""
 
-    answer: Answer
+    respond: Respond
     url: str = ""
     asked: list[str] = attrs.field(factory=list)
 
@@ -40,7 +41,7 @@ class Server:
         connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
         connection.initiate_connection()
         writer.write(connection.data_to_send())
-        with suppress(ConnectionError):  # who asks may leave
+        with suppress(ConnectionError):  # the client may close the connection
             while data := await reader.read(65536):
                 for event in connection.receive_data(data):
                     if isinstance(event, h2.events.RequestReceived):
@@ -57,17 +58,17 @@ class Server:
         if path.endswith("/status"):
             reply(connection, event.stream_id, {"status": "COMPLETED"})
         else:
-            self.answer(connection, event.stream_id)
+            self.respond(connection, event.stream_id)
 
 
 def reply(connection: h2.connection.H2Connection, stream: int, body: object = RESULT) -> None:
-    """Answer 200 with JSON."""
+    """Send a 200 with JSON."""
     connection.send_headers(stream, [(":status", "200"), ("content-type", "application/json")])
     connection.send_data(stream, json.dumps(body).encode(), end_stream=True)
 
 
 def go_away_unseen(connection: h2.connection.H2Connection, _: int) -> None:
-    """Claim that nothing was processed: HTTP lets a client send it again."""
+    """Say that nothing was processed: HTTP lets a client send the request again."""
     connection.close_connection(last_stream_id=0)
 
 
@@ -81,16 +82,15 @@ def refuse(connection: h2.connection.H2Connection, stream: int) -> None:
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    """A server whose results come."""
+    """A server that serves each result."""
     served = Server(reply)
-    listening = await asyncio.start_server(served.handle, "127.0.0.1", 0)
-    served.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    yield served
-    listening.close()
+    async with listening(served.handle) as served.url:
+        yield served
 
 
 async def test_each_result_is_fetched_once(server: Server) -> None:
     ids = [f"job-{number}" for number in range(20)]
+
     async with (
         httpx.AsyncClient(http1=False, http2=True) as inner,
         on_socket(server.url, http_client=inner) as client,
@@ -103,11 +103,12 @@ async def test_each_result_is_fetched_once(server: Server) -> None:
     assert sorted(ids) == sorted(path for path in server.asked if path != "status")
 
 
-@pytest.mark.parametrize("answer", [go_away_unseen, go_away_seen, refuse])
-async def test_fetch_that_the_server_gives_up_is_not_sent_again(
-    server: Server, answer: Answer
+@pytest.mark.parametrize("respond", [go_away_unseen, go_away_seen, refuse])
+async def test_fetch_that_the_server_refuses_is_not_sent_again(
+    server: Server, respond: Respond
 ) -> None:
-    server.answer = answer
+    server.respond = respond
+
     async with (
         httpx.AsyncClient(http1=False, http2=True) as inner,
         on_socket(server.url, http_client=inner) as client,

@@ -1,74 +1,30 @@
-"""Money through a proxy's tunnel: what a company's network does to TLS, on real sockets."""
+"""Billed calls through a proxy, for plain HTTP and through a tunnel for TLS."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
 import httpx
 import pytest
+from proxies import REFUSAL, TUNNEL, ForwardProxy, TunnelProxy
+from raw_server import listening
 from support import IMPATIENT, KEY, on_socket
 
-from modelmax_async import AsyncQueueClient, ResultUncertainError, TransportError
+from modelmax_async import AsyncQueueClient, Result, ResultUncertainError, TransportError
 from modelmax_async.emulator import Emulator, Fault, JobScript
 
 pytestmark = pytest.mark.anyio
-REFUSAL = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
-TUNNEL = b"HTTP/1.1 200 Connection established\r\n\r\n"
-
-
-@attrs.define
-class Proxy:
-    """Answers each CONNECT with the next of ``answers``, then with a tunnel.
-
-    ``asked`` has the head of each request, ``seen`` all that went through the tunnels.
-    """
-
-    answers: list[bytes] = attrs.field(factory=list)
-    asked: list[bytes] = attrs.field(factory=list)
-    seen: bytearray = attrs.field(factory=bytearray)
-    url: str = ""
-
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
-        head = await reader.readuntil(b"\r\n\r\n")
-        self.asked.append(head)
-        if self.answers:
-            writer.write(self.answers.pop(0))
-        else:
-            host, _, port = head.split()[1].decode().rpartition(":")
-            far_reader, far_writer = await asyncio.open_connection(host, int(port))
-            writer.write(TUNNEL)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass(reader, far_writer))
-                both.create_task(self._pass(far_reader, writer))
-        writer.close()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await _read(reader):
-            self.seen += chunk
-            writer.write(chunk)
-        writer.close()
-
-
-async def _read(reader: asyncio.StreamReader) -> bytes:
-    try:
-        return await reader.read(65536)
-    except ConnectionError:
-        return b""
 
 
 @pytest.fixture
-async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
+async def proxy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TunnelProxy]:
     """A proxy that the environment names for https."""
-    found = Proxy()
-    server = await asyncio.start_server(found.handle, "127.0.0.1", 0)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    monkeypatch.setenv("https_proxy", found.url)
-    yield found
-    server.close()
+    found = TunnelProxy()
+    async with listening(found.handle) as found.url:
+        monkeypatch.setenv("https_proxy", found.url)
+        yield found
 
 
 @pytest.fixture
@@ -81,9 +37,9 @@ async def secure(emulator: Emulator, certificate: Sequence[str]) -> AsyncIterato
 
 @asynccontextmanager
 async def _through(
-    kind: str, url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    kind: str, url: str, proxy: TunnelProxy, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AsyncQueueClient]:
-    """A client behind the proxy of the environment, or one whose own httpx client is."""
+    """A client behind the proxy of the environment, or behind that of its `http_client`."""
     if kind == "environment":
         async with on_socket(url) as client:
             yield client
@@ -101,38 +57,42 @@ KINDS = pytest.mark.parametrize("kind", ["environment", "injected"])
 
 @KINDS
 async def test_jobs_are_billed_once_and_the_proxy_sees_no_key(
-    emulator: Emulator, secure: str, proxy: Proxy, kind: str, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator,
+    secure: str,
+    proxy: TunnelProxy,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids = [emulator.add_job(script=JobScript(run_seconds=0.05)) for _ in range(5)]
 
     async with _through(kind, secure, proxy, monkeypatch) as client:
         results = await client.gather_results(ids)
 
-    assert [result.request_id for result in results] == ids
+    assert ids == [result.request_id for result in results]
     assert dict.fromkeys(ids, 1) == emulator.billed
     assert all(head.startswith(b"CONNECT localhost:") for head in proxy.asked)
     assert KEY.encode() not in b"".join(proxy.asked) + bytes(proxy.seen)
     assert len(proxy.seen) > 5000
 
 
-async def test_tunnel_refused_for_the_billed_call_sends_nothing_and_is_tried_again(
-    emulator: Emulator, secure: str, proxy: Proxy
+async def test_tunnel_refused_for_the_billed_call_sends_nothing_and_is_retried(
+    emulator: Emulator, secure: str, proxy: TunnelProxy
 ) -> None:
     request_id = emulator.add_job()
 
     async with on_socket(secure) as client:
-        await client.status(request_id)  # its tunnel stays open for the polls to come
+        await client.status(request_id)  # its tunnel stays open for later polls
         proxy.answers = [REFUSAL, TUNNEL, b""]
         result = await client.wait_for(request_id)
 
-    assert result.request_id == request_id
+    assert request_id == result.request_id
     assert {request_id: 1} == emulator.result_calls
     assert [] == proxy.answers
-    assert len(proxy.asked) == 5  # one for the polls, three that failed, and the paid one's
+    assert 5 == len(proxy.asked)  # one for the polls, three that failed, one that was paid
 
 
-async def test_result_behind_a_tunnel_that_stays_refused_is_free_for_the_next(
-    emulator: Emulator, secure: str, proxy: Proxy
+async def test_job_behind_a_refused_tunnel_can_be_fetched_later(
+    emulator: Emulator, secure: str, proxy: TunnelProxy
 ) -> None:
     request_id = emulator.add_job()
     proxy.answers = [REFUSAL] * 20
@@ -140,15 +100,15 @@ async def test_result_behind_a_tunnel_that_stays_refused_is_free_for_the_next(
     async with on_socket(secure, retry=attrs.evolve(IMPATIENT, attempts=2)) as client:
         with pytest.raises(TransportError, match=r"was not sent.*407") as caught:
             await client.result(request_id)
-        assert not caught.value.maybe_sent
         proxy.answers = []
         await client.result(request_id)
 
+    assert not caught.value.maybe_sent
     assert {request_id: 1} == emulator.billed
 
 
 async def test_tunnel_cut_after_the_request_leaves_the_outcome_uncertain(
-    emulator: Emulator, secure: str, proxy: Proxy
+    emulator: Emulator, secure: str, proxy: TunnelProxy
 ) -> None:
     request_id = emulator.add_job()
     emulator.fault("result", Fault.drop_after())
@@ -159,4 +119,18 @@ async def test_tunnel_cut_after_the_request_leaves_the_outcome_uncertain(
                 await client.wait_for(request_id)
 
     assert {request_id: 1} == emulator.result_calls
-    assert len(proxy.asked) == 2
+    assert 2 == len(proxy.asked)
+
+
+async def test_proxy_of_the_environment_is_used_for_plain_http(
+    emulator: Emulator, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = ForwardProxy()
+
+    async with listening(plain.handle) as proxy_url:
+        monkeypatch.setenv("http_proxy", proxy_url)
+        async with on_socket(url) as client:
+            result = await client.wait_for(emulator.add_job())
+
+    assert isinstance(result, Result)
+    assert 2 == len(plain.asked)  # one poll, one billed call

@@ -1,6 +1,6 @@
 """An event loop whose clock jumps to the next timer, so that hours pass in milliseconds.
 
-Only for in-process transports: a real socket would never be waited for.
+Use it with in-process transports only: it does not wait for a real socket.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class _Selector(selectors.BaseSelector):
-    """Never sleeps: where the loop would, it moves the loop's clock on."""
+    """Advances the clock of the loop where a real selector would sleep."""
 
     def __init__(self) -> None:
         self._real = selectors.DefaultSelector()
@@ -30,7 +30,7 @@ class _Selector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._real.select(0)
         if not ready and timeout is None:
-            return self._real.select(5)  # a thread must wake the loop: nothing else can
+            return self._real.select(5)  # only a thread can wake the loop now
         if not ready and timeout is not None:
             self.now += timeout
         return ready
