@@ -219,7 +219,7 @@ async def test_lasting_bad_gateway_ends_after_the_attempts(
         (404, "may have expired"),
         (410, "may have expired"),
         (418, "later"),
-        (304, "304 is no answer"),
+        (304, "HTTP 304 is neither"),
     ],
 )
 async def test_refusals_end_at_once_and_say_why(
@@ -278,7 +278,9 @@ async def test_what_is_no_video_is_not_saved(
         result = await ready(client, emulator, content)
         with pytest.raises(DownloadError, match=r"not an? (MP4|video)|middle of the video"):
             await client.download(result, tmp_path)
-        with pytest.raises(DownloadError, match=r"not an? (MP4|video)|middle of|gone on with"):
+        with pytest.raises(
+            DownloadError, match=r"not an? (MP4|video)|middle of|cannot be resumed"
+        ):
             async with client.stream(result.videos[0]) as chunks:
                 assert [chunk async for chunk in chunks] == [body]
 
@@ -316,7 +318,7 @@ async def test_compressed_body_is_refused(emulator: Emulator, url: str, tmp_path
     emulator.fault("content", Fault.gzip())
     async with on_socket(url) as client:
         result = await ready(client, emulator, Content())
-        with pytest.raises(DownloadError, match=r"compressed .gzip."):
+        with pytest.raises(DownloadError, match=r"Content-Encoding: gzip"):
             await client.download(result, tmp_path)
 
     assert names(tmp_path) == []
@@ -348,10 +350,10 @@ async def test_server_that_falls_silent_is_left(
     content = Content(size=MIB, delay=5)
     async with on_socket(url, timeout=0.1) as client:
         result = await ready(client, emulator, content)
-        with pytest.raises(DownloadError, match="broke off") as caught:
+        with pytest.raises(DownloadError, match="interrupted") as caught:
             await client.download(result, tmp_path)
         emulator.clear_faults()
-        with pytest.raises(DownloadError, match="broke off"):
+        with pytest.raises(DownloadError, match="interrupted"):
             await client.download(result, tmp_path)
 
     assert isinstance(caught.value.__cause__, TransportError)
@@ -398,9 +400,9 @@ async def test_redirect_to_another_host_leaves_the_key_behind(tmp_path: Path) ->
     [
         ("http://cdn.example/v.mp4", "over https only"),
         ("https://10.0.0.1/v.mp4", "private network"),
-        ("file:///etc/passwd", "not fetched"),
+        ("file:///etc/passwd", "must start with https"),
         ("/v1/queue/veo-3/requests/abc", "may be billed"),
-        ("", "no URL"),
+        ("", "malformed"),
         (PATH, "more than 5 times"),
     ],
 )
@@ -469,13 +471,13 @@ async def test_name_that_does_not_resolve_is_an_error(
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", nowhere)
     async with on_socket("http://127.0.0.1:1") as client:
-        with pytest.raises(DownloadError, match="broke off"):
+        with pytest.raises(DownloadError, match="interrupted"):
             await client.download(result_of("https://nowhere.example/v"), tmp_path)
 
     assert len(asked) == 8
     asked[:] = ["first"]
     async with on_socket("http://127.0.0.1:1") as client:
-        with pytest.raises(DownloadError, match="broke off"):
+        with pytest.raises(DownloadError, match="interrupted"):
             await client.download(result_of("https://nowhere.example/v"), tmp_path)
 
 
@@ -544,7 +546,7 @@ async def test_result_of_the_users_own_making_needs_no_model(
 async def test_videos_with_one_index_are_refused(tmp_path: Path) -> None:
     result = Result("a", "veo-3", (Video(PATH, 0), Video(PATH, 0)))
     async with on_socket("http://127.0.0.1:1") as client:
-        with pytest.raises(ValueError, match="one index"):
+        with pytest.raises(ValueError, match="the same index"):
             await client.download(result, tmp_path)
 
 
@@ -569,7 +571,7 @@ async def test_data_url_is_saved_and_streamed(tmp_path: Path) -> None:
         ("data:video/mp4;base64,AA=A", "malformed"),
         ("data:video/mp4", "malformed"),
         (data_url(SAMPLE + bytes(9000)), "more than 9000 bytes"),
-        (data_url(SAMPLE[:-1]), "no complete MP4"),
+        (data_url(SAMPLE[:-1]), "not a complete MP4"),
         (data_url(b"<html>error</html>"), "not a video"),
     ],
 )

@@ -14,8 +14,8 @@ from support import names, on_socket, result_of, until
 
 from modelmax_async import AsyncQueueClient, DownloadError, Result, Video
 from modelmax_async._download import directory
-from modelmax_async._download.directory import Found
-from modelmax_async._download.names import Mark, part_name, source_digest
+from modelmax_async._download.directory import SavedVideo
+from modelmax_async._download.names import ResumeInfo, part_name, source_digest
 from modelmax_async.emulator import Content, Emulator, JobScript, sample_mp4
 from modelmax_async.events import Event, VideoSaved
 
@@ -162,7 +162,7 @@ async def test_type_that_says_nothing_leaves_it_to_the_boxes(
     async with raw_server(*replies) as server, local(server.port) as client:
         with pytest.raises(DownloadError, match="not an MP4 video"):
             await client.download(result_of(PATH), tmp_path)
-        with pytest.raises(DownloadError, match="no complete MP4 video"):
+        with pytest.raises(DownloadError, match="not a complete MP4 video"):
             await client.download(result_of(PATH), tmp_path)
         left = names(tmp_path)
         (path,) = await client.download(result_of(PATH), tmp_path)
@@ -272,7 +272,7 @@ def test_video_that_vanishes_behind_the_look_is_not_there(
 
     monkeypatch.setattr(os, "open", late)
 
-    assert directory.existing(target) == Found(tmp_path / "reef-0.webm", len(WEBM))
+    assert directory.find_video(target) == SavedVideo(tmp_path / "reef-0.webm", len(WEBM))
 
 
 @pytest.mark.parametrize(
@@ -377,8 +377,8 @@ async def test_part_is_gone_on_with_where_it_may_be_the_video(
     async with on_socket(url) as client:
         result = await ready(client, emulator, webm())
         source = source_digest(url + result.videos[0].url)
-        mark = Mark(source, '"a"', len(WEBM), suffix)
-        (tmp_path / part_name("reef-0.mp4", mark)).write_bytes(data)
+        resume_info = ResumeInfo(source, '"a"', len(WEBM), suffix)
+        (tmp_path / part_name("reef-0.mp4", resume_info)).write_bytes(data)
         (path,) = await client.download(result, tmp_path)
 
     asked = [r.headers.get("range") for r in emulator.requests if r.endpoint == "content"]
@@ -425,7 +425,7 @@ async def test_version_that_comes_in_another_container_has_its_suffix(
 async def test_length_that_is_not_reached_is_not_a_video(tmp_path: Path) -> None:
     cut = answer(WEBM, "content-type: video/webm")[:-1]
     async with raw_server(cut) as server, local(server.port) as client:
-        with pytest.raises(DownloadError, match="broke off"):
+        with pytest.raises(DownloadError, match="interrupted"):
             await client.download(result_of(PATH), tmp_path)
 
     assert len(server.asked) == 4
@@ -473,7 +473,7 @@ async def test_data_url_is_saved_with_the_suffix_of_its_type(
         ("video/webm", b"<html>try later</html>", "text or empty"),
         ("video/webm", b"{}", "text or empty"),
         ("video/webm", b"", "text or empty"),
-        ("video/quicktime", SAMPLE[:-1], "no complete MP4"),
+        ("video/quicktime", SAMPLE[:-1], "not a complete MP4"),
         ("application/octet-stream", WEBM, "not an MP4"),
         ("", WEBM, "not an MP4"),
     ],

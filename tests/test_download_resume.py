@@ -17,11 +17,11 @@ from raw_server import answer, raw_server
 from support import names, on_socket, until
 
 from modelmax_async import AsyncQueueClient, DownloadError, Result, RetryPolicy, Video
-from modelmax_async._download import acquisition, directory, part_file
-from modelmax_async._download.directory import Found
+from modelmax_async._download import directory, locking, part_file
+from modelmax_async._download.directory import SavedVideo
 from modelmax_async._download.file_lock import try_lock
-from modelmax_async._download.names import Mark, part_name, source_digest
-from modelmax_async._download.part_file import PartFile, claim
+from modelmax_async._download.names import ResumeInfo, part_name, source_digest
+from modelmax_async._download.part_file import PartFile, lock_part
 from modelmax_async.emulator import Content, Emulator, Fault, JobScript, sample_mp4
 from modelmax_async.emulator.content import RangeMode
 
@@ -44,9 +44,11 @@ async def ready(client: AsyncQueueClient, emulator: Emulator, content: Content) 
     return await client.wait_for(emulator.add_job("reef", script=JobScript(content=content)))
 
 
-async def obtain(target: Path, *, overwrite: bool) -> PartFile | Found:
+async def lock_or_find(target: Path, *, overwrite: bool) -> PartFile | SavedVideo:
     places = asyncio.Semaphore(1)
-    async with acquisition.obtained(target, places, overwrite=overwrite, patience=1) as found:
+    async with locking.locked_part(
+        target, places, overwrite=overwrite, give_up_after=1
+    ) as found:
         return found
 
 
@@ -263,7 +265,7 @@ async def test_drops_without_progress_end_after_the_attempts(
     content = Content(size=5000, cut_after=300, cut_times=99)
     async with on_socket(url, retry=QUICK) as client:
         result = await ready(client, emulator, content)
-        with pytest.raises(DownloadError, match="broke off"):
+        with pytest.raises(DownloadError, match="interrupted"):
             await client.download(result, tmp_path)
 
     # the first brings 300 bytes further than ever, and so begins the count
@@ -320,12 +322,12 @@ async def test_closing_the_client_stops_downloads(
     await until(lambda: part_of(tmp_path, MIB))
     await client.aclose()
     running = set(client._engine.downloads._running)
-    left = await asyncio.to_thread(claim, tmp_path / "reef-0.mp4")
+    left = await asyncio.to_thread(lock_part, tmp_path / "reef-0.mp4")
     await asyncio.wait([task])
 
     assert not running
     assert left is not None  # nobody has it any more
-    assert await asyncio.to_thread(left.leave)
+    assert await asyncio.to_thread(left.close)
     assert left.size >= MIB
     assert "closed" in str(task.exception())
 
@@ -360,25 +362,27 @@ async def test_killed_process_leaves_no_file_and_the_next_one_goes_on(
     assert names(tmp_path) == ["reef-0.mp4"]
 
 
-def leave_part(directory: Path, mark: Mark | None, data: bytes) -> Path:
-    path = directory / part_name("reef-0.mp4", mark)
+def leave_part(directory: Path, resume_info: ResumeInfo | None, data: bytes) -> Path:
+    path = directory / part_name("reef-0.mp4", resume_info)
     path.write_bytes(data)
     return path
 
 
-def mark_for(url: str, validator: str = '"a"', total: int | None = len(SAMPLE)) -> Mark:
-    return Mark(source_digest(url), validator, total)
+def resume_info_for(
+    url: str, validator: str = '"a"', total: int | None = len(SAMPLE)
+) -> ResumeInfo:
+    return ResumeInfo(source_digest(url), validator, total)
 
 
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda url: (mark_for(url), SAMPLE[:1000]), "bytes=1000-"),
-        (lambda url: (mark_for(url, total=None), SAMPLE[:1000]), "bytes=1000-"),
-        (lambda url: (mark_for(url), SAMPLE[:5]), None),
-        (lambda url: (mark_for(url), b""), None),
-        (lambda url: (mark_for(url), b"<html>not ours"), None),
-        (lambda url: (mark_for(url + "/other"), SAMPLE[:1000]), None),
+        (lambda url: (resume_info_for(url), SAMPLE[:1000]), "bytes=1000-"),
+        (lambda url: (resume_info_for(url, total=None), SAMPLE[:1000]), "bytes=1000-"),
+        (lambda url: (resume_info_for(url), SAMPLE[:5]), None),
+        (lambda url: (resume_info_for(url), b""), None),
+        (lambda url: (resume_info_for(url), b"<html>not ours"), None),
+        (lambda url: (resume_info_for(url + "/other"), SAMPLE[:1000]), None),
         (lambda _: (None, SAMPLE[:1000]), None),
     ],
 )
@@ -386,7 +390,7 @@ async def test_stale_part_is_gone_on_with_only_where_it_is_known_to_fit(
     emulator: Emulator,
     url: str,
     tmp_path: Path,
-    make: Callable[[str], tuple[Mark | None, bytes]],
+    make: Callable[[str], tuple[ResumeInfo | None, bytes]],
     expected: str | None,
 ) -> None:
     async with on_socket(url) as client:
@@ -405,7 +409,7 @@ async def test_part_of_another_version_is_started_over(
     async with on_socket(url) as client:
         result = await ready(client, emulator, Content(etag='"new"'))
         wrong = b"\0" * 500
-        leave_part(tmp_path, mark_for(url + result.videos[0].url), SAMPLE[:500] + wrong)
+        leave_part(tmp_path, resume_info_for(url + result.videos[0].url), SAMPLE[:500] + wrong)
         (path,) = await client.download(result, tmp_path)
 
     assert emulator.contents["reef"] == 1
@@ -417,7 +421,7 @@ async def test_part_that_is_longer_than_the_video_is_started_over(
 ) -> None:
     async with on_socket(url) as client:
         result = await ready(client, emulator, Content(etag='"a"'))
-        leave_part(tmp_path, mark_for(url + result.videos[0].url), SAMPLE + b"more")
+        leave_part(tmp_path, resume_info_for(url + result.videos[0].url), SAMPLE + b"more")
         (path,) = await client.download(result, tmp_path)
 
     assert path.read_bytes() == SAMPLE
@@ -428,7 +432,7 @@ async def test_part_that_is_whole_needs_no_request(
 ) -> None:
     async with on_socket(url) as client:
         result = await ready(client, emulator, Content(etag='"a"'))
-        leave_part(tmp_path, mark_for(url + result.videos[0].url), SAMPLE)
+        leave_part(tmp_path, resume_info_for(url + result.videos[0].url), SAMPLE)
         (path,) = await client.download(result, tmp_path)
 
     assert emulator.contents["reef"] == 0
@@ -455,15 +459,15 @@ async def test_two_clients_download_one_video_into_one_directory(
 async def test_writer_that_gets_nowhere_is_not_waited_for_for_ever(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
-    held = await asyncio.to_thread(claim, tmp_path / "reef-0.mp4")
+    held = await asyncio.to_thread(lock_part, tmp_path / "reef-0.mp4")
     assert held is not None
     async with on_socket(url, retry=RetryPolicy(give_up_after=0.2)) as client:
         result = await ready(client, emulator, Content())
         with pytest.raises(
-            DownloadError, match=r"another download of it has not moved"
+            DownloadError, match=r"another download of this video has made no progress"
         ) as caught:
             await client.download(result, tmp_path)
-    await asyncio.to_thread(held.leave)
+    await asyncio.to_thread(held.close)
 
     assert caught.value.part is None
     assert emulator.contents["reef"] == 0
@@ -478,19 +482,19 @@ def test_claims_never_overlap(tmp_path: Path) -> None:
 
     def work(number: int) -> None:
         for turn in range(40):
-            part = claim(target)
+            part = lock_part(target)
             if part is None:
                 continue
             holders.append(number)
             if len(holders) > 1:
                 faults.append(f"{holders}")
-            for mark in (Mark("0" * 16, f'"{turn % 3}"', 5), None, None):
-                part.begin(mark)
+            for resume_info in (ResumeInfo("0" * 16, f'"{turn % 3}"', 5), None, None):
+                part.reset(resume_info)
             part.append(b"12345")
             holders.remove(number)
             if turn % 5 == 0:
                 part.finish()
-            part.leave()
+            part.close()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -506,32 +510,32 @@ def test_part_renamed_by_its_holder_is_not_created_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "reef-0.mp4"
-    marked = leave_part(tmp_path, mark_for("x"), b"held")
+    marked = leave_part(tmp_path, resume_info_for("x"), b"held")
     real = directory.find_part
     monkeypatch.setattr(
         part_file, "find_part", lambda _: monkeypatch.setattr(part_file, "find_part", real)
     )  # the first look comes just while it is being renamed
 
-    assert claim(target) is None
+    assert lock_part(target) is None
     assert names(tmp_path) == [marked.name]
 
 
 def test_part_is_left_alone_when_another_goes_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    behind = leave_part(tmp_path, mark_for("x"), b"behind")
-    before = leave_part(tmp_path, mark_for("x", '"longer"'), b"before")
+    behind = leave_part(tmp_path, resume_info_for("x"), b"behind")
+    before = leave_part(tmp_path, resume_info_for("x", '"longer"'), b"before")
     real, looks = directory.find_part, iter([behind])
     monkeypatch.setattr(
         part_file, "find_part", lambda target: next(looks, None) or real(target)
     )
 
-    assert claim(tmp_path / "reef-0.mp4") is None
+    assert lock_part(tmp_path / "reef-0.mp4") is None
     assert names(tmp_path) == sorted([behind.name, before.name])
 
 
 def test_part_is_not_put_in_place_when_its_name_is_anothers(tmp_path: Path) -> None:
-    part = claim(tmp_path / "reef-0.mp4")
+    part = lock_part(tmp_path / "reef-0.mp4")
     assert part is not None
     part.append(b"mine")
     part.path.unlink()
@@ -539,20 +543,20 @@ def test_part_is_not_put_in_place_when_its_name_is_anothers(tmp_path: Path) -> N
 
     with pytest.raises(FileNotFoundError, match="removed"):
         part.finish()
-    part.leave()
+    part.close()
     assert names(tmp_path) == ["reef-0.mp4.part"]
 
 
 def test_part_that_lost_its_mark_is_known_as_a_part(tmp_path: Path) -> None:
     target = tmp_path / "reef-0.mp4"
-    part = claim(target)
+    part = lock_part(target)
     assert part is not None
-    for mark in (mark_for("x"), None, None):
-        part.begin(mark)
+    for resume_info in (resume_info_for("x"), None, None):
+        part.reset(resume_info)
     name = part.path.name
 
-    assert claim(target) is None
-    part.leave()
+    assert lock_part(target) is None
+    part.close()
     assert name == "reef-0.mp4.0.part"
     assert names(tmp_path) == []
 
@@ -569,23 +573,23 @@ def test_part_that_vanishes_between_look_and_lock_is_not_written(
         return lock(number)
 
     monkeypatch.setattr(part_file, "try_lock", late)
-    gone = claim(target)
+    gone = lock_part(target)
     monkeypatch.setattr(part_file, "find_part", lambda _: part)
     monkeypatch.setattr(directory, "find_part", lambda _: part)
 
     assert gone is None
-    assert claim(target) is None
-    assert directory.growth(target) is None
+    assert lock_part(target) is None
+    assert directory.part_progress(target) is None
 
 
 def test_closed_part_takes_no_more(tmp_path: Path) -> None:
-    part = claim(tmp_path / "reef-0.mp4")
+    part = lock_part(tmp_path / "reef-0.mp4")
     assert part is not None
-    part.leave()
+    part.close()
 
     with pytest.raises(ValueError, match="closed"):
         part.append(b"x")
-    assert not part.leave()
+    assert not part.close()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -596,30 +600,30 @@ async def test_claim_cancelled_in_its_thread_is_let_go(
     begun, go, done = threading.Event(), threading.Event(), threading.Event()
 
     def slow(path: Path) -> PartFile | None:
-        part = claim(path) if when == "after" else None
+        part = lock_part(path) if when == "after" else None
         begun.set()
         go.wait(5)
-        part = part or claim(path)
+        part = part or lock_part(path)
         done.set()
         return part
 
-    monkeypatch.setattr(acquisition, "claim", slow)
-    task = asyncio.create_task(obtain(target, overwrite=True))
+    monkeypatch.setattr(locking, "lock_part", slow)
+    task = asyncio.create_task(lock_or_find(target, overwrite=True))
     await asyncio.to_thread(begun.wait, 5)
     task.cancel()
     await asyncio.wait([task])
     go.set()
     await asyncio.to_thread(done.wait, 5)
     await until(lambda: names(tmp_path) == [])
-    again = await asyncio.to_thread(claim, target)
+    again = await asyncio.to_thread(lock_part, target)
 
     assert task.cancelled()
     assert again is not None
-    await asyncio.to_thread(again.leave)
+    await asyncio.to_thread(again.close)
 
 
 def test_claim_that_was_had_when_cancelled_is_let_go(tmp_path: Path) -> None:
-    attempt = acquisition._Attempt(tmp_path / "reef-0.mp4", overwrite=False)
+    attempt = locking._LockAttempt(tmp_path / "reef-0.mp4", overwrite=False)
     attempt.run()
     attempt.abandon()
 
@@ -633,21 +637,21 @@ async def test_video_put_there_just_before_the_claim_is_found(
 
     def last_moment(path: Path) -> PartFile | None:
         target.write_bytes(SAMPLE)
-        return claim(path)
+        return lock_part(path)
 
     def turned(path: Path) -> PartFile | None:
         target.unlink()
         target.mkdir()
-        return claim(path)
+        return lock_part(path)
 
-    monkeypatch.setattr(acquisition, "claim", last_moment)
-    found = await obtain(target, overwrite=False)
+    monkeypatch.setattr(locking, "lock_part", last_moment)
+    found = await lock_or_find(target, overwrite=False)
     target.write_bytes(b"")
-    monkeypatch.setattr(acquisition, "claim", turned)
+    monkeypatch.setattr(locking, "lock_part", turned)
     with pytest.raises(directory.NotAFileError):
-        await obtain(target, overwrite=False)
+        await lock_or_find(target, overwrite=False)
 
-    assert found == Found(target, len(SAMPLE))
+    assert found == SavedVideo(target, len(SAMPLE))
     assert names(tmp_path) == ["reef-0.mp4"]
 
 

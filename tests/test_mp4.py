@@ -28,7 +28,7 @@ def test_sample_is_complete_however_it_arrives(step: int) -> None:
     sample = sample_mp4()
     boxes = boxes_of(sample, step)
 
-    assert boxes.begun
+    assert boxes.is_mp4
     assert boxes.complete(len(sample), strict=True)
 
 
@@ -64,8 +64,8 @@ def test_row_of_boxes_without_end_is_no_video() -> None:
 def test_other_things_are_no_video(body: bytes) -> None:
     boxes = boxes_of(body)
 
-    assert boxes.alien
-    assert not boxes.begun
+    assert boxes.is_not_mp4
+    assert not boxes.is_mp4
     assert not boxes.complete(len(body))
 
 
@@ -88,21 +88,21 @@ def test_other_things_are_no_video(body: bytes) -> None:
 def test_text_is_told_from_a_video_by_its_beginning(
     body: bytes, step: int, *, expected: bool
 ) -> None:
-    assert expected == boxes_of(body, step).text
+    assert expected == boxes_of(body, step).is_text
 
 
 @pytest.mark.parametrize(
     ("body", "expected"), [(b"", True), (bytes(3), True), (bytes(20), True), (b"\0\0\1", False)]
 )
 def test_zeros_are_no_beginning(body: bytes, *, expected: bool) -> None:
-    assert expected == boxes_of(body).blank
+    assert expected == boxes_of(body).is_blank
 
 
 def test_file_too_short_to_tell_is_neither() -> None:
     boxes = boxes_of(b"\0\0\0\x18ft")
 
-    assert not boxes.alien
-    assert not boxes.begun
+    assert not boxes.is_not_mp4
+    assert not boxes.is_mp4
 
 
 def test_sizes_of_64_bits_are_read() -> None:

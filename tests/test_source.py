@@ -10,28 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmax_async._download import sources
-from modelmax_async._download.containers import SUFFIXES, is_page, media_type, suffix_of
+from modelmax_async._download.containers import SUFFIXES, is_error_page, media_type, suffix_of
 from modelmax_async._download.names import (
-    Mark,
+    ResumeInfo,
     file_name,
     is_part,
     part_name,
-    read_mark,
+    read_resume_info,
     source_digest,
 )
 from modelmax_async._download.ranges import (
-    joins,
-    mark_of,
-    range_end,
+    ContentRange,
+    continuation,
     range_headers,
+    read_content_range,
     read_length,
-    whole_length,
+    resume_info_of,
 )
 from modelmax_async._download.sources import (
     SourceError,
     data_type,
     decode_data,
-    follow,
+    follow_redirect,
     shown,
     source_of,
 )
@@ -161,17 +161,17 @@ def test_billed_endpoint_is_never_fetched_as_a_video(path: str) -> None:
 
 def test_redirects_are_judged_anew() -> None:
     home = source_of(CONTENT, settings())
-    away = follow(home, "https://cdn.example/v", settings())
-    back = follow(away, f"https://api.modelmax.io{CONTENT}", settings())
+    away = follow_redirect(home, "https://cdn.example/v", settings())
+    back = follow_redirect(away, f"https://api.modelmax.io{CONTENT}", settings())
 
     assert not away.keyed
-    assert not follow(away, "/w", settings()).keyed
+    assert not follow_redirect(away, "/w", settings()).keyed
     assert back.keyed
     for location in ("", "http://cdn.example/v", "file:///etc/passwd", "data:video/mp4,x"):
         with pytest.raises(SourceError):
-            follow(away, location, settings())
+            follow_redirect(away, location, settings())
     with pytest.raises(SourceError):
-        follow(away, "https://api.modelmax.io/v1/queue/veo-3/requests/abc", settings())
+        follow_redirect(away, "https://api.modelmax.io/v1/queue/veo-3/requests/abc", settings())
 
 
 def test_https_is_not_left_again_for_a_local_base() -> None:
@@ -179,7 +179,7 @@ def test_https_is_not_left_again_for_a_local_base() -> None:
     away = source_of("https://cdn.example/v", local)
 
     with pytest.raises(SourceError, match="from https to http"):
-        follow(away, "http://127.0.0.1:8000/v", local)
+        follow_redirect(away, "http://127.0.0.1:8000/v", local)
 
 
 def test_errors_show_a_url_without_its_secrets() -> None:
@@ -241,7 +241,7 @@ IDS = st.one_of(
 def test_names_stay_in_the_directory_on_every_system(request_id: str, index: int) -> None:
     name = file_name(request_id, index)
     suffix = max(SUFFIXES, key=len)
-    longest = part_name(name, Mark("0" * 16, '"' + "x" * 54 + '"', 10**19, suffix))
+    longest = part_name(name, ResumeInfo("0" * 16, '"' + "x" * 54 + '"', 10**19, suffix))
 
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[0-9a-f]{32})?-[0-9]+\.mp4", name)
     assert len(longest) <= 255
@@ -273,10 +273,10 @@ def test_index_that_no_video_has_is_refused(index: int) -> None:
     st.none() | st.sampled_from(SUFFIXES),
 )
 def test_marks_survive_in_names(tag: str, total: int | None, suffix: str | None) -> None:
-    mark = Mark(source_digest("https://h/v?a"), f'"{tag[:54]}"', total, suffix)
-    name = part_name("a-0.mp4", mark)
+    resume_info = ResumeInfo(source_digest("https://h/v?a"), f'"{tag[:54]}"', total, suffix)
+    name = part_name("a-0.mp4", resume_info)
 
-    assert mark == read_mark("a-0.mp4", name)
+    assert resume_info == read_resume_info("a-0.mp4", name)
     assert is_part("a-0.mp4", name)
 
 
@@ -294,15 +294,15 @@ def test_part_is_known_without_a_mark() -> None:
 def test_mark_that_no_server_sent_is_not_believed() -> None:
     smuggled = b'"x"\r\nhost: evil'.hex()
 
-    assert read_mark("a-0.mp4", f"a-0.mp4.{'0' * 16}-5-{smuggled}.part") is None
+    assert read_resume_info("a-0.mp4", f"a-0.mp4.{'0' * 16}-5-{smuggled}.part") is None
 
 
 def test_suffix_that_no_video_has_is_not_believed() -> None:
-    mark = Mark("0" * 16, '"a"', 5, "webm")
-    name = part_name("a-0.mp4", mark)
+    resume_info = ResumeInfo("0" * 16, '"a"', 5, "webm")
+    name = part_name("a-0.mp4", resume_info)
 
-    assert read_mark("a-0.mp4", name) == mark
-    assert read_mark("a-0.mp4", name.replace("-webm", "-exe")) is None
+    assert read_resume_info("a-0.mp4", name) == resume_info
+    assert read_resume_info("a-0.mp4", name.replace("-webm", "-exe")) is None
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_suffix_comes_from_a_list(kind: str, expected: str | None) -> None:
     ],
 )
 def test_error_pages_are_known_by_their_type(kind: str, *, expected: bool) -> None:
-    assert expected == is_page(media_type(kind))
+    assert expected == is_error_page(media_type(kind))
 
 
 @pytest.mark.parametrize(
@@ -383,16 +383,16 @@ EARLIER = "Mon, 01 Jan 2024 00:00:00 GMT"
 def test_only_strong_validators_make_a_mark(
     headers: dict[str, str], expected: str | None
 ) -> None:
-    mark = mark_of(headers, "s", 7)
+    resume_info = resume_info_of(headers, "s", 7)
 
-    assert expected == (mark.validator if mark else None)
+    assert expected == (resume_info.validator if resume_info else None)
 
 
 def test_range_is_asked_for_with_its_condition() -> None:
-    mark = Mark("s", '"a"', 9)
+    resume_info = ResumeInfo("s", '"a"', 9)
 
-    assert range_headers(mark, 4) == {"range": "bytes=4-", "if-range": '"a"'}
-    assert range_headers(mark, 0) == {}
+    assert range_headers(resume_info, 4) == {"range": "bytes=4-", "if-range": '"a"'}
+    assert range_headers(resume_info, 0) == {}
     assert range_headers(None, 4) == {}
 
 
@@ -417,23 +417,43 @@ def test_piece_joins_only_where_everything_fits(
 ) -> None:
     headers = {"content-range": "bytes 4-8/9", "etag": '"a"'} | change
 
-    assert expected == joins(headers, Mark("s", '"a"', 9), 4)
+    found = continuation(headers, ResumeInfo("s", '"a"', 9), 4)
+
+    assert expected == (found is not None)
 
 
 def test_date_of_a_piece_is_that_of_the_beginning() -> None:
-    mark = Mark("s", EARLIER, None)
+    resume_info = ResumeInfo("s", EARLIER, None)
 
-    assert not joins({"content-range": "bytes 4-8/*"}, mark, 4)
-    assert joins({"content-range": "bytes 4-8/9", "last-modified": EARLIER}, mark, 4)
-    assert not joins({"content-range": "bytes 4-8/9", "last-modified": LATER}, mark, 4)
+    piece = {"content-range": "bytes 4-8/9"}
+
+    assert continuation({"content-range": "bytes 4-8/*"}, resume_info, 4) is None
+    assert ContentRange(4, 9, 9) == continuation(
+        piece | {"last-modified": EARLIER}, resume_info, 4
+    )
+    assert continuation(piece | {"last-modified": LATER}, resume_info, 4) is None
 
 
 def test_lengths_are_read_where_they_are_numbers() -> None:
     assert read_length({"content-length": "12"}) == 12
     assert read_length({"content-length": "12, 12"}) is None
     assert read_length({}) is None
-    assert whole_length({"content-range": "bytes 0-1/7"}) == 7
-    assert whole_length({"content-range": "bytes 0-1/*"}) is None
-    assert whole_length({}) is None
-    assert range_end({"content-range": "bytes 0-1/*"}) == 2
-    assert range_end({}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bytes 0-1/7", ContentRange(0, 2, 7)),
+        (" bytes 0-1/* ", ContentRange(0, 2, None)),
+        ("bytes */7", None),
+        ("bytes 0-1", None),
+        ("lines 0-1/7", None),
+        ("", None),
+    ],
+)
+def test_content_range_is_parsed(text: str, expected: ContentRange | None) -> None:
+    assert expected == read_content_range({"content-range": text})
+
+
+def test_missing_content_range_is_none() -> None:
+    assert read_content_range({}) is None

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from modelmax_async._download import writeback
-from modelmax_async._download.names import Mark
-from modelmax_async._download.part_file import claim
+from modelmax_async._download.names import ResumeInfo
+from modelmax_async._download.part_file import lock_part
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked for this")
 
@@ -53,9 +53,9 @@ def test_what_the_disk_has_leaves_memory_but_for_the_end(tmp_path: Path) -> None
     with (tmp_path / "probe").open("wb+") as probe:
         if not forgets(probe.fileno()):
             pytest.skip("this file system keeps all in memory")
-    part = claim(tmp_path / "reef-0.mp4")
+    part = lock_part(tmp_path / "reef-0.mp4")
     assert part is not None
-    part.begin(Mark('"1"', "https://api", None))
+    part.reset(ResumeInfo('"1"', "https://api", None))
     number = part._open()
     for _ in range(20):
         part.append(BLOCK)
@@ -67,7 +67,7 @@ def test_what_the_disk_has_leaves_memory_but_for_the_end(tmp_path: Path) -> None
     )  # no whole stretch, and so not asked for: a quick disk may have more
     size = part.size
     found = [in_memory(number, at) for at in (0, 4 * MIB, size - 1)]
-    part.leave()
+    part.close()
     assert size == 49 * MIB
     assert found == [False, False, True]
 
