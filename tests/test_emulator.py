@@ -29,7 +29,7 @@ from modelmax_async.emulator.requests import Route, route
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from modelmax_async.emulator.line import Message, Receive, Scope, Send
+    from modelmax_async.emulator.connection import Message, Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
 
@@ -456,7 +456,7 @@ def test_ids_look_like_base64_and_repeat_with_the_seed() -> None:
 def test_id_can_be_used_once_only(emulator: Emulator) -> None:
     emulator.add_job("one")
 
-    with pytest.raises(ValueError, match="a job 'one' already"):
+    with pytest.raises(ValueError, match="got that of another job: 'one'"):
         emulator.add_job("one")
 
 

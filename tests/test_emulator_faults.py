@@ -19,7 +19,7 @@ from modelmax_async.emulator.inprocess import InProcessTransport
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from modelmax_async.emulator.line import Message, Receive, Scope, Send
+    from modelmax_async.emulator.connection import Message, Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
 
@@ -327,7 +327,7 @@ def test_impossible_faults_are_refused() -> None:
 
     with pytest.raises(ValueError, match="endpoint must be one of"):
         emulator.fault("config", Fault.html(500))
-    with pytest.raises(ValueError, match="leave request_id out"):
+    with pytest.raises(ValueError, match="request_id must be None"):
         emulator.fault("submit", Fault.html(500), request_id="one")
     with pytest.raises(ValueError, match="times must be"):
         emulator.fault("status", Fault.html(500), times=0)
@@ -541,7 +541,7 @@ async def test_silent_application_is_a_protocol_error() -> None:
         pass
 
     async with in_process(app) as client:
-        with pytest.raises(httpx.RemoteProtocolError, match="without an answer"):
+        with pytest.raises(httpx.RemoteProtocolError, match="without a response"):
             await client.get("/")
 
 
