@@ -456,7 +456,7 @@ def test_ids_look_like_base64_and_repeat_with_the_seed() -> None:
 def test_id_can_be_used_once_only(emulator: Emulator) -> None:
     emulator.add_job("one")
 
-    with pytest.raises(ValueError, match="got that of another job: 'one'"):
+    with pytest.raises(ValueError, match="'one' already belongs to a job"):
         emulator.add_job("one")
 
 

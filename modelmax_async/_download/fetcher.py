@@ -19,7 +19,12 @@ from modelmax_async._download.containers import media_type, suffix_of
 from modelmax_async._download.names import source_digest
 from modelmax_async._download.ranges import range_headers, read_length, resume_info_of
 from modelmax_async._download.sources import Source, SourceError
-from modelmax_async._download.transfer import PermanentError, Sink, TransientError
+from modelmax_async._download.transfer import (
+    PermanentError,
+    Sink,
+    StartOverError,
+    TransientError,
+)
 from modelmax_async._errors import APIError, TransportError
 from modelmax_async._http.streaming import Incoming, Receiver
 from modelmax_async._runtime.retry import Backoff, is_final
@@ -84,8 +89,8 @@ class Fetcher:
                 await sink.flush()
                 if _is_permanent(exc) or not attempts.failed(sink.offset):
                     raise
-                reset = isinstance(exc, TransientError) and exc.reset
-                delay = 0.0 if reset else self._backoff.delay(attempts.failures - 1, exc)
+                at_once = isinstance(exc, StartOverError)
+                delay = 0.0 if at_once else self._backoff.delay(attempts.failures - 1, exc)
             else:
                 return
             await asyncio.sleep(delay)

@@ -21,14 +21,11 @@ class PermanentError(Exception):
 
 
 class TransientError(Exception):
-    """The transfer ended early, and is worth a retry. The text says why.
+    """The transfer ended early, and is worth a retry. The text says why."""
 
-    ``reset``: the sink was emptied, so that the retry needs no delay.
-    """
 
-    def __init__(self, text: str, *, reset: bool = False) -> None:
-        super().__init__(text)
-        self.reset = reset
+class StartOverError(TransientError):
+    """The sink was emptied, so that the retry needs no delay."""
 
 
 class Sink(Protocol):
@@ -144,4 +141,4 @@ def _why_not_a_video(sink: Sink) -> str:
 async def start_over(sink: Sink, text: str) -> NoReturn:
     """Discard the sink's bytes, and raise the error that makes the transfer start over."""
     await sink.reset(None, None)
-    raise TransientError(text, reset=True)
+    raise StartOverError(text)

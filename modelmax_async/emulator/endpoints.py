@@ -52,9 +52,7 @@ class Backend:
             started_at=now,
         )
         if job.request_id in self.jobs:
-            raise ValueError(
-                f"request_id must be new, got that of another job: {job.request_id!r}"
-            )
+            raise ValueError(f"request_id {job.request_id!r} already belongs to a job")
         self.jobs[job.request_id] = self._contents[job.content_id] = job
         return job
 
