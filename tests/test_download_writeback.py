@@ -24,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     seen: list[tuple[int, int]] = []
 
     def note(number: int, start: int, length: int, advice: int) -> None:
-        assert (number, advice) == (7, os.POSIX_FADV_DONTNEED)
+        assert (7, os.POSIX_FADV_DONTNEED) == (number, advice)
         seen.append((start, start + length))
 
     monkeypatch.setattr(os, "posix_fadvise", note)
@@ -68,8 +68,9 @@ def test_what_the_disk_has_leaves_memory_but_for_the_end(tmp_path: Path) -> None
     size = part.size
     found = [in_memory(number, at) for at in (0, 4 * MIB, size - 1)]
     part.close()
-    assert size == 49 * MIB
-    assert found == [False, False, True]
+
+    assert 49 * MIB == size
+    assert [False, False, True] == found
 
 
 @pytest.mark.parametrize("begin", [0, 3 * MIB + 5])
@@ -83,18 +84,21 @@ def test_each_stretch_is_asked_for_once_it_is_full_and_all_but_the_end_is_given_
         expected += [(end - 8 * MIB, end)]
         if end > 32 * MIB:
             expected += [(0, end - 32 * MIB)]
-    assert asked == expected
+
+    assert expected == asked
 
 
 def test_a_file_that_leaps_ahead_is_asked_for_as_a_whole(asked: list[tuple[int, int]]) -> None:
     writeback.write_behind(7, 9 * MIB, 50 * MIB)
-    assert asked == [(8 * MIB, 48 * MIB), (0, 16 * MIB)]
+
+    assert [(8 * MIB, 48 * MIB), (0, 16 * MIB)] == asked
 
 
 def test_a_video_of_common_size_is_not_given_up(asked: list[tuple[int, int]]) -> None:
     for size in range(0, 32 * MIB, 2 * MIB):
         writeback.write_behind(7, size, size + 2 * MIB)
-    assert asked == [(start * MIB, start * MIB + 8 * MIB) for start in (0, 8, 16, 24)]
+
+    assert [(start * MIB, start * MIB + 8 * MIB) for start in (0, 8, 16, 24)] == asked
 
 
 def test_what_is_no_file_of_a_disk_is_let_be() -> None:
