@@ -31,7 +31,7 @@ async def ready(
     videos: int = 1,
     request_id: str = "reef",
 ) -> Result:
-    """Have the emulator make a job with this content, and fetch its result."""
+    """Add a job with this content to the emulator, and fetch its result."""
     script = JobScript(content=content, videos=videos)
     return await client.wait_for(emulator.add_job(request_id, script=script))
 
@@ -68,7 +68,7 @@ def webm(body: bytes = WEBM, *, etag: str | None = '"a"', delay: float = 0.0) ->
 
 @asynccontextmanager
 async def stuck_server(sent: int = 2 * MIB + MIB // 2) -> AsyncIterator[str]:
-    """A server that sends the beginning of a video and then nothing more."""
+    """A server that sends the beginning of a video and then hangs."""
     size = 3 * MIB
     head = (
         b"\x00\x00\x00\x10ftypisom\x00\x00\x00\x00" + (size - 16).to_bytes(4, "big") + b"mdat"
@@ -76,7 +76,9 @@ async def stuck_server(sent: int = 2 * MIB + MIB // 2) -> AsyncIterator[str]:
     done = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):  # who asks may leave
+        with suppress(
+            asyncio.IncompleteReadError, ConnectionError
+        ):  # the client may disconnect
             await reader.readuntil(b"\r\n\r\n")
             first = answer(b"", 'etag: "a"', f"content-length: {size}", length=False)
             writer.write(first + head + bytes(sent - len(head)))
@@ -95,7 +97,7 @@ async def stuck_server(sent: int = 2 * MIB + MIB // 2) -> AsyncIterator[str]:
 def begun(directory: Path) -> bool:
     try:
         return any(path.stat().st_size > 0 for path in directory.glob("*.part"))
-    except FileNotFoundError:  # renamed between the look and the stat
+    except FileNotFoundError:  # renamed before the stat
         return False
 
 

@@ -1,4 +1,4 @@
-"""The command line, in process and much faster than its user sees it."""
+"""The command line, in process and many times faster than normal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPEED = ["--speed", "50"]
 
 @pytest.fixture(autouse=True)
 def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The directory for temporary directories; the proxy setting of the demo is undone."""
+    """The directory for temporary directories; undoes the proxy setting of the demo."""
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
@@ -37,7 +37,7 @@ def cells(output: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.split("│")] for row in rows]
 
 
-def test_demo_prints_a_row_with_the_bill_of_each_job(temporary: Path) -> None:
+def test_demo_prints_the_billed_calls_of_each_job(temporary: Path) -> None:
     done = run("demo", "--directory", str(temporary / "new" / "videos"), *SPEED)
     table = cells(done.output)
     saved = sorted((temporary / "new" / "videos").iterdir())
@@ -50,7 +50,7 @@ def test_demo_prints_a_row_with_the_bill_of_each_job(temporary: Path) -> None:
     assert all(path.read_bytes()[4:8] == b"ftyp" for path in saved)
 
 
-def test_demo_sums_up_what_the_rows_say(temporary: Path) -> None:
+def test_demo_prints_the_sums_of_the_rows(temporary: Path) -> None:
     done = run("demo", "--directory", str(temporary), *SPEED)
     polls = sum(int(row[2]) for row in cells(done.output))
     size = sum(path.stat().st_size for path in temporary.iterdir())
@@ -60,7 +60,7 @@ def test_demo_sums_up_what_the_rows_say(temporary: Path) -> None:
     assert "Asked for all 8 results once more: 0 further billed calls" in done.output
 
 
-def test_demo_without_a_directory_names_the_one_it_made(temporary: Path) -> None:
+def test_demo_without_a_directory_prints_the_one_it_made(temporary: Path) -> None:
     done = run("demo", *SPEED)
     (made,) = temporary.iterdir()
 
@@ -75,7 +75,7 @@ def test_demo_can_save_into_the_same_directory_again(temporary: Path) -> None:
     assert 7 == len(list(temporary.iterdir()))
 
 
-def test_demo_prints_each_change_of_status_once_where_there_is_no_terminal() -> None:
+def test_demo_prints_each_change_of_status_once_without_a_terminal() -> None:
     done = run("demo", "--speed", "10")
     lines = re.findall(r"^ *\d+\.\d s  (job .*)$", done.output, re.MULTILINE)
 
@@ -108,7 +108,7 @@ def test_demo_interrupted_exits_130_and_leaves_no_empty_directory(
     assert [] == list(temporary.iterdir())
 
 
-def test_demo_that_goes_wrong_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_demo_prints_its_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(**options: str) -> Emulator:
         emulator = Emulator(api_key=options["api_key"])
         emulator.fault("status", Fault.error(401, type="unauthorized"), times=None)
@@ -121,7 +121,7 @@ def test_demo_that_goes_wrong_says_so_in_one_line(monkeypatch: pytest.MonkeyPatc
     assert re.match(r"Error: HTTP 401 .*\n\Z", done.stderr)
 
 
-def test_demo_into_a_directory_that_cannot_be_made_says_so(temporary: Path) -> None:
+def test_directory_that_cannot_be_made_is_an_error(temporary: Path) -> None:
     (temporary / "file").write_text("")
     done = run("demo", "--directory", str(temporary / "file" / "videos"))
 
@@ -139,7 +139,7 @@ def test_emulator_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("module", ["click", "rich", "uvicorn"])
-def test_command_without_its_extra_says_how_to_install_it(
+def test_command_without_its_extra_prints_how_to_install_it(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -153,7 +153,9 @@ def test_command_without_its_extra_says_how_to_install_it(
     ) == capsys.readouterr().err
 
 
-def test_command_interrupted_before_it_began_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_interrupted_before_it_starts_exits_130(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 

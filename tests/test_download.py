@@ -298,7 +298,7 @@ async def test_coroutine_function_as_on_progress_is_refused(
 
 @pytest.fixture
 async def client_of_nothing() -> AsyncIterator[AsyncQueueClient]:
-    """A client whose server is not there."""
+    """A client of a port without a server."""
     async with on_socket("http://127.0.0.1:9") as client:
         yield client
 
@@ -366,7 +366,7 @@ async def test_callers_transport_is_not_closed(emulator: Emulator, url: str) -> 
 async def test_downloads_need_no_thread_of_the_application(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
-    """Forty is all the threads that anyio gives an application, for its endpoints perhaps."""
+    """The application's endpoints hold all 40 threads of anyio."""
     async with on_socket(url) as client:
         result = await client.wait_for(emulator.add_job())
 

@@ -113,7 +113,7 @@ async def test_closing_the_client_stops_downloads(
     await asyncio.wait([task])
 
     assert not running
-    assert left is not None  # nobody has it any more
+    assert left is not None  # the lock was released
     assert await asyncio.to_thread(left.close)
     assert left.size >= MIB
     assert "closed" in str(task.exception())
@@ -137,7 +137,7 @@ async def test_closing_waits_once_for_a_hanging_disk(
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", hang)
             await asyncio.to_thread(begun.wait, 5)
-            async with asyncio.timeout(3):  # less than the five seconds of other tasks
+            async with asyncio.timeout(3):  # other tasks may take five seconds
                 await client.aclose()
         answers.set()
         with pytest.raises(ClientStateError):
@@ -152,7 +152,7 @@ async def test_closing_waits_once_for_a_hanging_disk(
 def test_event_loop_that_ends_during_a_download_releases_its_lock(
     tmp_path: Path, turns: int
 ) -> None:
-    """A program that runs a loop for each job, and does not close its client."""
+    """The program runs an event loop for each job, and does not close its client."""
 
     async def cancelled() -> None:
         async with stuck_server() as url:

@@ -213,7 +213,7 @@ async def test_saved_video_is_found_and_not_fetched_again(
 async def test_incomplete_declared_mp4_is_fetched_again_and_kept_if_that_fails(
     tmp_path: Path,
 ) -> None:
-    """On the disk it looks like one that was cut off."""
+    """The saved file looks truncated."""
     odd = SAMPLE[:-500]
     replies = [answer(odd, "content-type: video/mp4"), answer(b"", status="410 Gone")]
     async with raw_server(*replies) as server, on_socket(url_of(server)) as client:
@@ -268,7 +268,7 @@ async def test_directory_with_the_name_of_the_video_is_an_error(
         (path,) = await client.download(result, tmp_path)
 
     assert caught.value.part is not None
-    assert 1 == emulator.contents["reef"]  # the second call found a whole .part
+    assert 1 == emulator.contents["reef"]  # the second call found a complete .part
     assert WEBM == path.read_bytes()
     assert ["reef-0.webm"] == names(tmp_path)
 
@@ -277,7 +277,7 @@ async def test_directory_with_the_name_of_the_video_is_an_error(
     ("old", "new"), [("mp4", "webm"), ("webm", "mp4"), ("webm", "webm"), ("mov", "webm")]
 )
 async def test_overwriting_leaves_one_video(tmp_path: Path, old: str, new: str) -> None:
-    """Or a later call might find the old one."""
+    """A later call might find the old one otherwise."""
     kind = {"mp4": "video/mp4", "webm": "video/webm"}[new]
     (tmp_path / f"reef-0.{old}").write_bytes(SAMPLE)
     refused = answer(b"", status="404 Not Found")
@@ -516,7 +516,7 @@ async def test_videos_of_one_result_have_their_own_containers(
 async def test_two_clients_save_one_video_of_another_container(
     emulator: Emulator, url: str, tmp_path: Path, *, overwrite: bool
 ) -> None:
-    """Of two overwriters the second replaces what the first has saved."""
+    """With overwrite, each download replaces the video of the one before."""
     body = WEBM * 50
     (tmp_path / "reef-0.mp4").write_bytes(SAMPLE if overwrite else b"")
     async with on_socket(url) as one, on_socket(url) as two:

@@ -15,7 +15,7 @@ from modelmax_async._download.directory import SavedVideo
 def test_video_removed_between_stat_and_open_is_not_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process has just replaced the MP4 by a WebM."""
+    """Another process replaces the MP4 with a WebM."""
     target = tmp_path / "reef-0.mp4"
     target.write_bytes(SAMPLE)
     (tmp_path / "reef-0.webm").write_bytes(WEBM)

@@ -155,7 +155,7 @@ async def test_silent_server_is_given_up(emulator: Emulator, url: str, tmp_path:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """A disk that has room for so many bytes only."""
+    """A disk with a limited number of free bytes."""
     room = [MIB + 5000]
     write = os.write
 
@@ -274,7 +274,7 @@ async def test_read_only_directory_is_an_error(
 
     async with on_socket(url) as client:
         result = await ready(client, emulator, Content())
-        monkeypatch.setattr(os, "open", refuse)  # root may write anywhere
+        monkeypatch.setattr(os, "open", refuse)  # root can write to any directory
         with pytest.raises(DownloadError, match=r"cannot be written to.*Permission denied"):
             await client.download(result, tmp_path)
 
@@ -348,7 +348,7 @@ async def test_file_system_without_locks_is_an_error_and_leaves_no_file(
         with pytest.raises(DownloadError, match="cannot be locked"):
             await client.download(result, tmp_path)
 
-    assert ["reef-0.mp4.part"] == names(tmp_path)  # another's: who made it may be at work
+    assert ["reef-0.mp4.part"] == names(tmp_path)  # another writer may have created it
 
 
 async def test_key_quoted_by_an_error_response_is_not_shown(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ async def lock_or_find(target: Path, *, overwrite: bool) -> PartFile | SavedVide
 
 
 def test_two_threads_never_hold_the_lock_together(tmp_path: Path) -> None:
-    """Threads claim, rename, write and finish; two never hold the file at once."""
+    """Threads lock, rename, write and finish the same file."""
     target = tmp_path / "reef-0.mp4"
     holders: list[int] = []
     faults: list[str] = []
@@ -70,7 +70,7 @@ def test_part_being_renamed_is_not_created_again(
     real = directory.find_part
     monkeypatch.setattr(
         part_file, "find_part", lambda _: monkeypatch.setattr(part_file, "find_part", real)
-    )  # the first look comes just while it is being renamed
+    )  # the first look misses a file that is being renamed
 
     assert lock_part(target) is None
     assert [marked.name] == names(tmp_path)
@@ -170,7 +170,7 @@ def test_forked_process_does_not_keep_the_lock(tmp_path: Path) -> None:
     assert part is not None
     part.reset(ResumeInfo("0" * 16, '"a"', None))
     part.append(b"some")
-    child = os.dup(part._open())  # what a fork leaves behind: another name of the open file
+    child = os.dup(part._open())  # as after a fork: another descriptor of the open file
     part.close()
     again = lock_part(tmp_path / "reef-0.mp4")
     os.close(child)

@@ -95,7 +95,7 @@ async def test_last_modified_date_is_used_as_a_validator(tmp_path: Path) -> None
 
 
 async def test_partial_response_without_a_validator_is_not_joined(tmp_path: Path) -> None:
-    """A server that ignores ``If-Range`` may send the rest of another video."""
+    """A server that ignores ``If-Range`` may send bytes of another version."""
     changed = bytes(len(SAMPLE) - 2000)
     rest = answer(
         changed,
@@ -158,7 +158,7 @@ async def test_drops_without_progress_are_an_error_after_all_attempts(
         with pytest.raises(DownloadError, match="interrupted"):
             await client.download(result, tmp_path)
 
-    # the first brings 300 bytes further than ever, and so begins the count
+    # the first attempt receives 300 bytes, which resets the count
     assert 4 == emulator.contents["reef"]
     assert [] == names(tmp_path)
 

@@ -243,8 +243,8 @@ def test_media_type_of_a_data_url_is_parsed(url: str, expected: str) -> None:
     assert expected == data_type(url)
 
 
-class Roads(httpx.AsyncHTTPTransport):
-    """Leads hosts of the public internet to servers on this machine, and notes the way."""
+class Router(httpx.AsyncHTTPTransport):
+    """Connects public host names to servers on this machine, and records the hosts."""
 
     def __init__(self, **ports: int) -> None:
         super().__init__()
@@ -260,17 +260,17 @@ class Roads(httpx.AsyncHTTPTransport):
 
 @asynccontextmanager
 async def routed(url: str, **ports: int) -> AsyncIterator[tuple[AsyncQueueClient, list[str]]]:
-    """A client whose other hosts are local servers; their headers and cookies are at risk."""
-    roads = Roads(**ports)
+    """A client with local servers as other hosts; its headers and cookies must not leak."""
+    router = Router(**ports)
     async with (
         httpx.AsyncClient(
-            transport=roads,
+            transport=router,
             headers={"x-own": "secret", "authorization": "Bearer other"},
             cookies={"session": "secret"},
         ) as http_client,
         on_socket(url, http_client=http_client) as client,
     ):
-        yield client, roads.hosts
+        yield client, router.hosts
 
 
 async def test_key_is_never_sent_to_another_host(tmp_path: Path) -> None:

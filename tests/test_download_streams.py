@@ -30,7 +30,7 @@ async def test_stream_yields_all_bytes_in_bounded_chunks(emulator: Emulator, url
 async def test_stream_buffers_a_bounded_number_of_chunks() -> None:
     sink = StreamSink()
     taken = 0
-    with pytest.raises(TimeoutError):  # noqa: PT012 - it is the loop that must not end
+    with pytest.raises(TimeoutError):  # noqa: PT012 - the loop must time out
         async with asyncio.timeout(0.05):
             while taken < 100:
                 await sink.write(b"x")
@@ -58,7 +58,7 @@ async def test_interrupted_stream_that_cannot_be_resumed_is_an_error(
         result = await ready(client, emulator, content)
         taken = 0
         async with client.stream(result.videos[0]) as chunks:
-            with pytest.raises(DownloadError, match=r"after 300001 bytes") as caught:  # noqa: PT012 - it comes after the bytes
+            with pytest.raises(DownloadError, match=r"after 300001 bytes") as caught:  # noqa: PT012 - the error follows the bytes
                 async for chunk in chunks:
                     taken += len(chunk)
 

@@ -95,12 +95,12 @@ async def test_content_length_is_checked_even_if_the_transport_does_not(
 async def test_body_of_the_announced_length_must_be_a_video(
     tmp_path: Path, body: bytes
 ) -> None:
-    came: list[bytes] = []
+    received: list[bytes] = []
 
     async def read(client: AsyncQueueClient) -> None:
         async with client.stream(Video(PATH, 0)) as chunks:
             async for chunk in chunks:
-                came.append(chunk)  # noqa: PERF401 - what came before the error counts
+                received.append(chunk)  # noqa: PERF401 - chunks before the error count
 
     async with raw_server(answer(body)) as server, on_socket(url_of(server)) as client:
         with pytest.raises(DownloadError, match="not a complete MP4 video"):
@@ -108,7 +108,7 @@ async def test_body_of_the_announced_length_must_be_a_video(
         with pytest.raises(DownloadError, match="not a complete MP4 video"):
             await read(client)
 
-    assert body == b"".join(came)
+    assert body == b"".join(received)
     assert [] == names(tmp_path)
     assert 2 == len(server.asked)
 
@@ -190,7 +190,7 @@ CONTENTS = st.builds(
 async def attempt(
     client: AsyncQueueClient, result: Result, directory: Path
 ) -> tuple[list[str], list[str]]:
-    """Download once, and return what is there after it, and what should be."""
+    """Download once, and return the names in the directory, and those that should be there."""
     try:
         (path,) = await client.download(result, directory)
     except DownloadError as exc:

@@ -1,4 +1,4 @@
-"""The emulator: the documented endpoints, the job clock, the bill, and its two doors."""
+"""The emulator: the documented endpoints, job times, billed calls, and both transports."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ async def test_repeated_header_fields_are_joined(
     assert "1, 2" == emulator.requests[0].headers["x-a"]
 
 
-async def test_job_takes_its_time_and_only_the_completed_one_is_billed(
+async def test_job_changes_status_over_time_and_is_billed_only_when_completed(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     request_id = emulator.add_job(script=SLOW)
@@ -167,7 +167,7 @@ async def test_job_takes_its_time_and_only_the_completed_one_is_billed(
     ] == words
 
 
-async def test_failed_job_tells_why_and_is_never_billed(
+async def test_failed_job_has_an_error_and_is_never_billed(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     request_id = emulator.add_job("one", script=JobScript(outcome="FAILED", error="unsafe"))
@@ -204,7 +204,7 @@ async def test_result_lags_behind_the_status(
     assert 1 == emulator.billed_total
 
 
-async def test_scripted_words_are_answered_one_a_poll_and_repeated_by_the_result(
+async def test_each_poll_gets_the_next_scripted_status_and_the_result_repeats_it(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     script = JobScript(statuses=("IN_QUEUE", "THROTTLED", "COMPLETED"))
@@ -223,10 +223,10 @@ async def test_scripted_words_are_answered_one_a_poll_and_repeated_by_the_result
     assert 2 == emulator.billed_total
 
 
-async def test_client_that_polls_the_result_alone_gets_through_the_words(
+async def test_polling_the_result_alone_steps_through_the_scripted_statuses(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
-    """So does the vendor's Node client, with the id pasted into the path as it is."""
+    """The vendor's Node client does that, and does not encode the id in the path."""
     emulator.script(JobScript(statuses=("IN_QUEUE", "IN_PROGRESS", "COMPLETED")))
     body = {"prompt": "x", "parameters": {"durationSeconds": 4, "generateAudio": False}}
     submitted = await client.post("/v1/queue/veo-3.1", json=body)
@@ -251,7 +251,7 @@ async def test_client_that_polls_the_result_alone_gets_through_the_words(
     assert 1 == emulator.billed_total
 
 
-async def test_scripts_serve_the_next_submits_in_order(
+async def test_scripts_apply_to_the_next_submits_in_order(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     emulator.script(JobScript(outcome="FAILED"), SLOW)
@@ -263,7 +263,7 @@ async def test_scripts_serve_the_next_submits_in_order(
     assert ["FAILED", "IN_QUEUE", "COMPLETED"] == words
 
 
-async def test_script_replaces_parts_of_the_answer(
+async def test_script_replaces_parts_of_the_response(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     usage = {"video_seconds": 3}
@@ -278,7 +278,7 @@ async def test_script_replaces_parts_of_the_answer(
 
 
 @pytest.mark.parametrize(("videos", "expected"), [(None, 3), (2, 2)])
-async def test_number_of_videos_is_what_was_asked_for_or_scripted(
+async def test_number_of_videos_is_requested_or_scripted(
     emulator: Emulator, client: httpx.AsyncClient, videos: int | None, expected: int
 ) -> None:
     emulator.script(JobScript(videos=videos))
@@ -338,7 +338,7 @@ async def test_submit_that_breaks_a_documented_rule_is_a_400(
         {"aspectRatio": "1:1", "durationSeconds": 99, "startImageUrl": "x", "new": [1]},
     ],
 )
-async def test_submit_with_documented_or_unknown_parameters_passes(
+async def test_submit_with_documented_or_unknown_parameters_is_accepted(
     client: httpx.AsyncClient, parameters: dict[str, Any] | None
 ) -> None:
     body = {"prompt": "x", "parameters": parameters, "webhook": "y"}
@@ -347,7 +347,7 @@ async def test_submit_with_documented_or_unknown_parameters_passes(
     assert 202 == answer.status_code
 
 
-async def test_submit_to_a_model_that_makes_no_videos_is_a_400(
+async def test_submit_to_a_model_without_videos_is_a_400(
     client: httpx.AsyncClient,
 ) -> None:
     answer = await client.post("/v1/queue/gpt-9", json={"prompt": "x"})
@@ -388,7 +388,7 @@ async def test_wrong_key_is_a_401_and_bills_nothing(
     assert 0 == emulator.billed_total
 
 
-async def test_empty_account_is_refused_but_may_look_at_its_balance(
+async def test_empty_account_is_refused_but_can_read_its_balance(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     emulator.add_job("one")
@@ -426,7 +426,7 @@ async def test_other_paths_and_methods_are_a_404(
     assert "unknown" == emulator.requests[0].endpoint
 
 
-async def test_base_path_is_in_every_url() -> None:
+async def test_base_path_is_part_of_every_url() -> None:
     emulator = Emulator(base_path="/proxy/")
     async with httpx.AsyncClient(
         transport=emulator.transport(), base_url="http://emulator", headers=KEY
@@ -442,13 +442,13 @@ async def test_base_path_is_in_every_url() -> None:
 
 
 @given(st.text(min_size=1, alphabet=st.characters(codec="utf-8")))
-def test_any_id_survives_the_path(request_id: str) -> None:
+def test_any_id_round_trips_through_the_path(request_id: str) -> None:
     found = route("GET", path(request_id) + "/status")
 
     assert Route("status", "veo-3", request_id) == found
 
 
-def test_ids_look_like_base64_and_repeat_with_the_seed() -> None:
+def test_ids_look_like_base64_and_are_reproducible() -> None:
     first, second = Emulator(seed=7), Emulator(seed=7)
     ids = [first.add_job() for _ in range(100)]
 
@@ -457,14 +457,16 @@ def test_ids_look_like_base64_and_repeat_with_the_seed() -> None:
     assert {"=", "+", "/"} <= set("".join(ids))
 
 
-def test_id_can_be_used_once_only(emulator: Emulator) -> None:
+def test_duplicate_request_id_is_refused(emulator: Emulator) -> None:
     emulator.add_job("one")
 
     with pytest.raises(ValueError, match="'one' already belongs to a job"):
         emulator.add_job("one")
 
 
-async def test_clock_of_a_job_added_outside_of_a_loop_starts_with_its_first_request() -> None:
+async def test_clock_of_a_job_added_outside_an_event_loop_starts_with_its_first_request() -> (
+    None
+):
     emulator = Emulator()
     request_id = await asyncio.to_thread(emulator.add_job, script=SLOW)
     await asyncio.sleep(0.05)
@@ -503,7 +505,7 @@ async def test_foreign_asgi_transport_without_raw_path_works(emulator: Emulator)
     assert {"request_id": "a=%41 b", "status": "COMPLETED"} == answer.json()
 
 
-async def test_only_http_is_spoken(emulator: Emulator) -> None:
+async def test_only_http_is_supported(emulator: Emulator) -> None:
     async def receive() -> Message:
         raise AssertionError
 
@@ -514,7 +516,7 @@ async def test_only_http_is_spoken(emulator: Emulator) -> None:
         await emulator.app({"type": "lifespan"}, receive, send)
 
 
-async def test_request_given_up_before_its_end_is_not_one(emulator: Emulator) -> None:
+async def test_incomplete_request_is_not_counted(emulator: Emulator) -> None:
     messages: list[Message] = [
         {"type": "http.request", "body": b"{", "more_body": True},
         {"type": "http.disconnect"},
@@ -563,7 +565,7 @@ async def test_concurrent_requests_are_counted(emulator: Emulator) -> None:
     assert 0 == emulator.in_flight
 
 
-async def test_broken_http_is_answered_without_a_log(
+async def test_malformed_request_gets_a_400_and_no_log_record(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with emulator.serve() as url:
@@ -578,13 +580,15 @@ async def test_broken_http_is_answered_without_a_log(
     assert [] == caplog.records
 
 
-async def test_socket_speaks_tls(emulator: Emulator, made_certificate: tuple[str, str]) -> None:
+async def test_socket_supports_tls(
+    emulator: Emulator, made_certificate: tuple[str, str]
+) -> None:
     certificate, key = made_certificate
     emulator.add_job("one")
     emulator.fault("result", package.Fault.truncate(3))
     async with (
         emulator.serve(ssl_certfile=certificate, ssl_keyfile=key) as url,
-        httpx.AsyncClient(headers=KEY, verify=False) as client,  # noqa: S501
+        httpx.AsyncClient(headers=KEY, verify=False) as client,  # noqa: S501 - the certificate is made by the test
     ):
         answer = await client.get(f"{url}{path('one')}/status")
         with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
@@ -594,9 +598,9 @@ async def test_socket_speaks_tls(emulator: Emulator, made_certificate: tuple[str
     assert "COMPLETED" == answer.json()["status"]
 
 
-def test_process_prints_its_url_serves_and_stops_on_a_signal() -> None:
+def test_process_prints_its_url_and_stops_on_a_signal() -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "modelmax_async.emulator"]
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603 - the command is made by the test
         [*command, "--port", "0", "--seconds", "0", "--key", "sk-x"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -620,7 +624,7 @@ def test_process_prints_its_url_serves_and_stops_on_a_signal() -> None:
     assert (0, "", "") == (process.returncode, out, err)
 
 
-def test_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     main = import_module("modelmax_async.emulator.__main__").main
     with pytest.raises(SystemExit):
         main(["--help"])
@@ -655,6 +659,6 @@ def test_module_runs_until_terminated(
     assert handlers == after
 
 
-def test_generated_content_must_have_room_for_its_boxes() -> None:
+def test_size_of_generated_content_has_a_minimum() -> None:
     with pytest.raises(ValueError, match="at least 32 bytes"):
         Content(size=31)

@@ -1,4 +1,4 @@
-"""The emulator's ways to fail, each over a socket and in process."""
+"""The emulator's faults, each over a socket and in process."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def emulator(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Emulator]:
-    """No fault leaves a request or a task behind, and the server logs none of them."""
+    """Check that no fault leaves a request, a task or a log record behind."""
     emulator = Emulator()
     yield emulator
     for _ in range(20):
@@ -97,7 +97,7 @@ def video_path(emulator: Emulator, script: JobScript) -> str:
     ("fault", "billed"),
     [(Fault.drop_before(), {}), (Fault.drop_after(), {"one": 1})],
 )
-async def test_drop_gives_no_byte_and_bills_only_what_was_processed(
+async def test_dropped_call_is_billed_only_if_processed(
     emulator: Emulator, client: httpx.AsyncClient, fault: Fault, billed: dict[str, int]
 ) -> None:
     emulator.fault("result", fault)
@@ -112,7 +112,7 @@ async def test_drop_gives_no_byte_and_bills_only_what_was_processed(
     assert sum(billed.values()) + 1 == emulator.billed_total
 
 
-async def test_submit_dropped_afterwards_leaves_a_job_behind(
+async def test_submit_dropped_after_processing_leaves_a_job(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     emulator.fault("submit", Fault.drop_before())
@@ -129,7 +129,7 @@ async def test_submit_dropped_afterwards_leaves_a_job_behind(
 
 @pytest.mark.usefixtures("one")
 @pytest.mark.parametrize("keep", [0, 5])
-async def test_truncated_answer_is_billed_and_incomplete(
+async def test_truncated_response_is_billed(
     emulator: Emulator, client: httpx.AsyncClient, keep: int
 ) -> None:
     emulator.fault("result", Fault.truncate(keep))
@@ -145,7 +145,7 @@ async def test_truncated_answer_is_billed_and_incomplete(
 
 
 @pytest.mark.usefixtures("one")
-async def test_truncating_beyond_the_end_keeps_the_answer_whole(
+async def test_truncating_beyond_the_end_keeps_the_response_complete(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     emulator.fault("result", Fault.truncate(100_000))
@@ -155,7 +155,7 @@ async def test_truncating_beyond_the_end_keeps_the_answer_whole(
 
 
 @pytest.mark.usefixtures("one")
-async def test_hang_answers_late(emulator: Emulator, client: httpx.AsyncClient) -> None:
+async def test_hang_delays_the_response(emulator: Emulator, client: httpx.AsyncClient) -> None:
     emulator.fault("result", Fault.hang(0.05))
     emulator.fault("result", Fault.hang(0.05, processed=False))
     loop = asyncio.get_running_loop()
@@ -175,7 +175,7 @@ async def test_hang_answers_late(emulator: Emulator, client: httpx.AsyncClient) 
 
 @pytest.mark.usefixtures("one")
 @pytest.mark.parametrize(("processed", "billed"), [(True, 1), (False, 0)])
-async def test_hang_outlasts_the_clients_patience(
+async def test_hang_exceeds_the_read_timeout(
     emulator: Emulator,
     client: httpx.AsyncClient,
     *,
@@ -190,9 +190,7 @@ async def test_hang_outlasts_the_clients_patience(
 
 
 @pytest.mark.usefixtures("one")
-async def test_cancelled_client_does_not_undo_the_bill(
-    emulator: Emulator, client: httpx.AsyncClient
-) -> None:
+async def test_cancelled_call_is_billed(emulator: Emulator, client: httpx.AsyncClient) -> None:
     emulator.fault("result", Fault.hang(1000))
     call = asyncio.create_task(client.get(JOB))
     await until_busy(emulator)
@@ -204,7 +202,9 @@ async def test_cancelled_client_does_not_undo_the_bill(
 
 
 @pytest.mark.usefixtures("one")
-async def test_garbled_answer_is_billed(emulator: Emulator, client: httpx.AsyncClient) -> None:
+async def test_garbled_response_is_billed(
+    emulator: Emulator, client: httpx.AsyncClient
+) -> None:
     emulator.fault("result", Fault.garble())
     answer = await client.get(JOB)
 
@@ -214,7 +214,7 @@ async def test_garbled_answer_is_billed(emulator: Emulator, client: httpx.AsyncC
 
 @pytest.mark.usefixtures("one")
 @pytest.mark.parametrize("n_bytes", [0, 200_000])
-async def test_oversized_answer_is_still_json(
+async def test_oversized_response_is_still_json(
     emulator: Emulator, client: httpx.AsyncClient, n_bytes: int
 ) -> None:
     emulator.fault("result", Fault.oversize(n_bytes))
@@ -227,7 +227,7 @@ async def test_oversized_answer_is_still_json(
 
 
 @pytest.mark.usefixtures("one")
-async def test_gzip_answer_is_a_small_one_that_grows(
+async def test_gzip_response_is_small_and_expands(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     emulator.fault("result", Fault.gzip())
@@ -252,7 +252,7 @@ async def test_gzip_works_on_content(emulator: Emulator, client: httpx.AsyncClie
 
 @pytest.mark.usefixtures("one")
 @pytest.mark.parametrize("processed", [True, False])
-async def test_error_answers_look_as_told(
+async def test_error_responses_are_sent_as_specified(
     emulator: Emulator,
     client: httpx.AsyncClient,
     *,
@@ -284,7 +284,7 @@ async def test_error_answers_look_as_told(
         (Fault.raw(500, b"x", {"X-A": "1"}, processed=True), 1),
     ],
 )
-async def test_raw_answers_are_sent_as_they_are(
+async def test_raw_responses_are_sent_unchanged(
     emulator: Emulator, client: httpx.AsyncClient, fault: Fault, billed: int
 ) -> None:
     emulator.fault("result", fault)
@@ -295,7 +295,7 @@ async def test_raw_answers_are_sent_as_they_are(
     assert billed == emulator.billed_total
 
 
-async def test_raw_answer_may_lie_about_its_length(emulator: Emulator) -> None:
+async def test_raw_response_may_announce_a_wrong_length(emulator: Emulator) -> None:
     emulator.fault("status", Fault.raw(200, b"x", {"content-length": "2"}))
     transport = emulator.transport()
     with pytest.raises(httpx.RemoteProtocolError):
@@ -304,7 +304,7 @@ async def test_raw_answer_may_lie_about_its_length(emulator: Emulator) -> None:
 
 
 @pytest.mark.usefixtures("one")
-async def test_faults_are_taken_first_come_first_served(
+async def test_faults_are_used_in_the_order_of_planning(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     emulator.add_job("two")
@@ -335,7 +335,7 @@ def test_impossible_faults_are_refused() -> None:
         emulator.fault("status", Fault.html(500), times=0)
 
 
-async def test_ended_server_ends_its_requests(emulator: Emulator) -> None:
+async def test_stopping_the_server_ends_its_requests(emulator: Emulator) -> None:
     emulator.fault("status", Fault.hang(1000))
     async with httpx.AsyncClient(headers=KEY) as client:
         async with emulator.serve() as url:
@@ -349,7 +349,7 @@ async def test_ended_server_ends_its_requests(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("length", [True, False])
-async def test_generated_content_is_boxes_that_add_up(
+async def test_generated_content_is_a_sequence_of_boxes(
     emulator: Emulator,
     client: httpx.AsyncClient,
     *,
@@ -425,7 +425,7 @@ WHOLE = bytes(range(100))
         ("no-content-range", {"range": "bytes=10-"}, 206, None, (10, 100)),
     ],
 )
-async def test_ranges_are_served_as_told(  # noqa: PLR0917 - one case a row
+async def test_ranges_are_served_as_specified(  # noqa: PLR0917 - each row is a case
     emulator: Emulator,
     client: httpx.AsyncClient,
     mode: Any,
@@ -447,7 +447,7 @@ async def test_ranges_are_served_as_told(  # noqa: PLR0917 - one case a row
         assert WHOLE[slice(*part)] == answer.content
 
 
-async def test_changing_content_shows_in_tag_and_bytes(
+async def test_changing_content_has_a_new_tag_and_new_bytes(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     content = Content(size=1000, etag_changes=True)
@@ -464,7 +464,7 @@ async def test_changing_content_shows_in_tag_and_bytes(
 
 
 @pytest.mark.parametrize("length", [True, False])
-async def test_content_is_cut_as_often_as_told(
+async def test_content_is_cut_as_often_as_specified(
     emulator: Emulator,
     client: httpx.AsyncClient,
     *,
@@ -485,7 +485,7 @@ async def test_content_is_cut_as_often_as_told(
     assert 3_000_000 == len(whole.content)
 
 
-async def test_client_may_leave_in_the_middle_of_a_video(
+async def test_client_may_disconnect_in_the_middle_of_a_video(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     url = video_path(emulator, JobScript(content=Content(size=10**12)))
@@ -498,7 +498,7 @@ async def test_client_may_leave_in_the_middle_of_a_video(
     assert str(10**12) == answer.headers["content-length"]
 
 
-async def test_pieces_arrive_as_they_are_sent(
+async def test_pieces_are_received_as_they_are_sent(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     content = Content(body=b"ab", chunk=1, delay=0.05)
@@ -530,7 +530,7 @@ def in_process(app: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=InProcessTransport(app), base_url="http://emulator")
 
 
-async def test_application_error_reaches_the_client() -> None:
+async def test_application_error_is_raised_for_the_client() -> None:
     async def app(_: Scope, _receive: Receive, _send: Send) -> None:
         raise ZeroDivisionError
 
@@ -568,7 +568,7 @@ async def test_application_waits_for_a_slow_client() -> None:
     assert b"x" * 50 == body
 
 
-async def test_closing_the_transport_cancels_what_runs(emulator: Emulator) -> None:
+async def test_closing_the_transport_cancels_running_requests(emulator: Emulator) -> None:
     emulator.fault("status", Fault.hang(1000))
     client = httpx.AsyncClient(transport=emulator.transport(), headers=KEY)
     call = asyncio.create_task(client.get(f"http://emulator{JOB}/status", timeout=None))
@@ -579,7 +579,7 @@ async def test_closing_the_transport_cancels_what_runs(emulator: Emulator) -> No
         await call
 
 
-async def test_trace_tells_when_bytes_are_sent(emulator: Emulator) -> None:
+async def test_trace_events_are_sent_before_the_request(emulator: Emulator) -> None:
     events = []
 
     async def trace(event: str, info: dict[str, Any]) -> None:
@@ -595,7 +595,7 @@ async def test_trace_tells_when_bytes_are_sent(emulator: Emulator) -> None:
     ] == events
 
 
-async def test_late_sends_to_a_client_that_left_are_ignored() -> None:
+async def test_sends_after_a_disconnect_are_ignored() -> None:
     sent = asyncio.Event()
 
     async def app(_: Scope, receive: Receive, send: Send) -> None:
@@ -638,7 +638,7 @@ async def test_drop_under_a_foreign_server_is_a_connection_error(emulator: Emula
 
 
 class _Jumping(selectors.DefaultSelector):
-    """A selector that does not wait but moves a clock on."""
+    """A selector that advances a clock instead of waiting."""
 
     now = 0.0
 
