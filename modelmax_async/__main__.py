@@ -6,11 +6,11 @@ import sys
 from importlib.util import find_spec
 
 _NEEDED = ("click", "rich", "uvicorn")
-_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 def main() -> None:
-    """Run the command line, or say in one line how to install it."""
+    """Run the command line, or print how to install it."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         sys.stderr.write(
@@ -19,7 +19,7 @@ def main() -> None:
         )
         sys.exit(2)
     try:
-        from modelmax_async._cli.commands import cli  # noqa: PLC0415 - an extra
+        from modelmax_async._cli.commands import cli  # noqa: PLC0415 - needs an extra
 
         cli(prog_name="modelmax")
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""A process for tests to kill: it downloads one video, and tells how far it is.
+"""A process for tests to kill: it downloads one video, and prints its progress.
 
 Its arguments: the base URL, the request id, the video's URL, the directory.
 """
@@ -20,7 +20,7 @@ async def main() -> None:
         await client.download(
             result,
             directory,
-            on_progress=lambda done, _: print(done, flush=True),  # noqa: T201 - the parent waits for it
+            on_progress=lambda done, _: print(done, flush=True),  # noqa: T201 - the test reads it
         )
 
 

@@ -1,4 +1,4 @@
-"""The command line, in process and much faster than its user sees it."""
+"""The command line, in process and many times faster than normal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPEED = ["--speed", "50"]
 
 @pytest.fixture(autouse=True)
 def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The directory for temporary directories; the proxy setting of the demo is undone."""
+    """The directory for temporary directories; undoes the proxy setting of the demo."""
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
@@ -37,20 +37,20 @@ def cells(output: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.split("│")] for row in rows]
 
 
-def test_demo_prints_a_row_with_the_bill_of_each_job(temporary: Path) -> None:
+def test_demo_prints_the_billed_calls_of_each_job(temporary: Path) -> None:
     done = run("demo", "--directory", str(temporary / "new" / "videos"), *SPEED)
     table = cells(done.output)
     saved = sorted((temporary / "new" / "videos").iterdir())
 
-    assert done.exit_code == 0
+    assert 0 == done.exit_code
     assert list("12345678") == [row[0][0] for row in table]
-    assert [row[1] for row in table] == ["COMPLETED"] * 5 + ["FAILED"] + ["COMPLETED"] * 2
-    assert [row[3] for row in table] == ["1"] * 5 + ["0"] + ["1"] * 2
-    assert [path.name for path in saved] == sorted(row[4] for row in table if row[4] != "-")
+    assert ["COMPLETED"] * 5 + ["FAILED"] + ["COMPLETED"] * 2 == [row[1] for row in table]
+    assert ["1"] * 5 + ["0"] + ["1"] * 2 == [row[3] for row in table]
+    assert sorted(row[4] for row in table if row[4] != "-") == [path.name for path in saved]
     assert all(path.read_bytes()[4:8] == b"ftyp" for path in saved)
 
 
-def test_demo_sums_up_what_the_rows_say(temporary: Path) -> None:
+def test_demo_prints_the_sums_of_the_rows(temporary: Path) -> None:
     done = run("demo", "--directory", str(temporary), *SPEED)
     polls = sum(int(row[2]) for row in cells(done.output))
     size = sum(path.stat().st_size for path in temporary.iterdir())
@@ -60,27 +60,27 @@ def test_demo_sums_up_what_the_rows_say(temporary: Path) -> None:
     assert "Asked for all 8 results once more: 0 further billed calls" in done.output
 
 
-def test_demo_without_a_directory_names_the_one_it_made(temporary: Path) -> None:
+def test_demo_without_a_directory_prints_the_one_it_made(temporary: Path) -> None:
     done = run("demo", *SPEED)
     (made,) = temporary.iterdir()
 
     assert f"The videos are in {made}" in done.output
-    assert len(list(made.iterdir())) == 7
+    assert 7 == len(list(made.iterdir()))
 
 
 def test_demo_can_save_into_the_same_directory_again(temporary: Path) -> None:
     codes = [run("demo", "--directory", str(temporary), *SPEED).exit_code for _ in range(2)]
 
-    assert codes == [0, 0]
-    assert len(list(temporary.iterdir())) == 7
+    assert [0, 0] == codes
+    assert 7 == len(list(temporary.iterdir()))
 
 
-def test_demo_prints_each_change_of_status_once_where_there_is_no_terminal() -> None:
+def test_demo_prints_each_change_of_status_once_without_a_terminal() -> None:
     done = run("demo", "--speed", "10")
     lines = re.findall(r"^ *\d+\.\d s  (job .*)$", done.output, re.MULTILINE)
 
-    assert len(set(lines)) == len(lines)
-    assert sum(line.startswith("job 5: saved ") for line in lines) == 1
+    assert len(lines) == len(set(lines))
+    assert 1 == sum(line.startswith("job 5: saved ") for line in lines)
     assert "job 6: FAILED" in lines
     assert "\x1b" not in done.output
 
@@ -88,7 +88,7 @@ def test_demo_prints_each_change_of_status_once_where_there_is_no_terminal() -> 
 def test_demo_draws_a_live_table_on_a_terminal() -> None:
     done = run("demo", *SPEED, FORCE_COLOR="1", COLUMNS="80", TERM="xterm-256color")
 
-    assert done.exit_code == 0
+    assert 0 == done.exit_code
     assert "Waiting for 8 jobs" in done.output
     assert "\x1b[32mCOMPLETED" in done.output
     assert "7 billed calls" in done.output
@@ -103,12 +103,12 @@ def test_demo_interrupted_exits_130_and_leaves_no_empty_directory(
     monkeypatch.setattr(commands, "run", interrupted)
     done = run("demo")
 
-    assert done.exit_code == 130
+    assert 130 == done.exit_code
     assert "Interrupted" in done.output
-    assert list(temporary.iterdir()) == []
+    assert [] == list(temporary.iterdir())
 
 
-def test_demo_that_goes_wrong_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_demo_prints_its_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(**options: str) -> Emulator:
         emulator = Emulator(api_key=options["api_key"])
         emulator.fault("status", Fault.error(401, type="unauthorized"), times=None)
@@ -117,15 +117,15 @@ def test_demo_that_goes_wrong_says_so_in_one_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(demo, "Emulator", refusing)
     done = run("demo", *SPEED)
 
-    assert done.exit_code == 1
+    assert 1 == done.exit_code
     assert re.match(r"Error: HTTP 401 .*\n\Z", done.stderr)
 
 
-def test_demo_into_a_directory_that_cannot_be_made_says_so(temporary: Path) -> None:
+def test_directory_that_cannot_be_made_is_an_error(temporary: Path) -> None:
     (temporary / "file").write_text("")
     done = run("demo", "--directory", str(temporary / "file" / "videos"))
 
-    assert done.exit_code == 1
+    assert 1 == done.exit_code
     assert done.stderr.startswith("Error: ")
 
 
@@ -134,26 +134,28 @@ def test_emulator_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(commands, "run_emulator", seen.append)
     done = run("emulator", "--port", "8080", "--seconds", "0.5")
 
-    assert done.exit_code == 0
-    assert seen == [["--port", "8080", "--seconds", "0.5"]]
+    assert 0 == done.exit_code
+    assert [["--port", "8080", "--seconds", "0.5"]] == seen
 
 
 @pytest.mark.parametrize("module", ["click", "rich", "uvicorn"])
-def test_command_without_its_extra_says_how_to_install_it(
+def test_command_without_its_extra_prints_how_to_install_it(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(SystemExit) as caught:
         main()
 
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == (
+    assert 2 == caught.value.code
+    assert (
         f"modelmax: the command line needs {module}: "
         'python -m pip install "modelmax-async[cli]"\n'
-    )
+    ) == capsys.readouterr().err
 
 
-def test_command_interrupted_before_it_began_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_interrupted_before_it_starts_exits_130(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
@@ -161,7 +163,7 @@ def test_command_interrupted_before_it_began_exits_130(monkeypatch: pytest.Monke
     with pytest.raises(SystemExit) as caught:
         main()
 
-    assert caught.value.code == 130
+    assert 130 == caught.value.code
 
 
 def test_package_runs_as_a_module(
@@ -172,5 +174,5 @@ def test_package_runs_as_a_module(
     with pytest.raises(SystemExit) as caught:
         runpy.run_module("modelmax_async", run_name="__main__")
 
-    assert caught.value.code == 0
+    assert 0 == caught.value.code
     assert f"modelmax, version {version}\n" == capsys.readouterr().out

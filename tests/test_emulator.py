@@ -1,4 +1,4 @@
-"""The emulator: the documented endpoints, the job clock, the bill, and its two doors."""
+"""The emulator: the documented endpoints, job times, billed calls, and both transports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from modelmax_async.emulator.requests import Route, route
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from modelmax_async.emulator.line import Message, Receive, Scope, Send
+    from modelmax_async.emulator.connection import Message, Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
 
@@ -75,15 +75,16 @@ async def test_submitted_job_runs_from_prompt_to_video(
 
     request_id = ticket["request_id"]
     content_id = emulator.jobs[request_id].content_id
-    assert submitted.status_code == 202
-    assert ticket == {
+
+    assert 202 == submitted.status_code
+    assert {
         "request_id": request_id,
         "status": "IN_QUEUE",
         "status_url": f"{path(request_id)}/status",
         "response_url": path(request_id),
-    }
-    assert status.json() == {"request_id": request_id, "status": "COMPLETED"}
-    assert result.json() == {
+    } == ticket
+    assert {"request_id": request_id, "status": "COMPLETED"} == status.json()
+    assert {
         "request_id": request_id,
         "status": "COMPLETED",
         "model": "veo-3",
@@ -93,13 +94,13 @@ async def test_submitted_job_runs_from_prompt_to_video(
             "video_resolution": "720p",
             "video_has_audio": True,
         },
-    }
+    } == result.json()
     assert content_id != request_id
-    assert video.headers["content-type"] == "video/mp4"
-    assert video.headers["content-disposition"] == 'inline; filename="video-0.mp4"'
-    assert video.content == sample_mp4()
-    assert emulator.billed == {request_id: 1}
-    assert emulator.billed_total == 1
+    assert "video/mp4" == video.headers["content-type"]
+    assert 'inline; filename="video-0.mp4"' == video.headers["content-disposition"]
+    assert sample_mp4() == video.content
+    assert {request_id: 1} == emulator.billed
+    assert 1 == emulator.billed_total
 
 
 async def test_every_request_is_counted_and_recorded(
@@ -112,23 +113,24 @@ async def test_every_request_is_counted_and_recorded(
     url = result.json()["data"][0]["url"]
     await client.get(url)
 
-    assert emulator.submits == 1
-    assert emulator.polls == {request_id: 1}
-    assert emulator.result_calls == {request_id: 1}
-    assert emulator.contents == {request_id: 1}
+    assert 1 == emulator.submits
+    assert {request_id: 1} == emulator.polls
+    assert {request_id: 1} == emulator.result_calls
+    assert {request_id: 1} == emulator.contents
     seen = [(r.endpoint, r.method, r.raw_path, r.request_id) for r in emulator.requests]
-    assert seen == [
+    assert [
         ("submit", "POST", "/v1/queue/veo-3", None),
         ("status", "GET", f"{path(request_id)}/status", request_id),
         ("result", "GET", path(request_id), request_id),
         ("content", "GET", url, request_id),
-    ]
+    ] == seen
     first = emulator.requests[0]
-    assert json.loads(first.body) == {"prompt": "a reef"}
-    assert first.headers["authorization"] == "Bearer sk-emulator"
+
+    assert {"prompt": "a reef"} == json.loads(first.body)
+    assert "Bearer sk-emulator" == first.headers["authorization"]
     assert first.at <= asyncio.get_running_loop().time()
     assert "sk-emulator" not in repr(emulator.requests)
-    assert repr(emulator) == "<Emulator jobs=1 billed=1 in_flight=0>"
+    assert "<Emulator jobs=1 billed=1 in_flight=0>" == repr(emulator)
 
 
 async def test_recording_can_be_turned_off() -> None:
@@ -136,7 +138,7 @@ async def test_recording_can_be_turned_off() -> None:
     async with httpx.AsyncClient(transport=emulator.transport()) as client:
         await client.get("http://emulator/v1/config")
 
-    assert emulator.requests == []
+    assert [] == emulator.requests
 
 
 async def test_repeated_header_fields_are_joined(
@@ -144,10 +146,10 @@ async def test_repeated_header_fields_are_joined(
 ) -> None:
     await client.get("/v1/config", headers=[("x-a", "1"), ("X-A", "2")])
 
-    assert emulator.requests[0].headers["x-a"] == "1, 2"
+    assert "1, 2" == emulator.requests[0].headers["x-a"]
 
 
-async def test_job_takes_its_time_and_only_the_completed_one_is_billed(
+async def test_job_changes_status_over_time_and_is_billed_only_when_completed(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     request_id = emulator.add_job(script=SLOW)
@@ -158,14 +160,14 @@ async def test_job_takes_its_time_and_only_the_completed_one_is_billed(
         words.append((status, result, emulator.billed_total))
         await asyncio.sleep(0.025)
 
-    assert words == [
+    assert [
         ("IN_QUEUE", "IN_QUEUE", 0),
         ("IN_PROGRESS", "IN_PROGRESS", 0),
         ("COMPLETED", "COMPLETED", 1),
-    ]
+    ] == words
 
 
-async def test_failed_job_tells_why_and_is_never_billed(
+async def test_failed_job_has_an_error_and_is_never_billed(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     request_id = emulator.add_job("one", script=JobScript(outcome="FAILED", error="unsafe"))
@@ -173,10 +175,11 @@ async def test_failed_job_tells_why_and_is_never_billed(
     result = await client.get(path("one"))
 
     document = {"request_id": "one", "status": "FAILED", "error": "unsafe"}
-    assert request_id == "one"
-    assert status.json() == document
-    assert result.json() == {**document, "model": "veo-3"}
-    assert emulator.billed_total == 0
+
+    assert "one" == request_id
+    assert document == status.json()
+    assert {**document, "model": "veo-3"} == result.json()
+    assert 0 == emulator.billed_total
 
 
 async def test_every_completed_result_call_is_billed(
@@ -186,7 +189,7 @@ async def test_every_completed_result_call_is_billed(
     for _ in range(3):
         await client.get(path("one"))
 
-    assert emulator.billed == {"one": 3}
+    assert {"one": 3} == emulator.billed
 
 
 async def test_result_lags_behind_the_status(
@@ -196,12 +199,12 @@ async def test_result_lags_behind_the_status(
     status = (await client.get(f"{path('one')}/status")).json()["status"]
     results = [(await client.get(path("one"))).json()["status"] for _ in range(3)]
 
-    assert status == "COMPLETED"
-    assert results == ["IN_PROGRESS", "IN_PROGRESS", "COMPLETED"]
-    assert emulator.billed_total == 1
+    assert "COMPLETED" == status
+    assert ["IN_PROGRESS", "IN_PROGRESS", "COMPLETED"] == results
+    assert 1 == emulator.billed_total
 
 
-async def test_scripted_words_are_answered_one_a_poll_and_repeated_by_the_result(
+async def test_each_poll_gets_the_next_scripted_status_and_the_result_repeats_it(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     script = JobScript(statuses=("IN_QUEUE", "THROTTLED", "COMPLETED"))
@@ -211,19 +214,19 @@ async def test_scripted_words_are_answered_one_a_poll_and_repeated_by_the_result
         status = (await client.get(f"{path('one')}/status")).json()["status"]
         words.append((status, (await client.get(path("one"))).json()["status"]))
 
-    assert words == [
+    assert [
         ("IN_QUEUE", "IN_QUEUE"),
         ("THROTTLED", "THROTTLED"),
         ("COMPLETED", "COMPLETED"),
         ("COMPLETED", "COMPLETED"),
-    ]
-    assert emulator.billed_total == 2
+    ] == words
+    assert 2 == emulator.billed_total
 
 
-async def test_client_that_polls_the_result_alone_gets_through_the_words(
+async def test_polling_the_result_alone_steps_through_the_scripted_statuses(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
-    """So does the vendor's Node client, with the id pasted into the path as it is."""
+    """The vendor's Node client does that, and does not encode the id in the path."""
     emulator.script(JobScript(statuses=("IN_QUEUE", "IN_PROGRESS", "COMPLETED")))
     body = {"prompt": "x", "parameters": {"durationSeconds": 4, "generateAudio": False}}
     submitted = await client.post("/v1/queue/veo-3.1", json=body)
@@ -233,22 +236,22 @@ async def test_client_that_polls_the_result_alone_gets_through_the_words(
     ]
     video = await client.get(answers[-1]["data"][0]["url"])
 
-    assert [answer["status"] for answer in answers] == [
+    assert [
         "IN_QUEUE",
         "IN_PROGRESS",
         "COMPLETED",
-    ]
-    assert answers[0] == {"request_id": request_id, "status": "IN_QUEUE", "model": "veo-3.1"}
-    assert answers[-1]["usage"] == {
+    ] == [answer["status"] for answer in answers]
+    assert {"request_id": request_id, "status": "IN_QUEUE", "model": "veo-3.1"} == answers[0]
+    assert {
         "video_seconds": 4,
         "video_resolution": "720p",
         "video_has_audio": False,
-    }
-    assert video.content == sample_mp4()
-    assert emulator.billed_total == 1
+    } == answers[-1]["usage"]
+    assert sample_mp4() == video.content
+    assert 1 == emulator.billed_total
 
 
-async def test_scripts_serve_the_next_submits_in_order(
+async def test_scripts_apply_to_the_next_submits_in_order(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     emulator.script(JobScript(outcome="FAILED"), SLOW)
@@ -257,10 +260,10 @@ async def test_scripts_serve_the_next_submits_in_order(
         ticket = (await client.post("/v1/queue/veo-3", json={"prompt": "x"})).json()
         words.append((await client.get(ticket["status_url"])).json()["status"])
 
-    assert words == ["FAILED", "IN_QUEUE", "COMPLETED"]
+    assert ["FAILED", "IN_QUEUE", "COMPLETED"] == words
 
 
-async def test_script_replaces_parts_of_the_answer(
+async def test_script_replaces_parts_of_the_response(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     usage = {"video_seconds": 3}
@@ -269,13 +272,13 @@ async def test_script_replaces_parts_of_the_answer(
     status = (await client.get(ticket["status_url"])).json()
     result = (await client.get(ticket["response_url"])).json()
 
-    assert [ticket["eta"], status["eta"], result["eta"]] == [1, 1, 1]
-    assert result["data"] == []
-    assert result["usage"] == usage
+    assert [1, 1, 1] == [ticket["eta"], status["eta"], result["eta"]]
+    assert [] == result["data"]
+    assert usage == result["usage"]
 
 
 @pytest.mark.parametrize(("videos", "expected"), [(None, 3), (2, 2)])
-async def test_number_of_videos_is_what_was_asked_for_or_scripted(
+async def test_number_of_videos_is_requested_or_scripted(
     emulator: Emulator, client: httpx.AsyncClient, videos: int | None, expected: int
 ) -> None:
     emulator.script(JobScript(videos=videos))
@@ -285,10 +288,10 @@ async def test_number_of_videos_is_what_was_asked_for_or_scripted(
     last = await client.get(data[-1]["url"])
     beyond = await client.get(data[-1]["url"][:-1] + str(expected))
 
-    assert len(data) == expected
+    assert expected == len(data)
     assert last.headers["content-disposition"].endswith(f'"video-{expected - 1}.mp4"')
-    assert beyond.status_code == 400
-    assert beyond.json() == failure("bad_request", "invalid index")
+    assert 400 == beyond.status_code
+    assert failure("bad_request", "invalid index") == beyond.json()
 
 
 @pytest.mark.parametrize(
@@ -320,9 +323,9 @@ async def test_submit_that_breaks_a_documented_rule_is_a_400(
 ) -> None:
     answer = await client.post("/v1/queue/veo-3", content=body)
 
-    assert answer.status_code == 400
-    assert answer.json()["error"]["type"] == "bad_request"
-    assert emulator.jobs == {}
+    assert 400 == answer.status_code
+    assert "bad_request" == answer.json()["error"]["type"]
+    assert {} == emulator.jobs
 
 
 @pytest.mark.parametrize(
@@ -335,23 +338,24 @@ async def test_submit_that_breaks_a_documented_rule_is_a_400(
         {"aspectRatio": "1:1", "durationSeconds": 99, "startImageUrl": "x", "new": [1]},
     ],
 )
-async def test_submit_with_documented_or_unknown_parameters_passes(
+async def test_submit_with_documented_or_unknown_parameters_is_accepted(
     client: httpx.AsyncClient, parameters: dict[str, Any] | None
 ) -> None:
     body = {"prompt": "x", "parameters": parameters, "webhook": "y"}
     answer = await client.post("/v1/queue/veo-3-fast", json=body)
 
-    assert answer.status_code == 202
+    assert 202 == answer.status_code
 
 
-async def test_submit_to_a_model_that_makes_no_videos_is_a_400(
+async def test_submit_to_a_model_without_videos_is_a_400(
     client: httpx.AsyncClient,
 ) -> None:
     answer = await client.post("/v1/queue/gpt-9", json={"prompt": "x"})
 
-    assert answer.status_code == 400
+    assert 400 == answer.status_code
     message = "model 'gpt-9' is not a video model"
-    assert answer.json() == failure("bad_request", message)
+
+    assert failure("bad_request", message) == answer.json()
 
 
 @pytest.mark.parametrize("suffix", ["", "/status", "/content/0"])
@@ -363,10 +367,10 @@ async def test_unknown_id_and_wrong_model_are_refused(
     unknown = await client.get(path("two") + suffix)
     mismatch = await client.get(path(known, "veo-3.1") + suffix)
 
-    assert (unknown.status_code, mismatch.status_code) == (400, 400)
-    assert unknown.json() == failure("bad_request", "invalid request id")
-    assert mismatch.json() == failure("bad_request", "provider mismatch")
-    assert emulator.billed_total == 0
+    assert (400, 400) == (unknown.status_code, mismatch.status_code)
+    assert failure("bad_request", "invalid request id") == unknown.json()
+    assert failure("bad_request", "provider mismatch") == mismatch.json()
+    assert 0 == emulator.billed_total
 
 
 @pytest.mark.parametrize("sent", [None, "Bearer sk-other", "sk-emulator", "Bearer "])
@@ -379,12 +383,12 @@ async def test_wrong_key_is_a_401_and_bills_nothing(
     async with httpx.AsyncClient(transport=emulator.transport(), headers=headers) as client:
         answer = await client.get(f"http://emulator{path('one')}{suffix}")
 
-    assert answer.status_code == 401
-    assert answer.json() == failure("unauthorized", "missing or invalid API key")
-    assert emulator.billed_total == 0
+    assert 401 == answer.status_code
+    assert failure("unauthorized", "missing or invalid API key") == answer.json()
+    assert 0 == emulator.billed_total
 
 
-async def test_empty_account_is_refused_but_may_look_at_its_balance(
+async def test_empty_account_is_refused_but_can_read_its_balance(
     emulator: Emulator, client: httpx.AsyncClient
 ) -> None:
     emulator.add_job("one")
@@ -394,11 +398,11 @@ async def test_empty_account_is_refused_but_may_look_at_its_balance(
     emulator.balance = 5.0
     accepted = await client.get(path("one"))
 
-    assert refused.status_code == 402
-    assert refused.json() == failure("insufficient_balance", "insufficient balance")
-    assert config.json() == {"balance": 0.0}
-    assert accepted.json()["status"] == "COMPLETED"
-    assert emulator.billed == {"one": 1}
+    assert 402 == refused.status_code
+    assert failure("insufficient_balance", "insufficient balance") == refused.json()
+    assert {"balance": 0.0} == config.json()
+    assert "COMPLETED" == accepted.json()["status"]
+    assert {"one": 1} == emulator.billed
 
 
 @pytest.mark.parametrize(
@@ -417,12 +421,12 @@ async def test_other_paths_and_methods_are_a_404(
 ) -> None:
     answer = await client.request(method, target)
 
-    assert answer.status_code == 404
-    assert answer.json() == failure("not_found", "no such endpoint")
-    assert emulator.requests[0].endpoint == "unknown"
+    assert 404 == answer.status_code
+    assert failure("not_found", "no such endpoint") == answer.json()
+    assert "unknown" == emulator.requests[0].endpoint
 
 
-async def test_base_path_is_in_every_url() -> None:
+async def test_base_path_is_part_of_every_url() -> None:
     emulator = Emulator(base_path="/proxy/")
     async with httpx.AsyncClient(
         transport=emulator.transport(), base_url="http://emulator", headers=KEY
@@ -433,41 +437,43 @@ async def test_base_path_is_in_every_url() -> None:
         outside = await client.get("/v1/config")
 
     assert ticket["status_url"].startswith("/proxy/v1/queue/veo-3/requests/")
-    assert video.content == sample_mp4()
-    assert outside.status_code == 404
+    assert sample_mp4() == video.content
+    assert 404 == outside.status_code
 
 
 @given(st.text(min_size=1, alphabet=st.characters(codec="utf-8")))
-def test_any_id_survives_the_path(request_id: str) -> None:
+def test_any_id_round_trips_through_the_path(request_id: str) -> None:
     found = route("GET", path(request_id) + "/status")
 
-    assert found == Route("status", "veo-3", request_id)
+    assert Route("status", "veo-3", request_id) == found
 
 
-def test_ids_look_like_base64_and_repeat_with_the_seed() -> None:
+def test_ids_look_like_base64_and_are_reproducible() -> None:
     first, second = Emulator(seed=7), Emulator(seed=7)
     ids = [first.add_job() for _ in range(100)]
 
     assert ids == [second.add_job() for _ in range(100)]
-    assert len(set(ids)) == 100
+    assert 100 == len(set(ids))
     assert {"=", "+", "/"} <= set("".join(ids))
 
 
-def test_id_can_be_used_once_only(emulator: Emulator) -> None:
+def test_duplicate_request_id_is_refused(emulator: Emulator) -> None:
     emulator.add_job("one")
 
-    with pytest.raises(ValueError, match="a job 'one' already"):
+    with pytest.raises(ValueError, match="'one' already belongs to a job"):
         emulator.add_job("one")
 
 
-async def test_clock_of_a_job_added_outside_of_a_loop_starts_with_its_first_request() -> None:
+async def test_clock_of_a_job_added_outside_an_event_loop_starts_with_its_first_request() -> (
+    None
+):
     emulator = Emulator()
     request_id = await asyncio.to_thread(emulator.add_job, script=SLOW)
     await asyncio.sleep(0.05)
     async with httpx.AsyncClient(transport=emulator.transport(), headers=KEY) as client:
         answer = await client.get(f"http://emulator{path(request_id)}/status")
 
-    assert answer.json()["status"] == "IN_QUEUE"
+    assert "IN_QUEUE" == answer.json()["status"]
 
 
 def test_sample_is_a_playable_video_of_one_second() -> None:
@@ -475,9 +481,9 @@ def test_sample_is_a_playable_video_of_one_second() -> None:
         duration = (container.duration or 0) / 1_000_000
         frames = list(container.decode(video=0))
 
-    assert len(frames) == 24
-    assert duration == pytest.approx(1.0, abs=0.05)
-    assert (frames[0].width, frames[0].height) == (160, 90)
+    assert 24 == len(frames)
+    assert pytest.approx(1.0, abs=0.05) == duration
+    assert (160, 90) == (frames[0].width, frames[0].height)
     assert bytes(frames[0].planes[0]) != bytes(frames[-1].planes[0])
     assert len(sample_mp4()) < 20_000
 
@@ -496,10 +502,10 @@ async def test_foreign_asgi_transport_without_raw_path_works(emulator: Emulator)
     async with httpx.AsyncClient(transport=transport, headers=KEY) as client:
         answer = await client.get(f"http://emulator{path('a=%41 b')}/status")
 
-    assert answer.json() == {"request_id": "a=%41 b", "status": "COMPLETED"}
+    assert {"request_id": "a=%41 b", "status": "COMPLETED"} == answer.json()
 
 
-async def test_only_http_is_spoken(emulator: Emulator) -> None:
+async def test_only_http_is_supported(emulator: Emulator) -> None:
     async def receive() -> Message:
         raise AssertionError
 
@@ -510,7 +516,7 @@ async def test_only_http_is_spoken(emulator: Emulator) -> None:
         await emulator.app({"type": "lifespan"}, receive, send)
 
 
-async def test_request_given_up_before_its_end_is_not_one(emulator: Emulator) -> None:
+async def test_incomplete_request_is_not_counted(emulator: Emulator) -> None:
     messages: list[Message] = [
         {"type": "http.request", "body": b"{", "more_body": True},
         {"type": "http.disconnect"},
@@ -524,9 +530,9 @@ async def test_request_given_up_before_its_end_is_not_one(emulator: Emulator) ->
 
     await emulator.app({"type": "http"}, receive, send)
 
-    assert messages == []
-    assert emulator.requests == []
-    assert (emulator.in_flight, emulator.max_in_flight_seen) == (0, 1)
+    assert [] == messages
+    assert [] == emulator.requests
+    assert (0, 1) == (emulator.in_flight, emulator.max_in_flight_seen)
 
 
 async def test_socket_serves_many_requests_on_one_connection(emulator: Emulator) -> None:
@@ -540,9 +546,9 @@ async def test_socket_serves_many_requests_on_one_connection(emulator: Emulator)
                 word = answer.json()["status"]
 
     assert url.startswith("http://127.0.0.1:")
-    assert word == "COMPLETED"
-    assert len(set(peers)) == 1
-    assert emulator.requests[0].raw_path == f"{path(request_id)}/status"
+    assert "COMPLETED" == word
+    assert 1 == len(set(peers))
+    assert f"{path(request_id)}/status" == emulator.requests[0].raw_path
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
 
@@ -555,11 +561,11 @@ async def test_concurrent_requests_are_counted(emulator: Emulator) -> None:
         calls = [client.get(f"{url}{path('one')}/status") for _ in range(5)]
         await asyncio.gather(*calls)
 
-    assert emulator.max_in_flight_seen == 5
-    assert emulator.in_flight == 0
+    assert 5 == emulator.max_in_flight_seen
+    assert 0 == emulator.in_flight
 
 
-async def test_broken_http_is_answered_without_a_log(
+async def test_malformed_request_gets_a_400_and_no_log_record(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with emulator.serve() as url:
@@ -570,29 +576,31 @@ async def test_broken_http_is_answered_without_a_log(
         writer.close()
         await writer.wait_closed()
 
-    assert line == b"HTTP/1.1 400 Bad Request\r\n"
-    assert caplog.records == []
+    assert b"HTTP/1.1 400 Bad Request\r\n" == line
+    assert [] == caplog.records
 
 
-async def test_socket_speaks_tls(emulator: Emulator, made_certificate: tuple[str, str]) -> None:
+async def test_socket_supports_tls(
+    emulator: Emulator, made_certificate: tuple[str, str]
+) -> None:
     certificate, key = made_certificate
     emulator.add_job("one")
     emulator.fault("result", package.Fault.truncate(3))
     async with (
         emulator.serve(ssl_certfile=certificate, ssl_keyfile=key) as url,
-        httpx.AsyncClient(headers=KEY, verify=False) as client,  # noqa: S501
+        httpx.AsyncClient(headers=KEY, verify=False) as client,  # noqa: S501 - the certificate is made by the test
     ):
         answer = await client.get(f"{url}{path('one')}/status")
         with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
             await client.get(f"{url}{path('one')}")
 
     assert url.startswith("https://")
-    assert answer.json()["status"] == "COMPLETED"
+    assert "COMPLETED" == answer.json()["status"]
 
 
-def test_process_prints_its_url_serves_and_stops_on_a_signal() -> None:
+def test_process_prints_its_url_and_stops_on_a_signal() -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "modelmax_async.emulator"]
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603 - the command is made by the test
         [*command, "--port", "0", "--seconds", "0", "--key", "sk-x"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -612,16 +620,17 @@ def test_process_prints_its_url_serves_and_stops_on_a_signal() -> None:
         process.kill()
         process.wait()
 
-    assert answer.status_code == 202
-    assert (process.returncode, out, err) == (0, "", "")
+    assert 202 == answer.status_code
+    assert (0, "", "") == (process.returncode, out, err)
 
 
-def test_help_names_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     main = import_module("modelmax_async.emulator.__main__").main
     with pytest.raises(SystemExit):
         main(["--help"])
 
     words = set(capsys.readouterr().out.split())
+
     assert {"--host", "--port", "--seconds", "--key"} <= words
 
 
@@ -646,9 +655,10 @@ def test_module_runs_until_terminated(
 
     assert capsys.readouterr().out.startswith("http://127.0.0.1:")
     after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    assert after == handlers
+
+    assert handlers == after
 
 
-def test_generated_content_must_have_room_for_its_boxes() -> None:
+def test_size_of_generated_content_has_a_minimum() -> None:
     with pytest.raises(ValueError, match="at least 32 bytes"):
         Content(size=31)

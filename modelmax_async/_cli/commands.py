@@ -18,7 +18,7 @@ from modelmax_async._errors import ModelMaxError
 from modelmax_async._version import VERSION
 from modelmax_async.emulator.__main__ import main as run_emulator
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,29 +38,29 @@ def cli() -> None:
     type=click.FloatRange(0.1, 1000),
     default=1.0,
     show_default=True,
-    help="How many times faster than usual the jobs go.",
+    help="How many times faster than normal the jobs run.",
 )
 def demo(directory: Path | None, speed: float) -> None:
-    """Run eight jobs on a local ModelMax, and show what each of them cost."""
+    """Run eight jobs on a local ModelMax, and show the cost of each."""
     console = new_console()
-    # The demo talks to this machine only; a proxy of the environment could not reach it.
+    # The demo connects to this machine only, which a proxy could not reach.
     os.environ["no_proxy"] = "127.0.0.1"
     try:
         with _target(directory) as target:
             click.echo(f"Saving the videos in {target}")
             asyncio.run(_demo(console, target, speed))
     except KeyboardInterrupt:
-        click.echo("Interrupted: the local ModelMax has ended, no job is left running.")
+        click.echo("Interrupted: the local ModelMax has ended, and no job is left running.")
         click.get_current_context().exit(_INTERRUPTED)
     except (ModelMaxError, OSError) as exc:
         raise click.ClickException(str(exc)) from exc
 
 
 @cli.command()
-@click.option("--port", default=0, show_default=True, help="Port; 0 takes a free one.")
-@click.option("--seconds", default=2.0, show_default=True, help="How long a job takes.")
+@click.option("--port", default=0, show_default=True, help="Port; 0 selects a free one.")
+@click.option("--seconds", default=2.0, show_default=True, help="Seconds that a job takes.")
 def emulator(port: int, seconds: float) -> None:
-    """Serve a local ModelMax until Ctrl-C; its key is sk-emulator."""
+    """Run a local ModelMax until Ctrl-C; its key is sk-emulator."""
     run_emulator(["--port", str(port), "--seconds", str(seconds)])
 
 
@@ -73,7 +73,7 @@ async def _demo(console: Console, directory: Path, speed: float) -> None:
 
 @contextmanager
 def _target(directory: Path | None) -> Iterator[Path]:
-    """Make the directory; a temporary one that stayed empty goes again."""
+    """Make the directory; remove a temporary one that is still empty afterwards."""
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
         yield directory
@@ -82,5 +82,5 @@ def _target(directory: Path | None) -> Iterator[Path]:
     try:
         yield made
     finally:
-        with suppress(OSError):  # it holds videos
+        with suppress(OSError):  # it contains videos
             made.rmdir()

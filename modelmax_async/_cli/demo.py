@@ -1,4 +1,4 @@
-"""The demo: eight jobs on a local ModelMax, fetched and saved as each of them ends."""
+"""The demo: eight jobs on a local ModelMax, each fetched and saved as it ends."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ _SCENES = (
     ("Potter at work", 7.0),
     ("Waves at a pier", 5.0),
 )
-_FAILING = 6  # the number of the one that fails
+_FAILING = 6  # the number of the job that fails
 _REASON = "the provider refused the prompt"
 _KEY = "sk-emulator"
 
 
 @attrs.define
 class Row:
-    """What the demo shows of one job.
+    """The data of one job that the demo shows.
 
     Attributes:
         number: From 1.
-        prompt: What the video is to show.
-        script: What the local ModelMax does with it.
-        status: The last status seen.
-        polls: Status calls so far; at the end, as the server counted them.
-        billed: Billed calls as the server counted them.
+        prompt: The prompt.
+        script: How the job goes.
+        status: The last status received.
+        polls: Status calls so far; in the end, those that the server counted.
+        billed: Billed calls that the server counted.
         error: Why the job FAILED.
         files: The saved videos.
-        size: Bytes in them.
+        size: Their size in bytes.
     """
 
     number: int
@@ -59,7 +59,7 @@ class Row:
 
 @attrs.frozen
 class Report:
-    """How the demo ended; ``billed_again`` is the bill after asking for all once more."""
+    """The outcome of the demo; ``billed_again`` is the bill after a second request for all."""
 
     rows: Sequence[Row]
     directory: Path
@@ -67,7 +67,7 @@ class Report:
 
 
 def new_rows(speed: float) -> list[Row]:
-    """Return the eight jobs, ``speed`` times faster than they are written down."""
+    """Return the eight jobs, ``speed`` times faster than normal."""
     return [
         Row(
             number,
@@ -86,13 +86,13 @@ def new_rows(speed: float) -> list[Row]:
 async def run(
     rows: Sequence[Row], directory: Path, *, speed: float, tell: Callable[[Row], object]
 ) -> Report:
-    """Submit the jobs, save each video as it comes, then ask for everything again.
+    """Submit the jobs, save each video as its job ends, then request all results again.
 
     Args:
-        rows: the jobs of `new_rows`; they are kept up to date.
-        directory: where the videos go.
-        speed: that of `new_rows`; the polling is as much faster.
-        tell: called with a row whenever it changed.
+        rows: the jobs of `new_rows`, which are updated.
+        directory: where the videos are saved.
+        speed: that of `new_rows`, which applies to the polling too.
+        tell: called with each row that has changed.
     """
     emulator = Emulator(api_key=_KEY, record=False)
     emulator.script(*(row.script for row in rows))
@@ -139,7 +139,7 @@ async def _finish(
     elif isinstance(outcome.error, JobFailedError):
         row.error = outcome.error.error
     else:
-        assert outcome.error is not None  # noqa: S101 - an outcome has one of the two
+        assert outcome.error is not None  # noqa: S101 - an outcome has a result or an error
         raise outcome.error
 
 

@@ -1,4 +1,4 @@
-"""What the demo prints: a live table on a terminal, plain lines elsewhere, and the bill."""
+"""The demo's output: a live table on a terminal, else plain lines, and the bill."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rich.text import Text
 from modelmax_async._cli.demo import Report, Row
 
 _COLOURS = {"IN_PROGRESS": "cyan", "COMPLETED": "green", "FAILED": "red"}
-_PLAIN_WIDTH = 160  # columns; a pipe or a file has no width to keep to
+_PLAIN_WIDTH = 160  # columns, for a pipe or a file
 
 
 def new_console() -> Console:
-    """Return a console on stdout, wide enough for the table where that is no terminal."""
+    """Return a console on stdout, wide enough for the table unless that is a terminal."""
     console = Console()
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
@@ -27,7 +27,7 @@ def new_console() -> Console:
 
 @contextmanager
 def progress(console: Console, rows: Sequence[Row]) -> Iterator[Callable[[Row], object]]:
-    """Show the jobs while the block runs; call what it gives with each row that changed."""
+    """Show the jobs while the block runs; its function is called with each changed row."""
     start = time.monotonic()
     if not console.is_terminal:
         yield _Lines(console, start)
@@ -37,11 +37,11 @@ def progress(console: Console, rows: Sequence[Row]) -> Iterator[Callable[[Row], 
         return _live_table(rows, time.monotonic() - start)
 
     with Live(get_renderable=render, console=console, refresh_per_second=8, transient=True):
-        yield lambda _: None  # the table is drawn anew eight times a second anyway
+        yield lambda _: None  # the table is drawn eight times a second anyway
 
 
 def show_report(console: Console, report: Report) -> None:
-    """Print the table of what every job cost, and the sum."""
+    """Print a table with the cost of every job, and the sums."""
     table = Table(title="Eight jobs on a local ModelMax", title_justify="left")
     table.add_column("job", no_wrap=True)
     table.add_column("outcome", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Downloads: a video arrives whole under its name, or not at all, and is gone on with."""
+"""Downloads: a video is saved whole or not at all, and an interrupted transfer is resumed."""
 
 from modelmax_async._download.downloads import Downloads
 from modelmax_async._download.progress import OnProgress

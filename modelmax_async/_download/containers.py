@@ -1,15 +1,15 @@
-"""What a Content-Type says about a body: a video and its container, an error page, or nothing.
+"""The container of a video, judged by its Content-Type.
 
-A video was paid for, and so is saved whatever its container is. Its suffix is one of a fixed
-list and never the server's own words: a later call must find the file again without mistaking
-a ``.txt`` or a ``.jpg`` of the user's for it.
+A video is paid for, and so is saved whatever its container is. Its suffix is taken from a fixed
+list, never from the server: a later call must find the file again, and must not mistake the
+user's ``.txt`` or ``.jpg`` for it.
 """
 
 from __future__ import annotations
 
 import re
 
-#: The suffix of a video whose Content-Type says nothing that can be relied on.
+#: The suffix of a video whose Content-Type does not name a video.
 MP4 = "mp4"
 #: The suffix of a ``video/*`` type that is not listed below.
 OTHER = "video"
@@ -32,21 +32,21 @@ _KNOWN = {
 #: Every suffix that a video can have, in the order in which a directory is searched.
 SUFFIXES = (MP4, *sorted({*_KNOWN.values()} - {MP4}), OTHER)
 _VIDEO = re.compile(r"video/[a-z0-9!#$&^_.+-]+", re.ASCII)
-# Plain text is not among them: some servers send any file they do not know as text/plain.
-# It has to be a complete MP4, as a body of every other type that is not a video's.
-_PAGE = re.compile(r"text/(html|xml)|application/(json|xml)|[^/]+/.*\+(json|xml)")
+# Plain text is not listed: some servers send every file of an unknown type as text/plain. Such
+# a body must be a complete MP4, as that of any other type that does not name a video.
+_ERROR_PAGE = re.compile(r"text/(html|xml)|application/(json|xml)|[^/]+/.*\+(json|xml)")
 
 
-def media_type(text: str) -> str:
-    """Return the type of a Content-Type, in lower case and without its parameters."""
-    return text.partition(";")[0].strip().lower()
+def media_type(content_type: str) -> str:
+    """Return the media type of a Content-Type, in lower case and without parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def suffix_of(kind: str) -> str | None:
-    """Return the suffix for a media type, without its dot; ``None`` if it is no video's."""
+    """Return a media type's suffix without its dot, ``None`` unless it names a video."""
     return _KNOWN.get(kind, OTHER) if _VIDEO.fullmatch(kind) else None
 
 
-def is_page(kind: str) -> bool:
-    """Whether a media type is that of an error page, or of an error in JSON or XML."""
-    return _PAGE.fullmatch(kind) is not None
+def is_error_page(kind: str) -> bool:
+    """Return whether a media type is that of a web page, or of an error in JSON or XML."""
+    return _ERROR_PAGE.fullmatch(kind) is not None

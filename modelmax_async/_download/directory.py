@@ -1,4 +1,4 @@
-"""Looking at a directory: the video that is there, its ``.part``, and what either holds."""
+"""Reading a directory: which videos are saved, and which ``.part`` files there are."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ from modelmax_async._download.names import is_part
 
 
 class NotAFileError(OSError):
-    """Something that is no file stands where one should be."""
+    """A directory, device or pipe has the name of the video or of its ``.part``."""
 
 
 @attrs.frozen
-class Found:
-    """A video that is there, and its size in bytes."""
+class SavedVideo:
+    """A saved video, and its size in bytes."""
 
     path: Path
     size: int
 
 
-def existing(target: Path) -> Found | None:
-    """Return the video that is there and complete, whatever its suffix; ``None``: none is.
+def find_video(target: Path) -> SavedVideo | None:
+    """Return the complete video of any suffix, ``None`` if none is saved.
 
     Raises:
-        NotAFileError: for a directory or a device in the place of an MP4.
+        NotAFileError: for a directory or a device with the name of the MP4.
     """
     for suffix in SUFFIXES:
         path = target.with_suffix(f".{suffix}")
-        with suppress(FileNotFoundError):  # perhaps only after the stat: one that was replaced
+        with suppress(FileNotFoundError):  # another process may remove it after the stat
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
                 if suffix == MP4:
                     raise NotAFileError(f"{path} is not a file")
-            elif _is_video(path, status.st_size):
-                return Found(path, status.st_size)
+            elif _is_complete(path, status.st_size):
+                return SavedVideo(path, status.st_size)
     return None
 
 
-def _is_video(path: Path, size: int) -> bool:
-    """Whether a file is a complete video, as far as its bytes can tell.
+def _is_complete(path: Path, size: int) -> bool:
+    """Return whether a file is a complete video, as far as its bytes can tell.
 
-    Only an MP4 shows that it was cut off, by a copy that broke off for instance. A file of
-    another container is taken for complete: here it got its name when it was.
+    Only an MP4 shows that it was cut off, for instance by an interrupted copy. A file of
+    another container is taken to be complete: it is renamed to its name only then.
     """
     number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         boxes = scan(number, size)
     finally:
         os.close(number)
-    return boxes.complete(size) or not (boxes.begun or boxes.text or boxes.blank)
+    return boxes.complete(size) or not (boxes.is_mp4 or boxes.is_text or boxes.is_blank)
 
 
-def growth(target: Path) -> tuple[str, int] | None:
-    """Return the name and the bytes of the ``.part`` that another writer has."""
+def part_progress(target: Path) -> tuple[str, int] | None:
+    """Return the name and size of the ``.part`` that another writer holds."""
     path = find_part(target)
     try:
         return None if path is None else (path.name, path.stat().st_size)
@@ -68,18 +68,18 @@ def growth(target: Path) -> tuple[str, int] | None:
 
 
 def scan(number: int, size: int) -> Boxes:
-    """Return the boxes of an open file, read from their headers."""
+    """Return the boxes of an open file; only their headers are read."""
     boxes = Boxes()
-    while (at := boxes.wants) < size:
+    while (at := boxes.next_header) < size:
         os.lseek(number, at, os.SEEK_SET)
         boxes.feed(os.read(number, 16), at)
-        if boxes.wants == at:
+        if boxes.next_header == at:
             break
     return boxes
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory last, where a system lets one ask for that."""
+    """Make the names in a directory survive a crash, where the system supports that."""
     with suppress(OSError):
         number = os.open(path, os.O_RDONLY)
         try:
@@ -89,17 +89,17 @@ def sync_directory(path: Path) -> None:
 
 
 def find_part(target: Path) -> Path | None:
-    """Return the ``.part`` of a video, rather one with a mark."""
+    """Return the ``.part`` of a video; one with resume info is preferred."""
     name = target.name
     start = f"{name}."
-    every = os.listdir(target.parent)  # noqa: PTH208 - a hundred thousand Paths cost too much
+    every = os.listdir(target.parent)  # noqa: PTH208 - 100,000 Path objects would be too slow
     entries = [entry for entry in every if entry.startswith(start)]
     found = [entry for entry in entries if is_part(name, entry)]
     return target.with_name(max(found, key=lambda each: (len(each), each))) if found else None
 
 
-def is_still(path: Path, number: int) -> bool:
-    """Whether the name stands for the open file; it may have been renamed or removed."""
+def is_same_file(path: Path, number: int) -> bool:
+    """Return whether a path still names the open file: it may be renamed or removed."""
     try:
         named = path.lstat()
     except OSError:

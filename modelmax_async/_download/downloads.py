@@ -1,4 +1,4 @@
-"""All videos of a result, each into its file, in tasks that the client owns."""
+"""Downloads of all videos of a result, each to its file, in tasks that the client owns."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from modelmax_async._download.acquisition import obtained
+from modelmax_async._download.errors import EXPECTED, download_error
 from modelmax_async._download.fetcher import Fetcher
+from modelmax_async._download.locking import locked_part
 from modelmax_async._download.names import file_name
 from modelmax_async._download.part_file import PartFile
-from modelmax_async._download.problems import PROBLEMS, explain
 from modelmax_async._download.progress import OnProgress, Progress
 from modelmax_async._download.sinks import FileSink, Report, StreamSink
-from modelmax_async._download.sources import Source, SourceError
+from modelmax_async._download.sources import Source, SourceError, source_of
 from modelmax_async._errors import ClientStateError, DownloadError, ModelMaxError
 from modelmax_async._http import HTTPClient
 from modelmax_async._models import Job, Result, Video
@@ -29,16 +30,16 @@ from modelmax_async._runtime.threads import finish_in_thread, in_thread
 from modelmax_async._settings import Settings
 from modelmax_async.events import VideoSaved
 
-#: Files open at once, or as many as ``max_in_flight`` if that is more. Many of them wait: for
-#: a slot, or between two tries.
+#: The most open files, unless ``max_in_flight`` is more. Many of them wait for a slot, or
+#: between two attempts.
 _OPEN = 128
-#: Seconds that a transfer told to stop gets to close its file.
+#: Seconds for which a cancelled transfer may take to close its file.
 _GRACE = 5.0
 
 
 @attrs.frozen
 class Item:
-    """One video to save, or to stream."""
+    """One video to save."""
 
     what: str
     url: str
@@ -60,10 +61,11 @@ class Downloads:
         backoff: Backoff,
     ) -> None:
         self._fetcher = Fetcher(http.receiver, settings, backoff)
+        self._settings = settings
         self._tasks = tasks
         self._hooks = hooks
-        self._patience = backoff.policy.give_up_after
-        self._places = asyncio.Semaphore(max(_OPEN, settings.max_in_flight))
+        self._give_up_after = backoff.policy.give_up_after
+        self._open_files = asyncio.Semaphore(max(_OPEN, settings.max_in_flight))
         self._running: set[asyncio.Task[Any]] = set()
 
     async def save(
@@ -76,10 +78,10 @@ class Downloads:
     ) -> list[Path]:
         """Save every video; the arguments are those of ``AsyncQueueClient.download``."""
         if inspect.iscoroutinefunction(on_progress):
-            raise ValueError("on_progress is a plain function: nobody would await it")
+            raise ValueError("on_progress must be a plain function, got a coroutine function")
         items = [self._item(result, video, directory) for video in result.videos]
         if len({item.target for item in items}) != len(items):
-            raise ValueError("two videos of the result have one index")
+            raise ValueError("two videos of the result have the same index")
         progress = Progress(on_progress, len(items))
         task = self._spawn(self._save_all(items, progress, overwrite=overwrite))
         try:
@@ -94,9 +96,9 @@ class Downloads:
         """Stream a video; the argument is that of ``AsyncQueueClient.stream``."""
         what = f"video {video.index}"
         try:
-            source = self._fetcher.judge(video.url)
+            source = source_of(video.url, self._settings)
         except SourceError as exc:
-            raise explain(exc, what, url=video.url) from None
+            raise download_error(exc, what, url=video.url) from None
         sink = StreamSink()
         task = self._spawn(self._feed(source, sink, what))
         try:
@@ -106,7 +108,7 @@ class Downloads:
             await _stop({task})
 
     async def aclose(self) -> None:
-        """Stop every transfer; each leaves a ``.part`` that can be gone on with, or nothing."""
+        """Stop every transfer; each leaves a ``.part`` that can be resumed, or nothing."""
         for late in await _stop(self._running):
             self._tasks.forget(late)
 
@@ -121,11 +123,10 @@ class Downloads:
         target = directory / file_name(result.request_id, video.index)
         try:
             job = Job(result.model, result.request_id)
-        except ValueError:  # a result of the user's own making
+        except ValueError:  # the user made the result, without a model
             job = None
-        source: Source | SourceError
         try:
-            source = self._fetcher.judge(video.url)
+            source = source_of(video.url, self._settings)
         except SourceError as exc:
             return Item(what, video.url, exc, target, result.request_id, job)
         return Item(what, source.url, source, target, result.request_id, job)
@@ -133,90 +134,83 @@ class Downloads:
     async def _save_all(
         self, items: Sequence[Item], progress: Progress, *, overwrite: bool
     ) -> list[Path]:
-        """Save all; one that fails ends no other, and the others need not come again."""
+        """Save all videos; a failure of one does not stop the others."""
         if any(isinstance(item.source, Source) for item in items):
             made = await in_thread(_make, items[0].target.parent)
             if isinstance(made, OSError):
-                raise explain(made, "the result", url="")
+                raise download_error(made, "the result", url="")
             items = [attrs.evolve(item, target=made / item.target.name) for item in items]
         saving = [
-            self._save_one(item, progress, place, overwrite=overwrite)
+            self._save(item, partial(progress.report, place), overwrite=overwrite)
             for place, item in enumerate(items)
         ]
         outcomes = await asyncio.gather(*saving, return_exceptions=True)
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
             for other in errors[1:]:
-                errors[0].add_note(f"and: {other}")
+                errors[0].add_note(f"also failed: {other}")
             raise errors[0]
         return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
 
-    async def _save_one(
-        self, item: Item, progress: Progress, place: int, *, overwrite: bool
-    ) -> Path:
-        """Save one video, or find it there; return where it is."""
-
-        def report(done: int, expected: int | None) -> None:
-            progress.report(place, done, expected)
-
-        if isinstance(item.source, SourceError):
-            raise explain(item.source, item.what, url=item.url, job=item.job)
-        saved = await self._save(item, item.source, report, overwrite=overwrite)
-        if isinstance(saved, DownloadError):
-            raise saved
-        return saved
-
     async def _save(
-        self, item: Item, source: Source, report: Report, *, overwrite: bool
+        self, item: Item, report: Report, *, overwrite: bool
     ) -> Path | DownloadError:
-        """Return where it is, or why not: what raised it holds requests, and users get it."""
+        """Save one video unless it is already saved, and return its path or the error.
+
+        The error is not raised here: its traceback would hold the request.
+        """
+        if isinstance(item.source, SourceError):
+            return download_error(item.source, item.what, url=item.url, job=item.job)
         try:
-            async with obtained(
-                item.target, self._places, overwrite=overwrite, patience=self._patience
+            async with locked_part(
+                item.target,
+                self._open_files,
+                overwrite=overwrite,
+                give_up_after=self._give_up_after,
             ) as found:
                 if isinstance(found, PartFile):
-                    return await self._fill(item, source, found, report)
+                    return await self._fill(item, item.source, found, report)
                 report(found.size, found.size)
                 return found.path
-        except PROBLEMS as exc:
-            return explain(exc, item.what, url=item.url, job=item.job)
+        except EXPECTED as exc:
+            return download_error(exc, item.what, url=item.url, job=item.job)
 
     async def _fill(
         self, item: Item, source: Source, part: PartFile, report: Report
     ) -> Path | DownloadError:
-        """Bring a video into its ``.part`` and that into its place, or return why not."""
-        problem: Exception | None = None
+        """Fetch a video into its ``.part`` and rename that, or return the error."""
+        error: Exception | None = None
         try:
             sink = await FileSink.open(part, source.url, report)
             await self._fetcher.fill(source, sink)
             saved = await sink.finish()
-        except PROBLEMS as exc:
-            problem = exc
+        except EXPECTED as exc:
+            error = exc
         finally:
-            kept = await finish_in_thread(part.leave)
-        if problem is None:
+            kept = await finish_in_thread(part.close)
+        if error is None:
             self._hooks.emit(VideoSaved(item.request_id, str(saved), sink.offset))
             return saved
         where = part.path if kept else None
-        return explain(problem, item.what, url=item.url, part=where, job=item.job)
+        return download_error(error, item.what, url=item.url, part=where, job=item.job)
 
     async def _feed(self, source: Source, sink: StreamSink, what: str) -> None:
-        """Bring a video to the reader of a stream."""
+        """Fetch a video for the reader of a stream."""
         try:
             await self._fetcher.fill(source, sink)
             sink.close(None)
-        except PROBLEMS as exc:
-            sink.close(explain(exc, what, url=source.url))
+        except EXPECTED as exc:
+            sink.close(download_error(exc, what, url=source.url))
         except ModelMaxError as exc:
             sink.close(exc)
-        finally:  # cancelled: by the end of the context, where nobody reads on, or else
+        finally:  # cancelled, if it has not ended before
             sink.close(ClientStateError("the stream was closed before its end"))
 
 
 def _make(directory: Path) -> Path | OSError:
-    """Make the directory and return where it is, whatever directory the program goes to.
+    """Make the directory, and return its absolute path: the program may change directories.
 
-    An error is returned: raised, it would hold the frames of those who wait for it.
+    An error is returned: raised, its traceback would hold the frames of its waiters.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -226,7 +220,7 @@ def _make(directory: Path) -> Path | OSError:
 
 
 async def _stop(tasks: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
-    """Cancel transfers, and see them close their files; return those whose disk hangs."""
+    """Cancel transfers, wait until they close their files, and return those that do not."""
     for task in tasks:
         task.cancel()
     if not tasks:

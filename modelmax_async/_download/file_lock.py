@@ -1,19 +1,19 @@
-"""A lock on an open file that ends with its process, however that ends."""
+"""A lock on an open file, which ends with its process, even when that is killed."""
 
 from __future__ import annotations
 
 import sys
 
-if sys.platform == "win32":  # pragma: no cover - no such machine runs these tests
+if sys.platform == "win32":  # pragma: no cover - no tests run on Windows
     import msvcrt
     import os
 
-    #: Whether an open file may be renamed, and so carry its mark in its name.
+    #: Whether an open file can be renamed, and so carry resume info in its name.
     RENAMES_OPEN = False
-    _FAR = 1 << 62  # beyond any byte of a video: such a lock keeps others from reading
+    _FAR = 1 << 62  # beyond any byte of a video: a locked byte cannot be read by others
 
     def try_lock(number: int) -> bool:
-        """Lock the file of a descriptor; ``False`` when somebody else has."""
+        """Lock the file of a descriptor; ``False`` when another process holds the lock."""
         os.lseek(number, _FAR, os.SEEK_SET)
         try:
             msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
@@ -27,11 +27,11 @@ if sys.platform == "win32":  # pragma: no cover - no such machine runs these tes
 else:
     import fcntl
 
-    #: Whether an open file may be renamed, and so carry its mark in its name.
+    #: Whether an open file can be renamed, and so carry resume info in its name.
     RENAMES_OPEN = True
 
     def try_lock(number: int) -> bool:
-        """Lock the file of a descriptor; ``False`` when somebody else has."""
+        """Lock the file of a descriptor; ``False`` when another descriptor holds the lock."""
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -39,5 +39,5 @@ else:
         return True
 
     def unlock(number: int) -> None:
-        """Let go, for the copies of the descriptor too that a fork has made."""
+        """Release the lock, also for copies of the descriptor in forked processes."""
         fcntl.flock(number, fcntl.LOCK_UN)

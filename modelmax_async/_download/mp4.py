@@ -1,124 +1,135 @@
-"""The top-level boxes of an MP4 file: is this a video at all, and is all of it there?
+"""The top-level boxes of an MP4 file: is it a video, and is it complete?
 
-An MP4 file (ISO/IEC 14496-12, 4.2) is a row of boxes, each with its size and a type of four
-characters in front. That is enough to tell a video from an error page, and a whole file
-from the beginning of one. Nothing here does I/O.
+An MP4 file (ISO/IEC 14496-12, 4.2) is a sequence of boxes, each of which starts with its size
+and a type of four characters. That is enough to tell a video from an error page, and a whole
+file from a truncated one. This module does no I/O.
 """
 
 from __future__ import annotations
 
-#: What a file that players take for a video begins with; ``ftyp`` in all of today's.
+from enum import Enum, auto
+
+#: The types that players accept for the first box; today's files all start with ``ftyp``.
 _FIRST = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
 _MEDIA = frozenset({b"mdat", b"moof"})
 _SHORT, _LONG = 8, 16
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # with the byte order mark
 _TO_THE_END, _LONG_SIZE = 0, 1
-#: Boxes that a file has at most: a fragment takes two, and each of them takes time to read.
+#: The most boxes of a file. A fragment has two, and reading each takes time.
 _MOST = 10_000
 
 
+class _State(Enum):
+    """What the headers read so far have shown."""
+
+    START = auto()  # the first header is not complete
+    NOT_MP4 = auto()  # the first box is not one that an MP4 file starts with
+    BOXES = auto()  # an MP4 file, of which the next header is expected
+    OPEN_ENDED = auto()  # the last box extends to the end of the file
+    BROKEN = auto()  # a box has an impossible size, or there are too many boxes
+
+
 class Boxes:
-    """Follows the boxes of a file whose bytes come in any portions.
+    """Follows the boxes of a file whose bytes arrive in portions of any size.
 
     Attributes:
-        wants: the offset in bytes at which the next box has its header; what lies before
-            it need not be read.
+        next_header: the offset in bytes of the next box; the bytes before it need not be read.
     """
 
     def __init__(self) -> None:
-        self.wants = 0
+        self.next_header = 0
         self._head = bytearray()
         self._seen: set[bytes] = set()
         self._count = 0
-        self._first: bytes | None = None
         self._opening = b""
-        self._open_ended = False
-        self._broken = False
+        self._state = _State.START
 
     def __repr__(self) -> str:
         names = ", ".join(sorted(name.decode("latin-1") for name in self._seen))
-        return f"<Boxes: {names or 'none'}; next at {self.wants}>"
+        return f"<Boxes: {names or 'none'}; next at {self.next_header}>"
 
     @property
-    def begun(self) -> bool:
-        """Whether the first bytes have shown that this is a video."""
-        return self._first in _FIRST
+    def is_mp4(self) -> bool:
+        """Whether the first header is complete, and that of an MP4 file."""
+        return self._state not in {_State.START, _State.NOT_MP4}
 
     @property
-    def alien(self) -> bool:
-        """Whether the first bytes have shown that this is no video."""
-        return self._first is not None and self._first not in _FIRST
+    def is_not_mp4(self) -> bool:
+        """Whether the first header is complete, and not that of an MP4 file."""
+        return self._state is _State.NOT_MP4
 
     @property
-    def blank(self) -> bool:
-        """Whether there are no bytes yet, or zeros for a beginning."""
+    def is_blank(self) -> bool:
+        """Whether the file is empty so far, or starts with zeros."""
         return not any(self._opening or self._head)
 
     @property
-    def text(self) -> bool:
-        """Whether there are no bytes, or those of an HTML page, XML or JSON.
+    def is_text(self) -> bool:
+        """Whether the file is empty so far, or starts like an HTML page, XML or JSON.
 
-        No container begins like that, except for an MP4 file with a very large first box.
+        No container starts like that, except for an MP4 file with a very large first box.
         """
         opening = bytes(self._opening or self._head).lstrip(_BLANK)
-        return not self.begun and (not opening or opening[:1] in {b"<", b"{"})
+        return not self.is_mp4 and (not opening or opening[:1] in {b"<", b"{"})
 
     def feed(self, data: bytes, at: int) -> None:
-        """Look at bytes of the file; portions come in order, and may leave out all but headers.
+        """Take bytes of the file. They must be in order; bytes between headers may be left out.
 
         Args:
             data: the bytes.
             at: the offset of the first of them.
         """
         end = at + len(data)
-        if end <= self.wants:
-            return  # as for almost all of a video, which is in one box
-        while not self._closed and self.wants + len(self._head) < end:
+        if end <= self.next_header:
+            return  # almost all of a video is in one box
+        following = {_State.START, _State.BOXES}
+        while self._state in following and self.next_header + len(self._head) < end:
             have = len(self._head)
-            start = self.wants + have - at
+            start = self.next_header + have - at
             self._head += data[start : start + self._header_size() - have]
             if len(self._head) == self._header_size():
                 self._enter()
 
     def complete(self, size: int, *, strict: bool = False) -> bool:
-        """Whether a file of ``size`` bytes ends where its last box does, and holds media.
+        """Return whether a file of this size ends with its last box, and contains media.
 
         Args:
             size: bytes.
-            strict: nothing else speaks for the end of the file, so that its index
-                (``moov``) must be there too: it may be what the cut took away.
+            strict: the boxes alone have to show that the file was not truncated, so that its
+                index (``moov``) must be there too.
         """
-        if self._broken or self.alien or not self._seen & _MEDIA:
+        open_ended = self._state is _State.OPEN_ENDED
+        if not (open_ended or self._state is _State.BOXES) or not self._seen & _MEDIA:
             return False
-        if strict and (self._open_ended or b"moov" not in self._seen):
+        if strict and (open_ended or b"moov" not in self._seen):
             return False
-        if self._open_ended or (size == self.wants and not self._head):
+        if open_ended or (size == self.next_header and not self._head):
             return True
-        # A few bytes behind the last box, as some programs leave them, hurt no player. But
-        # only an index that was there before them shows that they are not one cut off.
-        return not strict and b"moov" in self._seen and size - self.wants == len(self._head)
-
-    @property
-    def _closed(self) -> bool:
-        return self._broken or self._open_ended or self.alien
+        # Some programs leave a few bytes behind the last box, which players ignore. Only an
+        # index before them shows that they are not the start of a truncated box.
+        return (
+            not strict and b"moov" in self._seen and size - self.next_header == len(self._head)
+        )
 
     def _header_size(self) -> int:
-        """Bytes of this header, as far as it is known: a size of 1 announces a longer one."""
+        """Return the bytes of this header, as far as known: a size of 1 means a longer one."""
         short = len(self._head) < _SHORT or int.from_bytes(self._head[:4], "big") != _LONG_SIZE
         return _SHORT if short else _LONG
 
     def _enter(self) -> None:
-        """Take note of a box whose header is there, and go on to the next one."""
+        """Record the box whose header is complete, and move on to the next one."""
         size, name = int.from_bytes(self._head[:4], "big"), bytes(self._head[4:8])
         if size == _LONG_SIZE:
             size = int.from_bytes(self._head[8:16], "big")
-        self._first = self._first or name
         self._opening = self._opening or bytes(self._head)
         self._seen.add(name)
-        if size == _TO_THE_END and len(self._head) == _SHORT:
-            self._open_ended = True
-        elif size < len(self._head) or self._count == _MOST:
-            self._broken = True
+        if self._count == 0:
+            self._state = _State.BOXES if name in _FIRST else _State.NOT_MP4
+        if self._state is _State.BOXES:
+            if size == _TO_THE_END and len(self._head) == _SHORT:
+                self._state = _State.OPEN_ENDED
+            elif size < len(self._head) or self._count == _MOST:
+                self._state = _State.BROKEN
         self._count += 1
-        self.wants += size
+        self.next_header += size
         self._head.clear()

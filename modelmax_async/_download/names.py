@@ -1,17 +1,17 @@
-"""File names: made of the request id, the index and a known suffix, not of a server's words.
+"""File names: made of the request id, the index and a known suffix, never by the server.
 
-The video is ``<id>-<index>.mp4``, or ends in the suffix of another container. An id of
-lower-case letters, digits, ``-`` and ``_`` stands there as it is; any other is cleaned, cut,
-and followed by a dot and 128 bits of its SHA-256, so that no two ids share a name, also where
-``A`` and ``a`` are the same file. No name leaves the directory, is reserved anywhere, or
+A video is named ``<id>-<index>.mp4``, or has the suffix of another container. An id of at most
+40 lower-case letters, digits, ``-`` and ``_`` is used as it is. Any other is cleaned, cut, and
+followed by a dot and 128 bits of its SHA-256, so that no two ids share a name, even where ``A``
+and ``a`` name the same file. No name leaves the directory, is reserved on any system, or
 exceeds 255 bytes.
 
-What is not complete is ``<name>.part``, or ``<name>.<mark>.part`` where the mark holds what a
-later download needs to go on with these very bytes: a digest of the URL, the whole length, the
-validator for ``If-Range``, and the suffix of a declared video. ``<name>`` ends in ``.mp4`` for
-every container, so that two writers meet before either of them knows the container. Without a
-mark it starts over; a file that lost its mark is ``<name>.0.part``, since only a new one may be
-``<name>.part``.
+An incomplete video is named ``<name>.part``, or ``<name>.<resume info>.part`` with all that a
+later download needs in order to resume it: a digest of the URL, the whole length, the validator
+for ``If-Range``, and the suffix of a declared video. ``<name>`` ends in ``.mp4`` whatever the
+container, so that two writers meet before either knows the container. A file without resume
+info is started over. If it had some before, its name is ``<name>.0.part``, since only a newly
+created file may be named ``<name>.part``.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ LONGEST_VALIDATOR = 56
 _LONGEST_ID = 40
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
-_MARK = re.compile(
+_RESUME_INFO = re.compile(
     r"([0-9a-f]{16})-([0-9]{1,20})-((?:[0-9a-f]{2})+)(?:-([0-9a-z]+))?", re.ASCII
 )
 _MOST_VIDEOS = 1_000_000
 
 
 @attrs.frozen
-class Mark:
-    """Which bytes a ``.part`` holds the beginning of.
+class ResumeInfo:
+    """Which version of which video the bytes of a ``.part`` belong to.
 
     Args:
-        source: digest of the URL, less its query.
+        source: digest of the URL without its query.
         validator: a strong entity tag, quotes included, or else a Last-Modified date.
         total: bytes of the whole video, ``None`` where the server did not say.
         suffix: that of a declared video of known length, ``None`` where it must be an MP4.
@@ -58,47 +58,49 @@ def file_name(request_id: str, index: int) -> str:
         ValueError: for an index that no result has.
     """
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < _MOST_VIDEOS:
-        raise ValueError(f"the index of a video is a whole number from 0; not {index!r}")
+        allowed = f"an integer from 0 to {_MOST_VIDEOS - 1}"
+        raise ValueError(f"the index of a video must be {allowed}, got {index!r}")
     return f"{_stem(request_id)}-{index}.{MP4}"
 
 
 def source_digest(url: str) -> str:
-    """Return what tells one video's address from another's; signatures in queries change."""
+    """Return a digest of a video's URL without its query, where signatures change."""
     return _digest(url.split("?", maxsplit=1)[0])[:16]
 
 
-def part_name(name: str, mark: Mark | None) -> str:
+def part_name(name: str, info: ResumeInfo | None) -> str:
     """Return the name of the ``.part`` of ``name``."""
-    if mark is None:
+    if info is None:
         return f"{name}.part"
-    suffix = "" if mark.suffix is None else f"-{mark.suffix}"
-    validator = mark.validator.encode().hex()
-    return f"{name}.{mark.source}-{mark.total or 0}-{validator}{suffix}.part"
+    suffix = "" if info.suffix is None else f"-{info.suffix}"
+    validator = info.validator.encode().hex()
+    return f"{name}.{info.source}-{info.total or 0}-{validator}{suffix}.part"
 
 
-def void_name(name: str) -> str:
-    """Return the name of a ``.part`` that had a mark, and now has bytes that nobody knows."""
+def reset_name(name: str) -> str:
+    """Return the name of a ``.part`` whose resume info no longer applies."""
     return f"{name}.0.part"
 
 
 def is_part(name: str, entry: str) -> bool:
-    """Whether a directory's entry is a ``.part`` of ``name``, with a mark or without."""
+    """Return whether a directory's entry is a ``.part`` of ``name``."""
     if not (entry.startswith(f"{name}.") and entry.endswith(".part")):
         return False
-    return entry in {part_name(name, None), void_name(name)} or bool(read_mark(name, entry))
+    bare = {part_name(name, None), reset_name(name)}
+    return entry in bare or read_resume_info(name, entry) is not None
 
 
-def read_mark(name: str, entry: str) -> Mark | None:
-    """Return the mark in the name of a ``.part``, ``None`` where there is none."""
-    found = _MARK.fullmatch(entry.removeprefix(f"{name}.").removesuffix(".part"))
+def read_resume_info(name: str, entry: str) -> ResumeInfo | None:
+    """Return the resume info in the name of a ``.part``, ``None`` where it has none."""
+    found = _RESUME_INFO.fullmatch(entry.removeprefix(f"{name}.").removesuffix(".part"))
     if found is None:
         return None
     validator = bytes.fromhex(found[3]).decode("latin-1")
     if not (validator.isascii() and validator.isprintable()):
-        return None  # nobody here wrote that, and it would go into a header
+        return None  # not a name of ours, and it would be sent in a header
     if found[4] is not None and found[4] not in SUFFIXES:
-        return None  # as above, and it would go into the video's name
-    return Mark(found[1], validator, int(found[2]) or None, found[4])
+        return None  # not a name of ours, and it would become part of the video's name
+    return ResumeInfo(found[1], validator, int(found[2]) or None, found[4])
 
 
 def _stem(request_id: str) -> str:

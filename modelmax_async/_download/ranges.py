@@ -1,7 +1,7 @@
-"""Going on with an interrupted transfer (RFC 9110, 13.1.5 and 14): what may be joined.
+"""Resuming an interrupted transfer (RFC 9110, 13.1.5 and 14): which bytes may be joined.
 
-Two pieces are joined only where the server shows that they belong together: a strong
-validator that both carry, the offset asked for, and one total length.
+Two pieces are joined only where the server shows that they belong together: by a strong
+validator that both carry, by the requested offset, and by one total length.
 """
 
 from __future__ import annotations
@@ -10,77 +10,87 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
-from modelmax_async._download.names import LONGEST_VALIDATOR, Mark
+import attrs
+
+from modelmax_async._download.names import LONGEST_VALIDATOR, ResumeInfo
 
 _TAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _RANGE = re.compile(r"bytes ([0-9]{1,20})-([0-9]{1,20})/([0-9]{1,20}|\*)", re.ASCII)
-#: Seconds that a date must lie back for two versions of one second to be told apart.
+#: Seconds by which a Last-Modified date must precede the response to be a strong validator.
 _SETTLED = 60.0
 
 
+@attrs.frozen
+class ContentRange:
+    """The ``Content-Range`` of a 206: offsets in bytes, of which ``end`` is exclusive."""
+
+    start: int
+    end: int
+    total: int | None
+
+
+def read_content_range(headers: Mapping[str, str]) -> ContentRange | None:
+    """Return the ``Content-Range``, ``None`` where it is missing or malformed."""
+    found = _RANGE.fullmatch(headers.get("content-range", "").strip())
+    if found is None:
+        return None
+    total = None if found[3] == "*" else int(found[3])
+    return ContentRange(int(found[1]), int(found[2]) + 1, total)
+
+
 def read_length(headers: Mapping[str, str]) -> int | None:
-    """Return the Content-Length in bytes, ``None`` where there is none to rely on."""
+    """Return the Content-Length in bytes, ``None`` where it is missing or malformed."""
     text = headers.get("content-length", "")
     return int(text) if re.fullmatch("[0-9]{1,20}", text, re.ASCII) else None
 
 
-def mark_of(
+def resume_info_of(
     headers: Mapping[str, str], source: str, total: int | None, suffix: str | None = None
-) -> Mark | None:
-    """Return the mark of a 200's body, ``None`` where it cannot be gone on with later."""
+) -> ResumeInfo | None:
+    """Return the resume info of a 200, ``None`` where its body cannot be resumed later."""
     tag = headers.get("etag", "")
     if _TAG.fullmatch(tag) and len(tag) <= LONGEST_VALIDATOR:
-        return Mark(source, tag, total, suffix)
+        return ResumeInfo(source, tag, total, suffix)
     date = headers.get("last-modified", "")
-    if date.isascii() and len(date) <= LONGEST_VALIDATOR and _settled(date, headers):
-        return Mark(source, date, total, suffix)
+    if date.isascii() and len(date) <= LONGEST_VALIDATOR and _is_strong(date, headers):
+        return ResumeInfo(source, date, total, suffix)
     return None
 
 
-def range_headers(mark: Mark | None, offset: int) -> dict[str, str]:
-    """Return the headers that ask for the bytes from ``offset`` on, if they are the same."""
-    if mark is None or offset == 0:
+def range_headers(info: ResumeInfo | None, offset: int) -> dict[str, str]:
+    """Return the headers that request the bytes from ``offset``, if they are unchanged."""
+    if info is None or offset == 0:
         return {}
-    return {"range": f"bytes={offset}-", "if-range": mark.validator}
+    return {"range": f"bytes={offset}-", "if-range": info.validator}
 
 
-def whole_length(headers: Mapping[str, str]) -> int | None:
-    """Return the length of the whole video that a 206 tells, ``None`` where it does not."""
-    found = _RANGE.fullmatch(headers.get("content-range", "").strip())
-    return int(found[3]) if found is not None and found[3] != "*" else None
-
-
-def range_end(headers: Mapping[str, str]) -> int | None:
-    """Return the offset behind the last byte of a 206, ``None`` where it does not tell."""
-    found = _RANGE.fullmatch(headers.get("content-range", "").strip())
-    return int(found[2]) + 1 if found is not None else None
-
-
-def joins(headers: Mapping[str, str], mark: Mark, offset: int) -> bool:
-    """Whether the body of a 206 continues the bytes of ``mark`` at ``offset``."""
-    found = _RANGE.fullmatch(headers.get("content-range", "").strip())
-    if found is None or int(found[1]) != offset or int(found[2]) < offset:
-        return False
+def continuation(
+    headers: Mapping[str, str], info: ResumeInfo, offset: int
+) -> ContentRange | None:
+    """Return the range of a 206, ``None`` unless its body continues at ``offset``."""
+    found = read_content_range(headers)
+    if found is None or not offset == found.start < found.end:
+        return None
     length = read_length(headers)
-    if length is not None and length != int(found[2]) - offset + 1:
-        return False
-    if mark.total is not None and found[3] != str(mark.total):
-        return False
-    return _same_validator(headers, mark)
+    if length is not None and length != found.end - offset:
+        return None
+    if info.total is not None and found.total != info.total:
+        return None
+    return found if _same_validator(headers, info) else None
 
 
-def _same_validator(headers: Mapping[str, str], mark: Mark) -> bool:
-    """Whether the 206 shows that it is of the same version.
+def _same_validator(headers: Mapping[str, str], info: ResumeInfo) -> bool:
+    """Return whether the 206 carries the validator of the first piece.
 
-    It need not repeat a date. But one from a server that ignores ``If-Range`` looks just
-    like that, and a start over costs less than a file of two versions.
+    A 206 need not repeat a date. But a server that ignores ``If-Range`` does not either, and
+    starting over costs less than a file of two versions.
     """
-    tag = mark.validator.startswith('"')
-    return headers.get("etag" if tag else "last-modified") == mark.validator
+    tag = info.validator.startswith('"')
+    return headers.get("etag" if tag else "last-modified") == info.validator
 
 
-def _settled(date: str, headers: Mapping[str, str]) -> bool:
-    """Whether a Last-Modified date is old enough to be a strong validator (8.8.2.2)."""
+def _is_strong(date: str, headers: Mapping[str, str]) -> bool:
+    """Return whether a Last-Modified date is old enough to be a strong validator (8.8.2.2)."""
     try:
         then = parsedate_to_datetime(date)
         now = parsedate_to_datetime(headers.get("date", ""))

@@ -1,4 +1,4 @@
-"""Where the bytes of a video go: into its ``.part``, or to the reader of a stream."""
+"""Where the bytes of a video are written: to its ``.part``, or to the reader of a stream."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import attrs
+
 from modelmax_async._download.containers import MP4
 from modelmax_async._download.mp4 import Boxes
-from modelmax_async._download.names import Mark, source_digest
+from modelmax_async._download.names import ResumeInfo, source_digest
 from modelmax_async._download.part_file import PartFile
-from modelmax_async._download.transfer import FinalError
+from modelmax_async._download.transfer import PermanentError
 from modelmax_async._errors import ModelMaxError, fresh
 from modelmax_async._runtime.threads import in_thread
 
 #: Bytes that are collected before a thread writes them. They are copied into one of two
-#: buffers: to keep the chunks instead makes the allocator return and fault memory all the time.
+#: buffers: keeping the chunks would make the allocator return and fault memory all the time.
 _BATCH = 2 * 1024 * 1024
 #: Bytes between two reports of progress.
 _STEP = 256 * 1024
@@ -35,41 +37,41 @@ class FileSink:
     def __init__(self, part: PartFile, report: Report) -> None:
         self._part = part
         self._report = report
-        self._buffers: list[bytearray] = []  # only while bytes come: many sinks may wait
+        self._buffers: list[bytearray] = []  # freed between transfers: many sinks may wait
         self._collected = 0
-        self._told = 0
+        self._reported = 0
         self._writing: asyncio.Task[None] | None = None
         self.offset = part.size
-        self.mark: Mark | None = part.mark
-        self.total = part.mark.total if part.mark is not None else None
-        self.suffix = part.mark.suffix if part.mark is not None else None
+        self.resume_info: ResumeInfo | None = part.resume_info
+        self.total = part.resume_info.total if part.resume_info is not None else None
+        self.suffix = part.resume_info.suffix if part.resume_info is not None else None
         self.boxes = Boxes()
 
     @classmethod
     async def open(cls, part: PartFile, url: str, report: Report) -> FileSink:
-        """Go on behind what the ``.part`` holds, if that came from the same address."""
+        """Resume after the bytes of the ``.part``, or empty it if they are of another URL."""
         sink = cls(part, report)
-        if part.mark is not None and part.mark.source == source_digest(url):
+        if part.resume_info is not None and part.resume_info.source == source_digest(url):
             sink.boxes = await in_thread(part.scan)
-            if sink.boxes.begun or not (sink.suffix is None or sink.boxes.text):
-                sink._tell()
+            if sink.boxes.is_mp4 or not (sink.suffix is None or sink.boxes.is_text):
+                sink._report_progress()
                 return sink
-        await sink.begin(None, None)
+        await sink.reset(None, None)
         return sink
 
-    async def begin(
-        self, mark: Mark | None, total: int | None, suffix: str | None = None
+    async def reset(
+        self, info: ResumeInfo | None, total: int | None, suffix: str | None = None
     ) -> None:
         """Empty the file."""
         self._collected = 0
         await _ended(self._writing)
-        await in_thread(self._part.begin, mark)
-        self.mark, self.total, self.suffix = mark, total, suffix
+        await in_thread(self._part.reset, info)
+        self.resume_info, self.total, self.suffix = info, total, suffix
         self.offset, self.boxes = 0, Boxes()
-        self._tell()
+        self._report_progress()
 
     async def write(self, chunk: bytes) -> None:
-        """Collect the bytes, and have them written when there are enough."""
+        """Collect the bytes, and start to write them when a batch is full."""
         if not self._buffers:
             self._buffers = [bytearray(_BATCH), bytearray(_BATCH)]
         rest = memoryview(chunk)
@@ -82,78 +84,84 @@ class FileSink:
             rest = rest[len(taken) :]
             if end == _BATCH:
                 await self._write_batch()
-        if self.offset >= self._told + _STEP:
-            self._tell()
+        if self.offset >= self._reported + _STEP:
+            self._report_progress()
 
-    async def pause(self) -> None:
-        """Write what was collected, and see it written."""
+    async def flush(self) -> None:
+        """Write the collected bytes, and wait until they are written."""
         if self._collected:
             await self._write_batch()
-            self._tell()
+            self._report_progress()
         await _ended(self._writing)
         self._buffers = []
 
     async def finish(self) -> Path:
-        """Put the whole video in its place, and return that."""
-        await self.pause()
+        """Rename the complete file to the video's name, and return its path."""
+        await self.flush()
         place = await in_thread(self._part.finish, self.suffix or MP4)
         self._report(self.offset, self.offset)
         return place
 
     async def _write_batch(self) -> None:
-        """Have the full buffer written, once the other one is, and go on with that."""
+        """Start to write the full buffer once the other one is written, and swap them."""
         await _ended(self._writing)
         batch = memoryview(self._buffers[0])[: self._collected]
         self._buffers.reverse()
         self._collected = 0
         self._writing = _in_thread(lambda: self._part.append(batch))
 
-    def _tell(self) -> None:
-        self._told = self.offset
+    def _report_progress(self) -> None:
+        self._reported = self.offset
         self._report(self.offset, self.total)
 
 
 def _in_thread(work: Callable[[], None]) -> asyncio.Task[None]:
-    """Start work in a thread; its error is for who waits for it, if anybody does."""
+    """Start work in a thread; its error is raised by `_ended`, or dropped without a log."""
     task = asyncio.ensure_future(in_thread(work))
     task.add_done_callback(lambda done: done.cancelled() or done.exception())
     return task
 
 
 async def _ended(task: asyncio.Task[None] | None) -> None:
-    """Wait for work in a thread; cancelled, leave it to end by itself."""
+    """Wait for work in a thread. Cancelling this does not cancel the work."""
     if task is not None:
         await asyncio.wait([task])
         task.result()
 
 
+@attrs.frozen
+class _End:
+    """The end of a stream: the error that ended it, ``None`` when the video is complete."""
+
+    error: ModelMaxError | None
+
+
 class StreamSink:
-    """Hands chunks to a reader, a bounded number ahead of it; the same protocol."""
+    """Passes chunks to a reader, and stays a bounded number of chunks ahead of it."""
 
     def __init__(self) -> None:
         self._chunks: deque[bytes] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
-        self._over = False
-        self._error: ModelMaxError | None = None
+        self._end: _End | None = None
         self.offset = 0
-        self.mark: Mark | None = None
+        self.resume_info: ResumeInfo | None = None
         self.total: int | None = None
         self.suffix: str | None = None
         self.boxes = Boxes()
 
-    async def begin(
-        self, mark: Mark | None, total: int | None, suffix: str | None = None
+    async def reset(
+        self, info: ResumeInfo | None, total: int | None, suffix: str | None = None
     ) -> None:
-        """Begin, but not once more: bytes that were read cannot be taken back."""
+        """Start the stream; it cannot be started over, since the reader may have the bytes."""
         if self.offset:
-            raise FinalError(
-                f"it broke off after {self.offset} bytes, and cannot be gone on with"
+            raise PermanentError(
+                f"the transfer was interrupted after {self.offset} bytes and cannot be resumed"
             )
-        self.mark, self.total, self.suffix = mark, total, suffix
+        self.resume_info, self.total, self.suffix = info, total, suffix
 
     async def write(self, chunk: bytes) -> None:
-        """Wait for room, and put the chunk there."""
+        """Wait until there is room for the chunk, and add it."""
         while len(self._chunks) >= _AHEAD:
             self._room.clear()
             await self._room.wait()
@@ -161,25 +169,25 @@ class StreamSink:
         self._chunks.append(chunk)
         self._news.set()
 
-    async def pause(self) -> None:
-        """Do nothing: what was handed over is safe."""
+    async def flush(self) -> None:
+        """Do nothing: chunks are not collected."""
 
     def close(self, error: ModelMaxError | None) -> None:
-        """End the stream, behind the chunks that are still there."""
-        if not self._over:
-            self._over, self._error = True, error
+        """End the stream after the chunks that are left, unless it has ended before."""
+        if self._end is None:
+            self._end = _End(error)
             self._news.set()
 
     async def ready(self) -> None:
-        """Wait for the first chunk, or raise what comes instead of it."""
-        while not (self._chunks or self._over):
+        """Wait for the next chunk or the end, and raise the error if one ended the stream."""
+        while not (self._chunks or self._end):
             self._news.clear()
             await self._news.wait()
-        if not self._chunks and self._error is not None:
-            raise fresh(self._error)
+        if not self._chunks and self._end is not None and self._end.error is not None:
+            raise fresh(self._end.error)
 
     async def read(self) -> AsyncIterator[bytes]:
-        """Yield the chunks to the last; then raise what ended the stream, if it was cut."""
+        """Yield all chunks, then raise the error if one ended the stream."""
         while True:
             await self.ready()
             if not self._chunks:

@@ -1,136 +1,144 @@
-"""One transfer into a sink, step by step: what may be joined, what ends it, what breaks it."""
+"""The steps of one transfer into a sink: which bytes are joined, and how it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from typing import NoReturn, Protocol
 
 from modelmax_async._api.messages import as_text, parse_error
-from modelmax_async._download.containers import is_page, media_type
+from modelmax_async._download.containers import is_error_page, media_type
 from modelmax_async._download.mp4 import Boxes
-from modelmax_async._download.names import Mark
-from modelmax_async._download.ranges import joins, range_end, whole_length
+from modelmax_async._download.names import ResumeInfo
+from modelmax_async._download.ranges import continuation
 from modelmax_async._http.streaming import Incoming
 from modelmax_async._runtime import clock
 
 
-class FinalError(Exception):
-    """It cannot be fetched, and trying again at once would not help. The text says why."""
+class PermanentError(Exception):
+    """The video cannot be fetched, and a retry would not help. The text says why."""
 
 
-class BrokenError(Exception):
-    """The transfer broke off, and is worth another try.
+class TransientError(Exception):
+    """The transfer ended early, and is worth a retry. The text says why."""
 
-    ``settled``: the sink has dropped what it had, so that the next try needs no pause.
-    """
 
-    def __init__(self, text: str, *, settled: bool = False) -> None:
-        super().__init__(text)
-        self.settled = settled
+class StartOverError(TransientError):
+    """The sink was emptied, so that the retry needs no delay."""
 
 
 class Sink(Protocol):
-    """Where the bytes go.
+    """Where the bytes of a video are written.
 
     Attributes:
-        offset: bytes taken so far.
-        total: bytes of the whole video, ``None`` while nobody knows.
+        offset: bytes written so far.
+        total: bytes of the whole video, ``None`` while unknown.
         suffix: that of a declared video of known length, ``None`` where it must be an MP4.
-        mark: what the bytes are the beginning of, ``None`` where that is unknown.
-        boxes: the structure of the bytes taken so far.
+        resume_info: what the bytes belong to, ``None`` where they cannot be resumed.
+        boxes: the structure of the bytes written so far.
     """
 
     offset: int
     total: int | None
     suffix: str | None
-    mark: Mark | None
+    resume_info: ResumeInfo | None
     boxes: Boxes
 
-    async def begin(
-        self, mark: Mark | None, total: int | None, suffix: str | None = None
+    async def reset(
+        self, info: ResumeInfo | None, total: int | None, suffix: str | None = None
     ) -> None:
-        """Drop what there is: what comes next begins at byte 0."""
+        """Discard all bytes: the next chunk begins at byte 0."""
 
     async def write(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Write the next bytes."""
 
-    async def pause(self) -> None:
-        """Make safe what was taken: the transfer broke off."""
+    async def flush(self) -> None:
+        """Wait until all bytes are written: the transfer was interrupted."""
 
 
-async def put(sink: Sink, chunk: bytes, end: int | None = None) -> None:
-    """Hand on a chunk, unless the bytes so far are no video's, or go beyond ``end``."""
+async def write_chunk(sink: Sink, chunk: bytes, end: int | None = None) -> None:
+    """Write a chunk, unless the bytes are not those of a video, or extend beyond ``end``."""
     if end is not None and sink.offset + len(chunk) > end:
-        await start_over(sink, f"more than the {end} bytes announced came")
+        await start_over(sink, f"the response is longer than the {end} bytes announced")
     sink.boxes.feed(chunk, sink.offset)
-    if sink.boxes.alien and (sink.suffix is None or sink.boxes.text):
-        raise FinalError(_no_video(sink))
+    if sink.boxes.is_not_mp4 and (sink.suffix is None or sink.boxes.is_text):
+        raise PermanentError(_why_not_a_video(sink))
     await sink.write(chunk)
 
 
-async def join(headers: Mapping[str, str], sink: Sink) -> int | None:
-    """Go on behind the bytes that are there, if the 206 is more of them; return its end."""
-    if sink.mark is None or not joins(headers, sink.mark, sink.offset):
-        await start_over(sink, "the rest of it that came does not belong to the beginning")
-    sink.total = whole_length(headers) or sink.total
-    return range_end(headers)
+async def resume(headers: Mapping[str, str], sink: Sink) -> int:
+    """Accept a 206 that continues the sink's bytes, and return the offset of its end."""
+    info = sink.resume_info
+    found = continuation(headers, info, sink.offset) if info is not None else None
+    if found is None:
+        await start_over(sink, "the partial response does not continue the bytes received")
+    sink.total = found.total or sink.total
+    return found.end
 
 
 def check_status(incoming: Incoming) -> None:
-    """Let a 200 and a 206 pass, raise the error of all others (API §4, §5).
+    """Accept a 200 and a 206, and raise the error of any other response (API §4, §5).
 
-    An error page is refused before it reaches the sink, which may hold much of the video.
+    An error page is refused before the sink is reset, which may hold much of the video.
     """
     encoding = incoming.headers.get("content-encoding", "").lower()
-    if incoming.status in {200, 206}:
+    if incoming.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
         if encoding not in {"", "identity"}:
-            raise FinalError(f"it came compressed ({as_text(encoding, 40)}), unasked")
+            raise PermanentError(
+                f"the response is compressed (Content-Encoding: {as_text(encoding, 40)}), "
+                "although the request did not allow it"
+            )
         check_type(incoming.headers.get("content-type", ""))
         return
     if incoming.refusal is None:
-        raise FinalError(f"HTTP {incoming.status} is no answer to a download")
+        raise PermanentError(f"an HTTP {incoming.status} is neither a video nor an error")
     raise parse_error(incoming.refusal, now=clock.wall(), job=None)
 
 
 def check_type(content_type: str) -> None:
-    """Let anything pass that may be a video."""
+    """Refuse the Content-Type of an error page, and accept any other."""
     kind = media_type(content_type)
-    if is_page(kind):
-        raise FinalError(f"the response is not a video (Content-Type: {as_text(kind, 80)})")
+    if is_error_page(kind):
+        raise PermanentError(f"the response is not a video (Content-Type: {as_text(kind, 80)})")
 
 
 async def check_end(headers: Mapping[str, str], sink: Sink) -> None:
-    """Check that the body which ended was all of the video."""
+    """Check at the end of a response body that the video is complete."""
     if sink.total is not None:
         if sink.offset < sink.total:
-            raise BrokenError(f"it ended after {sink.offset} of {sink.total} bytes")
-        await check_whole(sink)
+            raise TransientError(
+                f"the response ended after {sink.offset} of {sink.total} bytes"
+            )
+        await check_complete(sink)
         return
     framed = "transfer-encoding" in headers
     if not sink.boxes.complete(sink.offset, strict=not framed):
-        raise BrokenError(f"it ended after {sink.offset} bytes, in the middle of the video")
+        raise TransientError(
+            f"the response ended after {sink.offset} bytes, in the middle of the video"
+        )
 
 
-async def check_whole(sink: Sink) -> None:
-    """Check what has the length that was announced: the server may have a piece, or a page."""
+async def check_complete(sink: Sink) -> None:
+    """Check a body of the announced length: the server may hold only a part, or a page."""
     boxes = sink.boxes
-    if boxes.complete(sink.offset) or not (sink.suffix is None or boxes.text):
+    if boxes.complete(sink.offset) or not (sink.suffix is None or boxes.is_text):
         return
-    reason = _no_video(sink)
-    with suppress(FinalError):  # a stream's reader has them; a file must not keep them
-        await sink.begin(None, None)
-    raise FinalError(reason)
+    reason = _why_not_a_video(sink)
+    with suppress(PermanentError):  # a stream's reader has the bytes; a file must not keep them
+        await sink.reset(None, None)
+    raise PermanentError(reason)
 
 
-def _no_video(sink: Sink) -> str:
+def _why_not_a_video(sink: Sink) -> str:
     if sink.suffix is not None:
         return "the response is text or empty, not a video"
-    if not sink.boxes.begun:
+    if not sink.boxes.is_mp4:
         return "the response is not an MP4 video"
-    return "the response has the announced length, but is no complete MP4 video"
+    return "the response has the announced length, but is not a complete MP4 video"
 
 
 async def start_over(sink: Sink, text: str) -> NoReturn:
-    await sink.begin(None, None)
-    raise BrokenError(text, settled=True)
+    """Discard the sink's bytes, and raise the error that makes the transfer start over."""
+    await sink.reset(None, None)
+    raise StartOverError(text)

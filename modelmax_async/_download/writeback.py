@@ -1,4 +1,4 @@
-"""Having a large file on the disk soon, and not all of it in memory."""
+"""Writing a large file to the disk early, and dropping it from the page cache."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from contextlib import suppress
 
 #: Bytes between two requests.
 _STRIDE = 8 * 1024 * 1024
-#: Bytes at the end of the file that are not given up once written: most videos are shorter.
-#: What the disk already has when it is first asked for leaves memory all the same.
+#: Bytes at the end of a file that stay in the page cache: most videos are shorter. Those that
+#: are on the disk at the first request are dropped all the same.
 _KEPT = 32 * 1024 * 1024
 
 if sys.platform == "linux":
 
     def write_behind(number: int, before: int, size: int) -> None:
-        """Ask the system to write out what is new, and to forget what was written out.
+        """Ask the system to write out new bytes, and to drop those that are written.
 
-        Left alone, a large file fills the memory that other programs' files were in (and
-        a container is charged for it), each page of it has to be found first, and the
-        fsync at the end waits for all of them.
+        Otherwise a large file displaces the files of other programs from memory (and is
+        charged to the container), each of its pages has to be found first, and the fsync at
+        the end waits for all of them.
 
-        Linux has one request for both: told that bytes are not needed, it drops those
-        that the disk has, and begins to write the others.
+        Linux has one request for both: told that bytes are not needed, it drops those that
+        are on the disk, and begins to write the others.
 
         Args:
-            number: descriptor of a file that grows.
-            before: bytes of it when this was last called.
-            size: bytes of it now.
+            number: descriptor of the growing file.
+            before: its size in bytes at the last call.
+            size: its size in bytes now.
         """
         begin = before - before % _STRIDE
         end = size - size % _STRIDE
         if end == begin:
             return
-        with suppress(OSError):  # no file, or none of a disk: nothing is lost
+        with suppress(OSError):  # a pipe, or a file system without a disk: nothing is lost
             os.posix_fadvise(number, begin, end - begin, os.POSIX_FADV_DONTNEED)
             if end > _KEPT:
                 os.posix_fadvise(number, 0, end - _KEPT, os.POSIX_FADV_DONTNEED)
 
-else:  # pragma: no cover - no such machine runs these tests
+else:  # pragma: no cover - tests run on Linux
 
     def write_behind(number: int, before: int, size: int) -> None:
         """Do nothing: the system has no such request."""

@@ -1,7 +1,7 @@
 """A local ModelMax for demos, tests and benchmarks.
 
-It answers the four endpoints as the API documents them, in process or on a socket, and
-counts what it bills. It shares no code with the client, so that the two can disagree.
+It serves the four endpoints as the API documents them, in process or on a socket, and counts
+the calls that it bills. It shares no code with the client, so that the two can disagree.
 """
 
 from modelmax_async.emulator.app import Emulator

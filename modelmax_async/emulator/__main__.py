@@ -32,10 +32,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 async def _run(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in _SIGNALS:
-        loop.add_signal_handler(number, stop.set)  # it wakes the loop, whichever thread it hits
+        loop.add_signal_handler(
+            number, stop.set
+        )  # wakes the loop, whichever thread the signal reaches
     try:
         await _serve(options, stop)
     finally:

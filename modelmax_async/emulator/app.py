@@ -1,4 +1,4 @@
-"""The emulator: an ASGI application with a ledger of its own."""
+"""The emulator: an ASGI application that keeps its own count of billed calls."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import asyncio
 import hmac
 from collections import Counter
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from modelmax_async.emulator.answers import Answer, error_answer, json_answer
+from modelmax_async.emulator.connection import Connection, Receive, Scope, Send
 from modelmax_async.emulator.endpoints import Backend
 from modelmax_async.emulator.faults import UNPROCESSED, Fault, Plan
 from modelmax_async.emulator.inprocess import InProcessTransport
-from modelmax_async.emulator.line import Line, Receive, Scope, Send
 from modelmax_async.emulator.requests import UNKNOWN, Received, Route, route
+from modelmax_async.emulator.responses import Response, error_response, json_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -31,19 +32,19 @@ class Emulator:
 
     Args:
         api_key: The key that clients must send.
-        script: What jobs do, unless told otherwise by `script` or `add_job`.
+        script: How jobs go, unless `script` or `add_job` gives another script.
         seed: Seed of the request ids.
-        base_path: A path in front of every endpoint, such as `/proxy`; the URLs in
-            the answers carry it too.
-        record: Keep every request in `requests`; turn it off for long load tests.
+        base_path: A path in front of every endpoint, such as `/proxy`; URLs in responses
+            include it.
+        record: Whether to keep every request in `requests`; `False` suits long load tests.
 
     Attributes:
-        balance: The account's balance. Zero or less answers 402 to every request
-            (API §1); `None` stands for enough. Billing does not lower it.
-        requests: Every request seen, in order.
+        balance: The account's balance. If it is zero or less, every request gets a 402
+            (API §1); `None` is always enough. Billing does not lower it.
+        requests: Every request received, in order.
         in_flight: Requests being handled now.
-        max_in_flight_seen: The most that were ever handled at once.
-        submits: Submit requests received, refused and dropped ones included.
+        max_in_flight_seen: The highest value of `in_flight` so far.
+        submits: Submit requests received, including those refused or dropped.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Emulator:
         return f"<Emulator jobs={jobs} billed={billed} in_flight={self.in_flight}>"
 
     def transport(self) -> httpx.AsyncBaseTransport:
-        """Return a transport that calls the emulator in process, whatever the host."""
+        """Return a transport that calls the emulator in process, whatever the URL's host."""
         return InProcessTransport(self.app)
 
     @asynccontextmanager
@@ -97,7 +98,7 @@ class Emulator:
         Yields:
             The base URL.
         """
-        # uvicorn is an extra, and its import is too slow for an event loop
+        # uvicorn is an extra, and importing it would block the event loop too long
         server = await asyncio.to_thread(import_module, "modelmax_async.emulator.server")
         async with server.serve(
             self.app, host=host, port=port, certfile=ssl_certfile, keyfile=ssl_keyfile
@@ -111,10 +112,9 @@ class Emulator:
         model: str = "veo-3",
         script: JobScript | None = None,
     ) -> str:
-        """Add a job that nobody submitted and return its request id.
+        """Add a job without a submit, and return its request id.
 
-        Its clock starts now, or with the first request about it when there is no
-        running event loop.
+        Its clock starts now, or at the first request about it if no event loop is running.
         """
         try:
             now = asyncio.get_running_loop().time()
@@ -124,7 +124,7 @@ class Emulator:
         return self._backend.add_job(request_id, model, script, {}, now).request_id
 
     def script(self, *scripts: JobScript) -> None:
-        """Give these scripts, in order, to the next submitted jobs."""
+        """Assign these scripts, in order, to the next submitted jobs."""
         self._backend.scripts.extend(scripts)
 
     def fault(
@@ -135,18 +135,18 @@ class Emulator:
         times: int | None = 1,
         request_id: str | None = None,
     ) -> None:
-        """Plan a fault; a request takes the first one planned that fits it.
+        """Plan a fault; a request gets the first planned fault that matches it.
 
         Args:
             endpoint: submit, status, result or content.
-            fault: What goes wrong.
-            times: For how many requests; `None` means for ever.
-            request_id: Only for requests about this job.
+            fault: The fault.
+            times: The number of requests that get it; `None` is all of them.
+            request_id: Limits the fault to requests about this job.
         """
         self._plan.add(endpoint, fault, times=times, request_id=request_id)
 
     def clear_faults(self) -> None:
-        """Forget the faults that are still planned."""
+        """Remove all planned faults."""
         self._plan.clear()
 
     @property
@@ -156,7 +156,7 @@ class Emulator:
 
     @property
     def billed_total(self) -> int:
-        """Billed result calls of all jobs."""
+        """The number of billed result calls of all jobs."""
         return self._backend.billed.total()
 
     @property
@@ -166,7 +166,7 @@ class Emulator:
 
     @property
     def result_calls(self) -> Mapping[str, int]:
-        """Result calls received, by request id, whether billed or not."""
+        """Result calls received, billed or not, by request id."""
         return Counter(self._calls["result"])
 
     @property
@@ -180,21 +180,21 @@ class Emulator:
         return MappingProxyType(self._backend.jobs)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Be an ASGI application."""
+        """Handle an ASGI request."""
         if scope["type"] != "http":
-            raise NotImplementedError("the emulator speaks HTTP only")
-        line = Line(scope, receive, send)
+            raise NotImplementedError("the emulator supports HTTP only")
+        connection = Connection(scope, receive, send)
         self.in_flight += 1
         self.max_in_flight_seen = max(self.max_in_flight_seen, self.in_flight)
         try:
-            body = await line.read()
+            body = await connection.read()
             if body is not None:
-                await line.deliver(self._handle(scope, body))
+                await connection.deliver(self._handle(scope, body))
         finally:
-            self.in_flight -= 1  # first: the client may already be sending its next request
-            await line.aclose()
+            self.in_flight -= 1  # before the rest: the client may already send its next request
+            await connection.aclose()
 
-    def _handle(self, scope: Scope, body: bytes) -> Answer:
+    def _handle(self, scope: Scope, body: bytes) -> Response:
         raw_path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
         headers: dict[str, str] = {}
         for raw_name, raw_value in scope["headers"]:
@@ -221,25 +221,29 @@ class Emulator:
             )
         fault = self._plan.take(target.endpoint, request_id)
         if fault is None:
-            return self._answer(target, headers, body, now)
-        honest = self._answer(target, headers, body, now) if fault.processed else UNPROCESSED
-        return fault.change(honest)
+            return self._respond(target, headers, body, now)
+        response = self._respond(target, headers, body, now) if fault.processed else UNPROCESSED
+        return fault.change(response)
 
     def _count(self, endpoint: str, request_id: str | None) -> None:
         self.submits += endpoint == "submit"
         if request_id is not None:
             self._calls[endpoint][request_id] += 1
 
-    def _answer(
+    def _respond(
         self, target: Route, headers: dict[str, str], body: bytes, now: float
-    ) -> Answer:
+    ) -> Response:
         if target.endpoint == "unknown":
-            return error_answer(404, "not_found", "no such endpoint")
+            return error_response(HTTPStatus.NOT_FOUND, "not_found", "no such endpoint")
         sent, wanted = headers.get("authorization", ""), f"Bearer {self._key}"
         if not hmac.compare_digest(sent.encode(), wanted.encode()):
-            return error_answer(401, "unauthorized", "missing or invalid API key")
+            return error_response(
+                HTTPStatus.UNAUTHORIZED, "unauthorized", "missing or invalid API key"
+            )
         if target.endpoint == "config":
-            return json_answer(200, {"balance": self.balance})
+            return json_response(HTTPStatus.OK, {"balance": self.balance})
         if self.balance is not None and self.balance <= 0:
-            return error_answer(402, "insufficient_balance", "insufficient balance")
-        return self._backend.answer(target, headers, body, now)
+            return error_response(
+                HTTPStatus.PAYMENT_REQUIRED, "insufficient_balance", "insufficient balance"
+            )
+        return self._backend.respond(target, headers, body, now)

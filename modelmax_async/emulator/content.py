@@ -2,35 +2,35 @@
 
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 from importlib import resources
 from typing import Literal
 
 from attrs import field, frozen
 
-from modelmax_async.emulator.answers import Answer, Headers, error_answer
+from modelmax_async.emulator.responses import Headers, Response, error_response
 
 RangeMode = Literal[
     "honour", "ignore", "wrong-offset", "wrong-total", "416", "no-content-range"
 ]
 
 _FTYP = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isommp42"
-_PERIOD = 251  # a prime, so that bytes taken from a wrong offset do not match
+_PERIOD = 251  # a prime, so that bytes of a wrong offset do not match
 _PATTERN = bytes(range(_PERIOD))
 _MAX_SIZE32 = 2**32 - 1
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
-
-# read at import, because the first use is inside of an event loop; it is 4 KB
+# read at import, since the first use is in an event loop; it has 4 KB
 _SAMPLE = resources.files(__package__).joinpath("sample.mp4").read_bytes()
 
 
 def sample_mp4() -> bytes:
-    """Return the sample video: playable, 160x90 pixels, one second."""
+    """Return the sample video: one playable second of 160x90 pixels."""
     return _SAMPLE
 
 
 def _head(size: int) -> bytes:
-    """Return the boxes in front of the filler of a generated MP4 of `size` bytes."""
+    """Return the bytes before the filler of a generated MP4 of `size` bytes."""
     left = size - len(_FTYP)
     if left <= _MAX_SIZE32:
         return _FTYP + left.to_bytes(4, "big") + b"mdat"
@@ -44,19 +44,19 @@ class Content:
     Attributes:
         body: The bytes; the sample video by default.
         size: Generate an MP4-shaped file of this many bytes instead: an `ftyp` box
-            and one `mdat` box that add up to it, never held in memory.
+            and an `mdat` box, never held in memory.
         etag: The entity tag, quotes included.
-        etag_changes: Every call sees another version: a new entity tag, and for a
-            generated file other bytes too.
-        ranges: What a `Range` request gets. `honour`: the bytes; `ignore`: a 200 with
-            everything; `wrong-offset`: a 206 that starts one byte late and says so;
-            `wrong-total`: a 206 with another total size; `416`: a refusal;
-            `no-content-range`: the right bytes without the header.
-        length: Send Content-Length; otherwise the body is chunked.
+        etag_changes: Whether every call gets another version: a new entity tag and, for
+            a generated file, other bytes.
+        ranges: The response to a `Range` request. `honour`: the requested bytes; `ignore`:
+            a 200 with all bytes; `wrong-offset`: a 206 that starts one byte late and says
+            so; `wrong-total`: a 206 with another total size; `416`: an error;
+            `no-content-range`: the requested bytes without that header.
+        length: Whether to send Content-Length; otherwise the body is chunked.
         content_type: The media type.
-        cut_after: Close the connection after this many body bytes ...
-        cut_times: ... in this many calls for one job.
-        chunk: Bytes in one piece.
+        cut_after: Close the connection after this many body bytes.
+        cut_times: The number of calls for one job that are cut.
+        chunk: Bytes in a piece of the body.
         delay: Seconds to wait after each piece.
     """
 
@@ -75,7 +75,7 @@ class Content:
     def __attrs_post_init__(self) -> None:
         smallest = len(_FTYP) + 8
         if self.size is not None and self.size < smallest:
-            raise ValueError(f"size must be at least {smallest} bytes")
+            raise ValueError(f"size must be at least {smallest} bytes, got {self.size}")
 
     @property
     def total(self) -> int:
@@ -106,25 +106,25 @@ class Content:
         return f'"v{version}"' if self.etag_changes else self.etag
 
 
-def content_answer(
+def content_response(
     content: Content, *, index: int, version: int, cut: bool, asked: dict[str, str]
-) -> Answer:
-    """Answer a content request (API §4).
+) -> Response:
+    """Return the response to a content request (API §4).
 
     Args:
         content: How to behave.
         index: Which video of the job, for the file name.
-        version: The version that this call sees.
-        cut: Whether this call is one of those to be cut short.
-        asked: The request's headers, names in lower case.
+        version: The version of the content in this call.
+        cut: Whether this call is cut.
+        asked: The request's headers, with names in lower case.
     """
     version = version if content.etag_changes else 0
     status, start, stop, headers = _part(content, content.tag(version), asked)
-    if status == 416:  # noqa: PLR2004
-        refusal = error_answer(416, "bad_request", "range not satisfiable")
-        return Answer(416, refusal.headers + headers, refusal.body)
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        refusal = error_response(status, "bad_request", "range not satisfiable")
+        return Response(status, refusal.headers + headers, refusal.body)
     name = f'inline; filename="video-{index}.mp4"'
-    return Answer(
+    return Response(
         status,
         (("content-type", content.content_type), ("content-disposition", name), *headers),
         stream=content.window(start, stop, version=version),
@@ -137,28 +137,29 @@ def content_answer(
 def _part(
     content: Content, tag: str | None, asked: dict[str, str]
 ) -> tuple[int, int, int, Headers]:
-    """Return status, first byte, last byte + 1 and the headers that belong to them."""
+    """Return the status, the offsets of the body (the end exclusive) and the headers."""
     total, mode = content.total, content.ranges
     headers: Headers = () if tag is None else (("etag", tag),)
     if mode != "ignore":
         headers = (*headers, ("accept-ranges", "bytes"))
     span = _span(asked.get("range"), total)
     if mode == "ignore" or span is None or asked.get("if-range", tag) != tag:
-        return 200, 0, total, headers
+        return HTTPStatus.OK, 0, total, headers
     start, stop = span
     if mode == "416" or start >= stop:
-        return 416, 0, 0, (*headers, ("content-range", f"bytes */{total}"))
+        headers = (*headers, ("content-range", f"bytes */{total}"))
+        return HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, 0, 0, headers
     start = min(start + 1, stop - 1) if mode == "wrong-offset" else start
     told = total + 1 if mode == "wrong-total" else total
     if mode != "no-content-range":
         headers = (*headers, ("content-range", f"bytes {start}-{stop - 1}/{told}"))
-    return 206, start, stop, headers
+    return HTTPStatus.PARTIAL_CONTENT, start, stop, headers
 
 
 def _span(asked: str | None, total: int) -> tuple[int, int] | None:
-    """Return the byte range that a `Range` header asks for; `None` if it asks for none.
+    """Return the offsets that a `Range` header requests (the end exclusive), if it does.
 
-    A range outside of the file comes back empty.
+    A range beyond the end of the file is empty.
     """
     match = _RANGE.fullmatch(asked or "")
     if match is None or match[0] == "bytes=-":

@@ -1,27 +1,28 @@
-"""The four endpoints over the emulator's state (API §1-§4); nothing here waits."""
+"""The four endpoints over the emulator's state (API §1-§4). This module does no I/O."""
 
 from __future__ import annotations
 
 import base64
 from collections import Counter, deque
+from http import HTTPStatus
 from random import Random
 from typing import Any
 from urllib.parse import quote
 
-from modelmax_async.emulator.answers import Answer, error_answer, json_answer
-from modelmax_async.emulator.content import content_answer
+from modelmax_async.emulator.content import content_response
 from modelmax_async.emulator.jobs import EmulatedJob, JobScript
 from modelmax_async.emulator.requests import Route, parse_submit
+from modelmax_async.emulator.responses import Response, error_response, json_response
 
 
 class Backend:
-    """Jobs, the bill, and the answers.
+    """The jobs, the count of billed calls, and the responses.
 
     Attributes:
         jobs: Every job, by request id.
-        billed: How often each job was billed, by request id.
-        scripts: What the next submitted jobs do, before `default` applies again.
-        default: What other jobs do.
+        billed: The number of billed calls, by request id.
+        scripts: The scripts of the next submitted jobs.
+        default: The script of any other job.
     """
 
     def __init__(self, *, script: JobScript | None, seed: int, prefix: str) -> None:
@@ -30,7 +31,7 @@ class Backend:
         self.scripts: deque[JobScript] = deque()
         self.default = script or JobScript()
         self._contents: dict[str, EmulatedJob] = {}
-        self._random = Random(seed)  # noqa: S311 - ids must repeat, not be secret
+        self._random = Random(seed)  # noqa: S311 - ids are reproducible, not secret
         self._prefix = prefix
 
     def add_job(
@@ -51,39 +52,41 @@ class Backend:
             started_at=now,
         )
         if job.request_id in self.jobs:
-            raise ValueError(f"there is a job {job.request_id!r} already")
+            raise ValueError(f"request_id {job.request_id!r} already belongs to a job")
         self.jobs[job.request_id] = self._contents[job.content_id] = job
         return job
 
     def job_id(self, route: Route) -> str | None:
-        """Return the request id that a path is about; content paths name another id."""
+        """Return the request id of a path's job; content paths contain another id."""
         job = self._contents.get(route.request_id or "")
         return job.request_id if route.endpoint == "content" and job else route.request_id
 
-    def answer(self, route: Route, headers: dict[str, str], body: bytes, now: float) -> Answer:
-        """Process an authorised request."""
+    def respond(
+        self, route: Route, headers: dict[str, str], body: bytes, now: float
+    ) -> Response:
+        """Process an authenticated request."""
         if route.endpoint == "submit":
             return self._submit(route, body, now)
         known = self._contents if route.endpoint == "content" else self.jobs
         job = known.get(route.request_id or "")
         if job is None:
-            return error_answer(400, "bad_request", "invalid request id")
+            return error_response(HTTPStatus.BAD_REQUEST, "bad_request", "invalid request id")
         if job.model != route.model:
-            return error_answer(400, "bad_request", "provider mismatch")
+            return error_response(HTTPStatus.BAD_REQUEST, "bad_request", "provider mismatch")
         if route.endpoint == "content":
             return self._content(job, route.index, headers)
         return (self._status if route.endpoint == "status" else self._result)(job, now)
 
-    def _submit(self, route: Route, body: bytes, now: float) -> Answer:
+    def _submit(self, route: Route, body: bytes, now: float) -> Response:
         try:
             document = parse_submit(route.model, body)
         except ValueError as error:
-            return error_answer(400, "bad_request", str(error))
+            return error_response(HTTPStatus.BAD_REQUEST, "bad_request", str(error))
         script = self.scripts.popleft() if self.scripts else self.default
         job = self.add_job(None, route.model, script, document, now)
         url = self._url(job.model, job.request_id)
-        return json_answer(
-            202,
+        return json_response(
+            HTTPStatus.ACCEPTED,
             {
                 "request_id": job.request_id,
                 "status": "IN_QUEUE",
@@ -93,32 +96,32 @@ class Backend:
             },
         )
 
-    def _status(self, job: EmulatedJob, now: float) -> Answer:
-        word = job.status_word(now)
-        failed = {"error": job.script.error} if word == "FAILED" else {}
-        document = {"request_id": job.request_id, "status": word}
-        return json_answer(200, {**document, **failed, **job.script.extra})
+    def _status(self, job: EmulatedJob, now: float) -> Response:
+        status = job.poll_status(now)
+        failed = {"error": job.script.error} if status == "FAILED" else {}
+        document = {"request_id": job.request_id, "status": status}
+        return json_response(HTTPStatus.OK, {**document, **failed, **job.script.extra})
 
-    def _result(self, job: EmulatedJob, now: float) -> Answer:
-        word = job.result_word(now)
+    def _result(self, job: EmulatedJob, now: float) -> Response:
+        status = job.result_status(now)
         document: dict[str, Any] = {
             "request_id": job.request_id,
-            "status": word,
+            "status": status,
             "model": job.model,
         }
-        if word == "FAILED":
+        if status == "FAILED":
             document["error"] = job.script.error
-        elif word == "COMPLETED":
+        elif status == "COMPLETED":
             self.billed[job.request_id] += 1
             document["data"] = self._data(job)
             document["usage"] = _usage(job)
-        return json_answer(200, {**document, **job.script.extra})
+        return json_response(HTTPStatus.OK, {**document, **job.script.extra})
 
-    def _content(self, job: EmulatedJob, index: str, headers: dict[str, str]) -> Answer:
+    def _content(self, job: EmulatedJob, index: str, headers: dict[str, str]) -> Response:
         if index not in map(str, range(_videos(job))):
-            return error_answer(400, "bad_request", "invalid index")
+            return error_response(HTTPStatus.BAD_REQUEST, "bad_request", "invalid index")
         job.content_calls += 1
-        return content_answer(
+        return content_response(
             job.script.content,
             index=int(index),
             version=job.content_calls,
@@ -146,7 +149,7 @@ def _videos(job: EmulatedJob) -> int:
 
 
 def _usage(job: EmulatedJob) -> dict[str, Any]:
-    """Return the usage (API §3); the vendor's client spells parameters in camelCase."""
+    """Return the usage (API §3); the vendor's own client sends camelCase parameters."""
     if job.script.usage is not None:
         return dict(job.script.usage)
     asked = job.parameters

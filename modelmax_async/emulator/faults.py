@@ -1,73 +1,75 @@
-"""Faults: how an endpoint fails to answer as documented.
+"""Faults: responses of an endpoint that differ from the documented ones.
 
-A fault with `processed` set lets the request do its work first, so a result
-call is billed and a submit creates a job although the client may never learn
-of it. A fault without stands for a gateway in front that never passed the
-request on.
+With `processed`, the request takes effect first: a result call is billed and a submit creates
+a job, although the client may never learn of it. Without, the fault is that of a gateway that
+did not forward the request.
 """
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 from typing import Self
 
 from attrs import evolve, field, frozen
 
-from modelmax_async.emulator.answers import Answer, error_answer, html_answer, padded
+from modelmax_async.emulator.responses import Response, error_response, html_response, padded
 
 ENDPOINTS = ("submit", "status", "result", "content")
 
 
 @frozen
 class Fault:
-    """One way to misbehave; build it with one of the class methods.
+    """A fault; create it with one of the class methods.
 
     Attributes:
-        name: What happens, for people.
-        processed: Whether the request takes effect (a result call: is billed).
-        change: Turns the honest answer into the faulty one.
+        name: A short description.
+        processed: Whether the request takes effect; a result call is then billed.
+        change: Turns the documented response into the faulty one.
     """
 
     name: str
     processed: bool
-    change: Callable[[Answer], Answer] = field(repr=False)
+    change: Callable[[Response], Response] = field(repr=False)
 
     @classmethod
     def error(
         cls,
         status: int,
         *,
-        type: str = "bad_gateway",  # noqa: A002 - the API's own word for it
+        type: str = "bad_gateway",  # noqa: A002 - the name of the field in the API
         message: str = "the emulator was told to fail",
         retry_after: str | None = None,
         envelope: bool = True,
         processed: bool = False,
     ) -> Self:
-        """Answer with an error (API §5), as JSON or else as a gateway's HTML.
+        """Respond with an error (API §5), as JSON or as the HTML of a gateway.
 
         Args:
             status: The HTTP status.
             type: The `type` in the documented body.
             message: The `message` in the documented body.
             retry_after: Value of the `Retry-After` header: seconds or an HTTP date.
-            envelope: `False` answers HTML instead of the documented JSON.
+            envelope: `False` sends HTML instead of the documented JSON.
             processed: Whether the request takes effect first.
         """
         made = (
-            error_answer(status, type, message, retry_after=retry_after)
+            error_response(status, type, message, retry_after=retry_after)
             if envelope
-            else html_answer(status, retry_after=retry_after)
+            else html_response(status, retry_after=retry_after)
         )
         return cls(f"error {status}", processed, lambda _: made)
 
     @classmethod
     def html(cls, status: int, *, processed: bool = False) -> Self:
-        """Answer with a gateway's HTML page."""
+        """Respond with the HTML page of a gateway."""
         return cls.error(status, envelope=False, processed=processed)
 
     @classmethod
-    def redirect(cls, location: str, status: int = 302, *, processed: bool = False) -> Self:
-        """Send the client elsewhere."""
-        made = Answer(status, (("location", location),))
+    def redirect(
+        cls, location: str, status: int = HTTPStatus.FOUND, *, processed: bool = False
+    ) -> Self:
+        """Redirect the client to another URL."""
+        made = Response(status, (("location", location),))
         return cls(f"redirect {status}", processed, lambda _: made)
 
     @classmethod
@@ -79,73 +81,74 @@ class Fault:
         *,
         processed: bool | None = None,
     ) -> Self:
-        """Answer with exactly this; a 2xx counts as processed unless told otherwise.
+        """Respond with exactly this. By default, a 2xx counts as processed.
 
-        A Content-Length beyond the body closes the connection after the body.
+        If the Content-Length exceeds the body, the connection is closed after it.
         """
         fields = tuple(headers.items() if isinstance(headers, Mapping) else headers)
         told = [int(value) for name, value in fields if name.lower() == "content-length"]
-        made = Answer(status, fields, body, cut=len(body) if told > [len(body)] else None)
-        took_effect = 200 <= status < 300 if processed is None else processed  # noqa: PLR2004
-        return cls(f"raw {status}", took_effect, lambda _: made)
+        made = Response(status, fields, body, cut=len(body) if told > [len(body)] else None)
+        if processed is None:
+            processed = HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+        return cls(f"raw {status}", processed, lambda _: made)
 
     @classmethod
     def drop_before(cls) -> Self:
-        """Close the connection; nothing was processed, nothing is billed."""
+        """Close the connection before the request is processed; nothing is billed."""
         return cls("drop before", processed=False, change=lambda a: evolve(a, drop=True))
 
     @classmethod
     def drop_after(cls) -> Self:
-        """Process the request, then close the connection without an answer byte."""
+        """Process the request, then close the connection without a response."""
         return cls("drop after", processed=True, change=lambda a: evolve(a, drop=True))
 
     @classmethod
     def hang(cls, seconds: float, *, processed: bool = True) -> Self:
-        """Answer only after `seconds`; unprocessed, the late answer is an HTML 504."""
+        """Respond after `seconds`, with an HTML 504 unless the request was processed."""
         return cls(f"hang {seconds}", processed, lambda a: evolve(a, hang=seconds))
 
     @classmethod
     def truncate(cls, keep: int) -> Self:
-        """Announce the whole length, send `keep` bytes, close the connection."""
+        """Announce the whole body, send `keep` bytes of it, and close the connection."""
         return cls(f"truncate {keep}", processed=True, change=lambda a: evolve(a, cut=keep))
 
     @classmethod
     def garble(cls, body: bytes = b"{not json") -> Self:
-        """Answer 200 with a body that means nothing."""
-        made = Answer(200, (("content-type", "application/json"),), body)
+        """Respond with a 200 whose body cannot be parsed."""
+        made = Response(HTTPStatus.OK, (("content-type", "application/json"),), body)
         return cls("garble", processed=True, change=lambda _: made)
 
     @classmethod
     def oversize(cls, n_bytes: int) -> Self:
-        """Blow the answer up to `n_bytes` with spaces at its end."""
+        """Extend the body to `n_bytes` with spaces."""
 
-        def change(answer: Answer) -> Answer:
-            body = answer.payload()
+        def change(response: Response) -> Response:
+            body = response.payload()
             total = max(n_bytes, len(body))
-            return evolve(answer, body=b"", stream=padded(body, total), length=total)
+            return evolve(response, body=b"", stream=padded(body, total), length=total)
 
         return cls(f"oversize {n_bytes}", processed=True, change=change)
 
     @classmethod
     def gzip(cls, *, n_bytes: int = 0) -> Self:
-        """Compress the answer, blown up first to `n_bytes` (a decompression bomb)."""
+        """Compress the body, extended to `n_bytes` first (a decompression bomb)."""
 
-        def change(answer: Answer) -> Answer:
+        def change(response: Response) -> Response:
             packer = zlib.compressobj(wbits=31)
-            parts = [packer.compress(part) for part in padded(answer.payload(), n_bytes)]
+            parts = [packer.compress(part) for part in padded(response.payload(), n_bytes)]
             body = b"".join([*parts, packer.flush()])
-            headers = (*answer.headers, ("content-encoding", "gzip"))
-            return evolve(answer, headers=headers, body=body, stream=None)
+            headers = (*response.headers, ("content-encoding", "gzip"))
+            return evolve(response, headers=headers, body=body, stream=None)
 
         return cls("gzip", processed=True, change=change)
 
 
-UNPROCESSED = html_answer(504)
-"""The answer that an unprocessed fault starts from."""
+UNPROCESSED = html_response(HTTPStatus.GATEWAY_TIMEOUT)
+"""The response that `Fault.change` gets if the request is not processed."""
 
 
 class Plan:
-    """The faults to come; each request takes at most one, first come, first served."""
+    """The planned faults; each request gets at most one, in the order of planning."""
 
     def __init__(self) -> None:
         self._planned: list[tuple[str, str | None, list[Fault], bool]] = []
@@ -155,19 +158,19 @@ class Plan:
     ) -> None:
         """Plan a fault; the arguments are those of `Emulator.fault`."""
         if endpoint not in ENDPOINTS:
-            raise ValueError(f"endpoint must be one of {ENDPOINTS}, not {endpoint!r}")
+            raise ValueError(f"endpoint must be one of {ENDPOINTS}, got {endpoint!r}")
         if endpoint == "submit" and request_id is not None:
-            raise ValueError("a submit has no request id yet: leave request_id out")
+            raise ValueError("request_id must be None for submit, which creates the id")
         if times is not None and times < 1:
-            raise ValueError("times must be at least 1, or None for ever")
+            raise ValueError(f"times must be at least 1, or None for all requests, got {times}")
         self._planned.append((endpoint, request_id, [fault] * (times or 1), times is None))
 
     def take(self, endpoint: str, request_id: str | None) -> Fault | None:
-        """Return the fault for this request and use it up."""
+        """Return the fault for this request, and count it as used."""
         for entry in self._planned:
-            wanted, only, faults, for_ever = entry
+            wanted, only, faults, unlimited = entry
             if wanted == endpoint and only in (None, request_id):
-                if for_ever:
+                if unlimited:
                     return faults[0]
                 fault = faults.pop()
                 if not faults:
@@ -176,5 +179,5 @@ class Plan:
         return None
 
     def clear(self) -> None:
-        """Forget every planned fault."""
+        """Remove all planned faults."""
         self._planned.clear()

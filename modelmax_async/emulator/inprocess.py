@@ -1,9 +1,9 @@
 """An httpx transport that calls an ASGI application without a socket.
 
-Unlike `httpx.ASGITransport` it hands bytes on as they are sent, lets the client leave
-early, keeps httpx's read timeout in loop time, and turns a dropped connection into the
-errors that a real one gives. Once a request is sent, the application goes on with it
-even if the client is cancelled, as a remote server would.
+Unlike `httpx.ASGITransport` it passes bytes on as they are sent, lets the client disconnect
+early, applies httpx's read timeout in loop time, and raises the errors of a real connection
+when that is dropped. Once a request is sent, the application handles it to the end even if the
+client is cancelled, as a remote server would.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any, TypeVar
 
 import httpx
 
-from modelmax_async.emulator.line import DROP, Message, Receive, Scope, Send
+from modelmax_async.emulator.connection import DROP, Message, Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _T = TypeVar("_T")
 
 _AHEAD = 4
-"""How many pieces the application may be ahead of the client."""
+"""The most pieces that the application may be ahead of the client."""
 
 
 class _Exchange:
-    """What the two sides share: the answer so far, and who has left."""
+    """The state that the client and the application share."""
 
     def __init__(self, body: bytes) -> None:
         self._request: list[bytes] = [body]
@@ -63,7 +63,7 @@ class _Exchange:
             self._pieces.append(body)
             self._sent += len(body)
             self._news.set()
-        # a client stops reading after Content-Length bytes, whatever comes then
+        # a client stops reading after Content-Length bytes, whatever follows
         self._complete = not more or self._sent == self._announced
         if not more:
             self._over.set()
@@ -72,7 +72,7 @@ class _Exchange:
             await self._room.wait()
 
     def drop(self, *, flush: bool) -> None:
-        """Close the connection from the server's side."""
+        """Close the connection as the server."""
         if not flush:
             self._pieces.clear()
         if self.status:
@@ -83,14 +83,14 @@ class _Exchange:
             self.fail(httpx.RemoteProtocolError(text))
 
     def fail(self, error: BaseException | None) -> None:
-        """End the exchange; the client gets the error once it has read what there is."""
-        silence = httpx.RemoteProtocolError("the application ended without an answer")
+        """End the exchange; the client gets the error after the bytes that are left."""
+        silence = httpx.RemoteProtocolError("the application ended without a response")
         self._broken = self._broken or error or silence
         self.leave()
         self._news.set()
 
     def leave(self) -> None:
-        """Close the connection from the client's side."""
+        """Close the connection as the client."""
         self._over.set()
         self._room.set()
 
@@ -100,10 +100,10 @@ class _Exchange:
             await self._more_news()
 
     async def piece(self) -> bytes | None:
-        """Wait for the next bytes; `None` at the end."""
+        """Return the next bytes; `None` at the end."""
         while not self._pieces:
             if self._complete:
-                await self._over.wait()  # so that the request counts as handled by now
+                await self._over.wait()  # so that the request counts as handled
                 return None
             await self._more_news()
         self._room.set()
@@ -136,8 +136,8 @@ class InProcessTransport(httpx.AsyncBaseTransport):
         app: The application.
 
     Attributes:
-        emits_httpcore_trace_events: Tells a client that a request goes out once, right after
-            the ``trace`` callback of its extensions was told so, as with httpcore.
+        emits_httpcore_trace_events: Tells a client that each request is sent once, directly
+            after the ``trace`` callback of its extensions is called, as in httpcore.
     """
 
     emits_httpcore_trace_events = True
@@ -147,8 +147,8 @@ class InProcessTransport(httpx.AsyncBaseTransport):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and wait for the status line."""
-        assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101 - narrows
+        """Send a request, and wait for the status line."""
+        assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101 - for the type checker
         body = b"".join([part async for part in request.stream])
         await _trace(request, "send_request_headers")
         exchange = _Exchange(body)
@@ -168,7 +168,7 @@ class InProcessTransport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Cancel what still runs."""
+        """Cancel all running requests."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -178,7 +178,7 @@ class InProcessTransport(httpx.AsyncBaseTransport):
         async def run() -> None:
             try:
                 await self._app(_scope(request, exchange), exchange.receive, exchange.send)
-            except Exception as error:  # noqa: BLE001 - the client gets it
+            except Exception as error:  # noqa: BLE001 - it is raised for the client
                 exchange.fail(error)
             finally:
                 exchange.fail(None)
@@ -208,7 +208,7 @@ def _scope(request: httpx.Request, exchange: _Exchange) -> dict[str, Any]:
 
 
 async def _trace(request: httpx.Request, step: str) -> None:
-    """Tell a tracing caller that bytes go out, in the words of httpcore."""
+    """Call the ``trace`` callback of a request with the events of httpcore."""
     trace = request.extensions.get("trace")
     if trace is not None:
         await trace(f"http11.{step}.started", {"request": request})
@@ -220,4 +220,4 @@ async def _in_time(work: Awaitable[_T], seconds: float | None) -> _T:
         async with asyncio.timeout(seconds):
             return await work
     except TimeoutError as error:
-        raise httpx.ReadTimeout(f"no answer within {seconds} s") from error
+        raise httpx.ReadTimeout(f"no response within {seconds} s") from error

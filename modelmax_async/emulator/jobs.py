@@ -1,4 +1,4 @@
-"""Jobs: what they are told to do, and where they stand at a given time."""
+"""Jobs: their scripts, and their status at a given time."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -15,16 +15,15 @@ class JobScript:
     Attributes:
         queue_seconds: Seconds as IN_QUEUE.
         run_seconds: Seconds as IN_PROGRESS after that.
-        outcome: How it ends.
+        outcome: Its final status.
         error: The error text of a job that FAILED.
-        statuses: Answer these words instead, one a status call, the last one for
-            ever; they may be words that the API does not know. Result calls repeat
-            what the status endpoint said last, and step through the words themselves
-            as long as nobody has asked for the status.
+        statuses: Report these statuses instead, one for each status call, then the last
+            one; they need not be known to the API. Result calls repeat the status of the
+            last status call, or step through the statuses themselves before the first.
         lag_polls: How many result calls still say IN_PROGRESS after the job COMPLETED.
-        videos: How many videos; by default the `sample_count` of the submit.
+        videos: The number of videos; by default the `sample_count` of the submit.
         data: Replaces the `data` of the result.
-        extra: Further fields in every JSON answer about the job.
+        extra: Further fields in every JSON response about the job.
         usage: Replaces the `usage` of the result.
         content: How the content endpoint behaves.
     """
@@ -51,13 +50,13 @@ class EmulatedJob:
         content_id: The id in the URLs of its videos.
         model: The model it was submitted to.
         script: How it goes.
-        body: The JSON body of its submit; empty for a job added by hand.
-        started_at: Loop time in seconds at which its clock started; `None` until the
-            first request about it, for a job added outside of an event loop.
-        polls: Status calls answered.
+        body: The JSON body of its submit; empty for a job of `Emulator.add_job`.
+        started_at: Loop time in seconds at which its clock started; for a job added
+            outside an event loop, `None` until the first request about it.
+        polls: Status calls handled.
         lag_left: Result calls that will still say IN_PROGRESS.
-        content_calls: Content calls answered.
-        cuts_left: Content calls that will still be cut short.
+        content_calls: Content calls handled.
+        cuts_left: Content calls that will still be cut.
     """
 
     request_id: str
@@ -79,33 +78,33 @@ class EmulatedJob:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """The parameters it was submitted with."""
+        """The parameters of its submit."""
         return self.body.get("parameters") or {}
 
-    def status_word(self, now: float) -> str:
-        """Answer a status call at loop time `now`."""
+    def poll_status(self, now: float) -> str:
+        """Return the status for a status call at loop time `now`."""
         self.polls += 1
-        return self._word(now, step=True)
+        return self._status(now, step=True)
 
-    def result_word(self, now: float) -> str:
-        """Answer a result call at loop time `now`, which lags behind if told so."""
-        word = self._word(now, step=not self.polls)
-        if word == "COMPLETED" and self.lag_left:
+    def result_status(self, now: float) -> str:
+        """Return the status for a result call at loop time `now`, which may lag behind."""
+        status = self._status(now, step=not self.polls)
+        if status == "COMPLETED" and self.lag_left:
             self.lag_left -= 1
             return "IN_PROGRESS"
-        return word
+        return status
 
     def take_cut(self) -> bool:
-        """Return whether this content call is to be cut short, and count it."""
+        """Return whether this content call is cut, and count it."""
         cut = self.cuts_left > 0
         self.cuts_left -= cut
         return cut
 
-    def _word(self, now: float, *, step: bool) -> str:
-        words = self.script.statuses
-        if words:
-            self._step = min(self._step + step, len(words) - 1)
-            return words[self._step]
+    def _status(self, now: float, *, step: bool) -> str:
+        statuses = self.script.statuses
+        if statuses:
+            self._step = min(self._step + step, len(statuses) - 1)
+            return statuses[self._step]
         if self.started_at is None:
             self.started_at = now
         age = now - self.started_at

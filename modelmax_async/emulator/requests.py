@@ -1,4 +1,4 @@
-"""Requests: which endpoint they are for, and what a submit may say (API §1-§4)."""
+"""Requests: their endpoint, and the rules for the body of a submit (API §1-§4)."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 @frozen
 class Route:
-    """Where a request goes.
+    """The endpoint of a request.
 
     Attributes:
         endpoint: submit, status, result, content, config or unknown.
@@ -27,12 +27,12 @@ class Route:
 
 @frozen(kw_only=True)
 class Received:
-    """A request that the emulator saw.
+    """A request that the emulator received.
 
     Attributes:
         endpoint: submit, status, result, content, config or unknown.
         method: The HTTP method.
-        raw_path: The path as it was sent, percent-encoding untouched.
+        raw_path: The path as it was sent, percent-encoded.
         request_id: The id in the path, decoded; the job's id for content.
         headers: Header fields, names in lower case, the key included.
         body: The body.
@@ -52,10 +52,9 @@ UNKNOWN = Route("unknown")
 
 
 def route(method: str, raw_path: str) -> Route:
-    """Find the endpoint; segments are split before they are decoded.
+    """Return the endpoint of a request; its path is split before it is decoded.
 
-    An id with a bare slash in it is put together again, because other clients send
-    the id as it is.
+    An id may contain bare slashes, because other clients do not encode the id.
     """
     segments = [unquote(part) for part in raw_path.removeprefix("/").split("/")]
     match method, segments:
@@ -78,13 +77,13 @@ def parse_submit(model: str, body: bytes) -> dict[str, Any]:
     """Return the body of a submit.
 
     Raises:
-        ValueError: The body breaks a documented rule (API §1); unknown keys pass.
+        ValueError: The body breaks a documented rule (API §1). Unknown keys are accepted.
     """
     if not model.startswith("veo"):
         raise ValueError(f"model {model!r} is not a video model")
     document = json.loads(body)  # its errors are ValueErrors
     if not isinstance(document, dict):
-        raise ValueError("the body must be a JSON object")  # noqa: TRY004 - answered as 400
+        raise ValueError("the body must be a JSON object")  # noqa: TRY004 - becomes a 400
     prompt = document.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise ValueError("prompt is required")
@@ -96,13 +95,13 @@ def parse_submit(model: str, body: bytes) -> dict[str, Any]:
 
 def _check_parameters(parameters: Any) -> None:
     if not isinstance(parameters, dict):
-        raise ValueError("parameters must be an object")  # noqa: TRY004 - answered as 400
+        raise ValueError("parameters must be an object")  # noqa: TRY004 - becomes a 400
     rules: dict[str, Callable[[Any], bool]] = {
         "aspect_ratio": lambda value: value in ("16:9", "9:16"),
         "resolution": lambda value: value in ("720p", "1080p", "4k"),
-        "duration_seconds": lambda value: type(value) is int and 1 <= value <= 8,  # noqa: PLR2004
+        "duration_seconds": lambda value: type(value) is int and value in range(1, 9),
         "generate_audio": lambda value: isinstance(value, bool),
-        "sample_count": lambda value: type(value) is int and 1 <= value <= 4,  # noqa: PLR2004
+        "sample_count": lambda value: type(value) is int and value in range(1, 5),
         "negative_prompt": lambda value: isinstance(value, str),
         "image": lambda value: isinstance(value, str),
     }

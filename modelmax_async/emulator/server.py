@@ -15,22 +15,22 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from modelmax_async.emulator.line import DROP
+from modelmax_async.emulator.connection import DROP
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 _log = logging.getLogger("modelmax_async.emulator.server")
-_log.setLevel(logging.ERROR)  # a client's broken request is no news, a bug here is
+_log.setLevel(logging.ERROR)  # logs bugs of the server, not malformed requests
 
 _KEEP_ALIVE = 75
-"""Seconds that an idle connection stays open."""
+"""Seconds for which an idle connection stays open."""
 _GRACE = 2.0
-"""Seconds that requests get to notice the end of the server."""
+"""Seconds for which running requests may take to end with the server."""
 
 
 class _Protocol(H11Protocol):
-    """Uvicorn's protocol, quiet, with a way to drop the connection."""
+    """Uvicorn's protocol without access logs, whose connection can be dropped."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,7 +42,7 @@ class _Protocol(H11Protocol):
         self.app_state = {**self.app_state, DROP: self._drop}
 
     def _drop(self, *, flush: bool) -> None:
-        # abort() throws bytes away that wait for a slow client, close() sends them
+        # abort() discards buffered bytes, close() sends them
         if flush:
             self.transport.close()
         else:
@@ -87,7 +87,7 @@ async def serve(
 
 
 async def _stop(state: ServerState) -> None:
-    """Abort all connections, so that every request ends as if its client had left."""
+    """Abort all connections, so that every request ends as if its client disconnected."""
     for connection in list(state.connections):
         connection.transport.abort()
     if state.tasks:

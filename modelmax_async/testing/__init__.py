@@ -1,15 +1,15 @@
-"""Helpers for tests of your own: the conformance suite of ledgers, and the emulator.
+"""Helpers for your own tests: the conformance suite for ledgers, and the emulator.
 
-``check_ledger`` is what `MemoryLedger` and `SQLiteLedger` are tested with. Run it on a ledger
-that you wrote; it raises `AssertionError` with a sentence about the promise that is broken.
+`MemoryLedger` and `SQLiteLedger` are tested with ``check_ledger``. Run it on your own ledger:
+an `AssertionError` names the promise that it breaks.
 """
 
 from __future__ import annotations
 
 from modelmax_async.emulator import Emulator
 from modelmax_async.ledger import Ledger
-from modelmax_async.testing._answers import ANSWERS
 from modelmax_async.testing._attempts import ATTEMPTS
+from modelmax_async.testing._results import RESULTS
 
 __all__ = ["Emulator", "check_ledger"]
 
@@ -18,11 +18,11 @@ async def check_ledger(ledger: Ledger, other: Ledger | None = None) -> None:
     """Check every promise that the settler relies on.
 
     Args:
-        ledger: the ledger, with any contents; jobs of an origin of its own are added.
-        other: a second handle on the same store, such as another process would have.
+        ledger: the ledger, with any contents; jobs of a separate origin are added.
+        other: a second handle on the same store, as in another process.
 
     Raises:
-        AssertionError: names the promise that is broken.
+        AssertionError: names the broken promise.
     """
-    for check in (*ATTEMPTS, *ANSWERS):
+    for check in (*ATTEMPTS, *RESULTS):
         await check(ledger, other or ledger)

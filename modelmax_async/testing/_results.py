@@ -1,4 +1,4 @@
-"""Promises about paid answers: kept byte for byte, and never paid for again without consent."""
+"""Promises about paid results: kept byte for byte, and never paid again without consent."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ async def _stored_stays(ledger: Ledger, other: Ledger) -> None:
     await ledger.aclose()
     there = view.through(other)
     entry = await there.refused("stored is final", there.claim("b"), "stored")
-    check(entry.body == UNREADABLE, "the body comes back byte for byte, after aclose() too")
+    check(entry.body == UNREADABLE, "the body is returned byte for byte, after aclose() too")
     for move in (Release("a"), Fail("late"), Fail("late", "a"), Uncertain("a", "sent", "late")):
-        await there.refused("nothing takes it back", move, "stored")
+        await there.refused("no move changes a stored result", move, "stored")
     lost = View(ledger)
     kept = Store(lost.job, "a", UNREADABLE)
-    await lost.granted("a body is kept even without an entry", kept, "stored")
+    await lost.granted("a body is stored even without an entry", kept, "stored")
 
 
-async def _readable_is_never_paid_over(ledger: Ledger, other: Ledger) -> None:
+async def _readable_is_never_paid_again(ledger: Ledger, other: Ledger) -> None:
     view = View(ledger)
     await view.arm("a")
     await view.granted("stored", Store(view.job, "a", READABLE), "stored")
     there = view.through(other)
     again = there.claim("b", accept="a")
-    await there.refused("a readable answer is never paid over", again, "stored")
+    await there.refused("a readable result is never paid for again", again, "stored")
     unreadable = View(ledger)
     await unreadable.arm("a")
     await unreadable.granted("stored", Store(unreadable.job, "a", UNREADABLE), "stored")
     there = unreadable.through(other)
     again = there.claim("b", accept="a")
-    await there.granted("an unreadable one is, by decision", again, "claimed")
-    left = await there.granted("a decided call may prove free", Release("b"), "stored")
-    check((left.attempt, left.body) == ("a", UNREADABLE), "and leaves the earlier answer")
+    await there.granted("an unreadable result can be paid for again", again, "claimed")
+    left = await there.granted("a decided call can be unbilled", Release("b"), "stored")
+    check(
+        (left.attempt, left.body) == ("a", UNREADABLE),
+        "an unbilled call leaves the earlier result",
+    )
 
 
 async def _readable_beats_unreadable(ledger: Ledger, other: Ledger) -> None:
-    promise = "a readable answer beats an unreadable one, whichever arrives first"
+    promise = "a readable result replaces an unreadable one, whichever arrives first"
     for first, second in ((READABLE, UNREADABLE), (UNREADABLE, READABLE)):
         for attempts in (("a", "b"), ("b", "a")):
             view = View(ledger)
@@ -53,18 +56,18 @@ async def _readable_beats_unreadable(ledger: Ledger, other: Ledger) -> None:
             check(entry.body == READABLE, promise)
 
 
-async def _late_answer_displaces_no_call(ledger: Ledger, other: Ledger) -> None:
+async def _late_result_displaces_no_call(ledger: Ledger, other: Ledger) -> None:
     view = View(ledger)
     there = view.through(other)
     await view.arm("a")
     await view.granted("uncertain", Uncertain("a", "sent", "it broke off"), "uncertain")
     await there.arm("b", accept="a")
     late = Store(view.job, "a", UNREADABLE)
-    promise = "an unreadable late answer does not displace the call under way"
+    promise = "an unreadable late result displaces no call in flight"
     kept = await view.granted(promise, late, "armed")
     check((kept.attempt, kept.body) == ("b", UNREADABLE), f"{promise}, and is kept")
-    left = await there.granted("a decided call may prove free", Release("b"), "stored")
-    check(left.body == UNREADABLE, "and leaves the earlier answer")
+    left = await there.granted("a decided call can be unbilled", Release("b"), "stored")
+    check(left.body == UNREADABLE, "an unbilled call leaves the earlier result")
 
 
 async def _delivered_is_not_fetched_again(ledger: Ledger, other: Ledger) -> None:
@@ -87,22 +90,22 @@ async def _lists_by_origin_and_state(ledger: Ledger, other: Ledger) -> None:
     mine = {view.job for view in (first, second, third)}
     found = await other.entries(first.key.origin, UNFINISHED)
     jobs = [entry.job for entry in found if entry.job in mine]
-    check(first.job in jobs, "entries() lists what is unfinished")
-    check(second.job not in jobs, "and not what is stored")
-    check(jobs == [first.job, third.job], "the oldest first")
+    check(first.job in jobs, "entries() lists the unfinished jobs")
+    check(second.job not in jobs, "entries() omits states that were not requested")
+    check(jobs == [first.job, third.job], "entries() lists the oldest job first")
     stored = await other.entries(first.key.origin, {"stored"})
-    check(second.job in [e.job for e in stored], "unless asked for")
-    check({e.state for e in stored} == {"stored"}, "and nothing that was not asked for")
-    check({e.body for e in stored} == {None}, "without the bodies")
+    check(second.job in [e.job for e in stored], "entries() lists stored jobs on request")
+    check({e.state for e in stored} == {"stored"}, "entries() lists the requested states only")
+    check({e.body for e in stored} == {None}, "entries() omits the bodies")
     elsewhere = await other.entries("https://elsewhere.invalid:443", UNFINISHED)
-    check(elsewhere == [], "an origin sees its own jobs only")
+    check(elsewhere == [], "a list has the jobs of one origin only")
 
 
-ANSWERS: tuple[Check, ...] = (
+RESULTS: tuple[Check, ...] = (
     _stored_stays,
-    _readable_is_never_paid_over,
+    _readable_is_never_paid_again,
     _readable_beats_unreadable,
-    _late_answer_displaces_no_call,
+    _late_result_displaces_no_call,
     _delivered_is_not_fetched_again,
     _lists_by_origin_and_state,
 )

@@ -1,4 +1,4 @@
-"""An HTTP answer as a value, and the bodies that the API documents (API §5)."""
+"""An HTTP response as a value, and the bodies that the API documents (API §5)."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ BLOCK = 65536
 
 
 @frozen
-class Answer:
-    """What goes back to a client, including how the connection misbehaves.
+class Response:
+    """A response, including the faults of its connection.
 
     Attributes:
         status: The HTTP status.
-        headers: Header fields; Content-Length is added where it is missing.
+        headers: Header fields; a missing Content-Length is added.
         body: The whole body, unless `stream` is given.
-        stream: The body piece by piece.
-        length: The Content-Length of `stream`; `None` means chunked encoding.
+        stream: The body in pieces.
+        length: The Content-Length of `stream`; `None` sends it chunked.
         hang: Seconds to wait before the first byte.
-        drop: Close the connection instead of answering.
+        drop: Close the connection without a response.
         cut: Close the connection after this many body bytes.
         delay: Seconds to wait after each piece of `stream`.
     """
@@ -44,11 +44,11 @@ class Answer:
     delay: float = 0.0
 
     def payload(self) -> bytes:
-        """Return the whole body; a stream is used up by this."""
+        """Return the whole body; this consumes a stream."""
         return self.body if self.stream is None else b"".join(self.stream)
 
-    def wire_headers(self) -> list[tuple[bytes, bytes]]:
-        """Return the header fields as ASGI wants them, Content-Length included."""
+    def asgi_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the header fields in the form of ASGI, Content-Length included."""
         fields = [(name.lower(), value) for name, value in self.headers]
         length = len(self.body) if self.stream is None else self.length
         if length is not None and all(name != "content-length" for name, _ in fields):
@@ -56,39 +56,39 @@ class Answer:
         return [(name.encode("ascii"), value.encode("latin-1")) for name, value in fields]
 
 
-def json_answer(status: int, document: Mapping[str, Any]) -> Answer:
-    """Return an answer whose body is a JSON document."""
-    return Answer(status, JSON, json.dumps(document).encode())
+def json_response(status: int, document: Mapping[str, Any]) -> Response:
+    """Return a response whose body is a JSON document."""
+    return Response(status, JSON, json.dumps(document).encode())
 
 
-def error_answer(
+def error_response(
     status: int, kind: str, message: str, *, retry_after: str | None = None
-) -> Answer:
+) -> Response:
     """Return the documented error body (API §5).
 
     Args:
         status: The HTTP status.
         kind: The documented `type`, such as `bad_request`.
-        message: Text for people.
+        message: A text for people.
         retry_after: Seconds or an HTTP date, sent as `Retry-After`.
     """
     body = json.dumps({"error": {"message": message, "type": kind}}).encode()
-    return Answer(status, JSON + retry_header(retry_after), body)
+    return Response(status, JSON + retry_header(retry_after), body)
 
 
-def html_answer(status: int, *, retry_after: str | None = None) -> Answer:
-    """Return what a gateway in front of the API answers: an HTML page."""
+def html_response(status: int, *, retry_after: str | None = None) -> Response:
+    """Return the response of a gateway in front of the API: an HTML page."""
     page = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>"
-    return Answer(status, HTML + retry_header(retry_after), page.encode())
+    return Response(status, HTML + retry_header(retry_after), page.encode())
 
 
 def retry_header(value: str | None) -> Headers:
-    """Return the `Retry-After` field, or nothing."""
+    """Return the `Retry-After` field, if there is a value."""
     return () if value is None else (("retry-after", value),)
 
 
 def padded(body: bytes, total: int) -> Iterator[bytes]:
-    """Yield `body`, then spaces up to `total` bytes: JSON stays JSON."""
+    """Yield `body`, then spaces up to `total` bytes, so that JSON stays valid."""
     yield body
     left = total - len(body)
     while left > 0:

@@ -1,4 +1,4 @@
-"""The box structure: videos, other things, and the beginnings of videos."""
+"""The boxes of an MP4: complete videos, truncated ones, and other bodies."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def boxes_of(data: bytes, step: int | None = None) -> Boxes:
 
 
 @given(st.integers(1, 100))
-def test_sample_is_complete_however_it_arrives(step: int) -> None:
+def test_sample_is_complete_in_portions_of_any_size(step: int) -> None:
     sample = sample_mp4()
     boxes = boxes_of(sample, step)
 
-    assert boxes.begun
+    assert boxes.is_mp4
     assert boxes.complete(len(sample), strict=True)
 
 
 @given(st.data())
-def test_no_beginning_of_a_video_is_complete(data: st.DataObject) -> None:
+def test_truncated_video_is_not_complete(data: st.DataObject) -> None:
     sample = sample_mp4()
     cut = data.draw(st.integers(0, len(sample) - 1))
     boxes = boxes_of(sample[:cut], data.draw(st.integers(1, 999)))
@@ -42,15 +42,15 @@ def test_no_beginning_of_a_video_is_complete(data: st.DataObject) -> None:
 
 
 @given(st.binary(max_size=200), st.integers(1, 50))
-def test_any_bytes_are_understood_or_not_but_raise_nothing(data: bytes, step: int) -> None:
+def test_arbitrary_bytes_raise_nothing(data: bytes, step: int) -> None:
     whole, parts = boxes_of(data), boxes_of(data, step)
 
     assert whole.complete(len(data)) == parts.complete(len(data))
     assert repr(whole) == repr(parts)
 
 
-def test_row_of_boxes_without_end_is_no_video() -> None:
-    """Each costs time on the event loop; a video has a few, or two for each of its seconds."""
+def test_too_many_boxes_are_not_a_video() -> None:
+    """Each box takes time on the event loop; a video has a few, or two a second."""
     body = box(b"ftyp") + box(b"mdat") + box(b"free") * 9_998
 
     assert boxes_of(body).complete(len(body))
@@ -61,11 +61,11 @@ def test_row_of_boxes_without_end_is_no_video() -> None:
     "body",
     [b"<!DOCTYPE html><html>", b'{"error": {"message": "no"}}', b"\x1aE\xdf\xa3webm...."],
 )
-def test_other_things_are_no_video(body: bytes) -> None:
+def test_other_bodies_are_not_an_mp4(body: bytes) -> None:
     boxes = boxes_of(body)
 
-    assert boxes.alien
-    assert not boxes.begun
+    assert boxes.is_not_mp4
+    assert not boxes.is_mp4
     assert not boxes.complete(len(body))
 
 
@@ -85,41 +85,41 @@ def test_other_things_are_no_video(body: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("step", [1, 100])
-def test_text_is_told_from_a_video_by_its_beginning(
+def test_text_is_recognised_by_its_first_bytes(
     body: bytes, step: int, *, expected: bool
 ) -> None:
-    assert expected == boxes_of(body, step).text
+    assert expected == boxes_of(body, step).is_text
 
 
 @pytest.mark.parametrize(
     ("body", "expected"), [(b"", True), (bytes(3), True), (bytes(20), True), (b"\0\0\1", False)]
 )
-def test_zeros_are_no_beginning(body: bytes, *, expected: bool) -> None:
-    assert expected == boxes_of(body).blank
+def test_zeros_are_blank(body: bytes, *, expected: bool) -> None:
+    assert expected == boxes_of(body).is_blank
 
 
-def test_file_too_short_to_tell_is_neither() -> None:
+def test_incomplete_header_is_undecided() -> None:
     boxes = boxes_of(b"\0\0\0\x18ft")
 
-    assert not boxes.alien
-    assert not boxes.begun
+    assert not boxes.is_not_mp4
+    assert not boxes.is_mp4
 
 
-def test_sizes_of_64_bits_are_read() -> None:
+def test_64_bit_sizes_are_read() -> None:
     data = box(b"ftyp", b"isom") + box(b"mdat", b"x" * 9, long=True) + box(b"moov")
 
     assert boxes_of(data, 3).complete(len(data), strict=True)
     assert not boxes_of(data[:-1], 3).complete(len(data) - 1)
 
 
-def test_file_whose_index_may_have_been_cut_off_is_complete_only_on_other_evidence() -> None:
+def test_file_without_an_index_is_complete_unless_strict() -> None:
     data = box(b"ftyp") + box(b"mdat", b"x")
 
     assert boxes_of(data).complete(len(data))
     assert not boxes_of(data).complete(len(data), strict=True)
 
 
-def test_box_up_to_the_end_is_complete_only_on_other_evidence() -> None:
+def test_open_ended_box_is_complete_unless_strict() -> None:
     data = box(b"ftyp") + box(b"moov") + b"\0\0\0\0mdat" + b"x" * 20
 
     assert boxes_of(data).complete(len(data))

@@ -1,4 +1,4 @@
-"""One HTTP exchange seen from the ASGI side: read, wait, answer, hang up."""
+"""The connection of one ASGI request: reading, responding, and the faults of both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from modelmax_async.emulator.answers import Answer
+    from modelmax_async.emulator.responses import Response
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -15,14 +15,13 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 DROP = "modelmax.drop"
-"""Where a server puts its `drop(*, flush: bool)` into `scope["state"]`.
+"""The key in `scope["state"]` of a server's function `drop(*, flush: bool)`.
 
-ASGI itself has no word for closing a connection. With `flush`, bytes written so far
-still go out.
+ASGI itself cannot close a connection. With `flush`, bytes written so far are still sent.
 """
 
 
-class Line:
+class Connection:
     """The connection of one request."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,7 +31,7 @@ class Line:
         self._watcher: asyncio.Task[None] | None = None
 
     async def read(self) -> bytes | None:
-        """Return the request's body; `None` if the client left before its end."""
+        """Return the request's body; `None` if the client disconnected before its end."""
         body = bytearray()
         more = True
         while more:
@@ -43,48 +42,48 @@ class Line:
             more = message.get("more_body", False)
         return bytes(body)
 
-    async def deliver(self, answer: Answer) -> None:
-        """Send an answer, as badly as it says; ends early if the client leaves."""
-        if answer.hang and not await self._pause(answer.hang):
+    async def deliver(self, response: Response) -> None:
+        """Send a response with its faults; stop early if the client disconnects."""
+        if response.hang and not await self._pause(response.hang):
             return
-        if answer.drop:
+        if response.drop:
             await self._drop(flush=False)
             return
-        start = {"type": "http.response.start", "status": answer.status}
-        await self._send({**start, "headers": answer.wire_headers()})
-        if answer.stream is None and answer.cut is None:
-            await self._write(answer.body, more=False)
-        elif await self._write_pieces(answer):
+        start = {"type": "http.response.start", "status": response.status}
+        await self._send({**start, "headers": response.asgi_headers()})
+        if response.stream is None and response.cut is None:
+            await self._write(response.body, more=False)
+        elif await self._write_pieces(response):
             await self._write(b"", more=False)
 
     async def aclose(self) -> None:
-        """End the watch over the client, if there is one."""
+        """Stop watching for a disconnect."""
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
 
-    async def _write_pieces(self, answer: Answer) -> bool:
-        """Send the body piece by piece; return whether it is to be completed."""
-        left, sent = answer.cut, 0
-        for piece in (answer.body,) if answer.stream is None else answer.stream:
+    async def _write_pieces(self, response: Response) -> bool:
+        """Send the body in pieces, and return whether it should be completed."""
+        left, sent = response.cut, 0
+        for piece in (response.body,) if response.stream is None else response.stream:
             part = piece[:left]
             await self._write(part, more=True)
             sent += len(part)
             left = None if left is None else left - len(part)
-            if left == 0 or sent == answer.length:
+            if left == 0 or sent == response.length:
                 break
-            # the pause also notices a client that has left, which `send` does not tell
-            if not await self._pause(answer.delay):
+            # the pause also notices a disconnect, which `send` does not report
+            if not await self._pause(response.delay):
                 return False
-        if answer.cut is not None:
+        if response.cut is not None:
             await self._drop(flush=True)
-        return answer.cut is None
+        return response.cut is None
 
     async def _write(self, body: bytes, *, more: bool) -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _pause(self, seconds: float) -> bool:
-        """Wait; return whether the client is still there."""
+        """Wait, and return whether the client is still connected."""
         watcher = self._watch()
         await asyncio.wait([watcher], timeout=seconds)
         return not watcher.done()
@@ -94,7 +93,7 @@ class Line:
         if drop is None:
             raise ConnectionResetError("the emulator dropped the connection")
         drop(flush=flush)
-        # returning before the server has noticed would make it answer 500
+        # returning before the server has noticed would make it send a 500
         await asyncio.wait([self._watch()])
 
     def _watch(self) -> asyncio.Task[None]:

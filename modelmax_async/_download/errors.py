@@ -1,0 +1,97 @@
+"""The `DownloadError` of a failed download: what happened, where the bytes are, what to do."""
+
+from __future__ import annotations
+
+import errno
+from http import HTTPStatus
+from pathlib import Path
+
+from modelmax_async._download.part_file import RemovedError
+from modelmax_async._download.sources import SourceError, shown
+from modelmax_async._download.transfer import PermanentError, TransientError
+from modelmax_async._errors import APIError, DownloadError, TransportError
+from modelmax_async._models import Job
+
+#: What becomes a `DownloadError`; any other exception is a bug of this package.
+EXPECTED = (APIError, TransportError, SourceError, PermanentError, TransientError, OSError)
+
+_AGAIN = "call download() again later"
+_ADVICE: dict[int, str] = {
+    HTTPStatus.UNAUTHORIZED: "check the API key, then call download() again",
+    HTTPStatus.PAYMENT_REQUIRED: "top up the account, then call download() again",
+}
+_GONE = frozenset(
+    {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+)
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MANY = frozenset({errno.EMFILE, errno.ENFILE})
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+def download_error(
+    error: Exception, what: str, *, url: str, part: Path | None = None, job: Job | None = None
+) -> DownloadError:
+    """Return the error to raise. Exceptions that are private to this package are not its cause.
+
+    Args:
+        error: one of `EXPECTED`.
+        what: which video.
+        url: its URL.
+        part: the ``.part`` that was left behind, if any.
+        job: the video's job.
+    """
+    reason, advice = _describe(error)
+    where = f" (from {shown(url)})" if url else ""
+    kept = "The bytes received so far are kept in"
+    kept = f" {kept} {part}; the next download() resumes from there." if part else ""
+    made = DownloadError(
+        f"{what}{where} was not downloaded: {reason}.{kept} The paid result is safe: {advice}.",
+        url=shown(url) if url else "",
+        part=str(part) if part else None,
+        job=job,
+    )
+    if isinstance(error, APIError | TransportError | OSError):
+        made.__cause__ = error.with_traceback(None)
+    return made
+
+
+def _describe(error: Exception) -> tuple[str, str]:
+    """Return what happened, and what to do next."""
+    if isinstance(error, APIError):
+        answer = f"HTTP {error.status_code}: {error.message}"
+        if error.status_code in _GONE:
+            return (
+                f"the server does not have the video, which may have expired ({answer})",
+                "ask ModelMax about the content of this request id",
+            )
+        return answer, _ADVICE.get(error.status_code, _AGAIN)
+    if isinstance(error, TransportError):
+        return f"the transfer was interrupted ({error})", _AGAIN
+    if isinstance(error, TransientError):
+        return str(error), _AGAIN
+    if isinstance(error, OSError):
+        return _describe_os_error(error)
+    return str(error), "the URL that the server sent is in Result.videos"
+
+
+def _describe_os_error(error: OSError) -> tuple[str, str]:
+    text = f"{error.strerror or error}"
+    name = f": {error.filename}" if error.filename else ""
+    if error.errno in _FULL:
+        return f"the disk is full ({text})", "free some space, then call download() again"
+    if error.errno in _MANY:
+        return (
+            f"too many files are open ({text})",
+            "raise the limit (ulimit -n) or lower max_in_flight, then call download() again",
+        )
+    if error.errno in _NO_LOCKS:
+        return (
+            f"files in this directory cannot be locked ({text})",
+            "call download() with a directory on a local disk, or on another that has locks",
+        )
+    if isinstance(error, RemovedError):
+        return text, "call download() again"
+    return (
+        f"the directory cannot be written to ({text}{name})",
+        "call download() with a directory that is writable",
+    )
