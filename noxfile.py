@@ -1,4 +1,8 @@
-"""Sessions: the tests on every Python found, lint, types, layers, benchmarks."""
+"""Every check of the project, listed once: `.ci/run` and pre-commit call these sessions.
+
+Sessions tagged ``checks`` also run in an environment that already has the ``bench`` and
+``test`` extras, without installing anything: ``nox --no-venv --no-install --tags checks``.
+"""
 
 from __future__ import annotations
 
@@ -7,48 +11,47 @@ import nox
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "lint", "types", "layers"]
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def tests(session: nox.Session) -> None:
-    """Run the tests against the installed package, not the checkout."""
+    """Run the tests against the installed package, on each Python version found."""
     session.install(".[test]")
     session.run("pytest", *session.posargs)
 
 
-@nox.session
+@nox.session(tags=["checks"])
 def lint(session: nox.Session) -> None:
-    """Check the style."""
+    """Check style and formatting with ruff."""
     session.install("ruff>=0.9")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
 
 
-@nox.session
+@nox.session(tags=["checks"])
 def types(session: nox.Session) -> None:
-    """Check the types, those of the tests and benchmarks included."""
+    """Check the types of the package, the tests and the benchmarks with mypy."""
     session.install("-e", ".[bench,test]")
     session.run("mypy")
 
 
-@nox.session
+@nox.session(tags=["checks"])
 def layers(session: nox.Session) -> None:
-    """Check which module imports which."""
+    """Check with import-linter that imports point down."""
     session.install("-e", ".[test]")
     session.run("lint-imports")
 
 
-@nox.session
+@nox.session(default=False)
 def chaos(session: nox.Session) -> None:
-    """Simulate 2,000 worlds, or what the arguments after ``--`` say."""
+    """Run 2,000 simulations, or pass the arguments after ``--`` to the simulator."""
     session.install(".[test]")
-    asked = session.posargs or ["--seeds", "0..2000", "--jobs", "2"]
-    session.run("python", "-m", "benchmarks.chaos", *asked)
+    arguments = session.posargs or ["--seeds", "0..2000", "--jobs", "2"]
+    session.run("python", "-m", "benchmarks.chaos", *arguments)
 
 
-@nox.session
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks: all, or those named after ``--``."""
+    """Run all benchmarks, or those named after ``--``."""
     session.install(".[bench,test]")
     session.run("python", "-m", "benchmarks", *session.posargs)

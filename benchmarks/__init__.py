@@ -1,1 +1,1 @@
-"""What the client costs, measured against other clients in the same run."""
+"""The cost of the client, measured against other clients in the same run."""

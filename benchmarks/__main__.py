@@ -35,9 +35,9 @@ _LIBRARIES = ("httpx", "httpcore", "anyio", "aiohttp", "httpx-aiohttp", "fal-cli
 
 
 def main() -> None:
-    """Run what was asked for, print tables, and write JSON where a path is given."""
+    """Run the named benchmarks, print tables, and write JSON if a path is given."""
     if sys.argv[1:2] == ["chaos"]:
-        sys.exit(chaos.main(sys.argv[2:]))  # it has arguments of its own
+        sys.exit(chaos.main(sys.argv[2:]))  # it parses its own arguments
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*ALL, []], metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round")
@@ -49,7 +49,7 @@ def main() -> None:
         report.show()
         reports.append(report)
     checks = [check for report in reports for check in report.checks]
-    print(f"\n## all together\n\n{checklist(checks)}")
+    print(f"\n## all checks\n\n{checklist(checks)}")
     if given.json is not None:
         found = {
             "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Starting the server and other children, and reading what they counted."""
+"""Start the server and other child processes, and read their counters."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MODEL = "veo-3"
 
 
 class LocalServer:
-    """The server of `benchmarks.server`, for as long as the ``with`` block lasts.
+    """Runs the server of `benchmarks.server` during a ``with`` block.
 
     Args:
-        lifetime: seconds after which the server ends by itself, whatever happens here.
+        lifetime: seconds after which the server exits by itself in any case.
     """
 
     def __init__(self, lifetime: float = 900.0) -> None:
@@ -48,16 +48,16 @@ class LocalServer:
         self._process.wait(10)
 
     def reset(self, **options: float) -> dict[str, Any]:
-        """Set the server back to zero, with options such as ``latency``."""
+        """Reset the server's counters and set options such as ``latency``."""
         return control(self.url, f"/_reset?{urlencode(options)}")
 
     def stats(self) -> dict[str, Any]:
-        """Return what the server counted since the last reset."""
+        """Return the server's counters since the last reset."""
         return control(self.url, "/_stats")
 
 
 def control(url: str, path: str) -> dict[str, Any]:
-    """Ask the server at this URL for its counters, on a connection of its own; it blocks."""
+    """Request the server's counters on a new connection. This call blocks."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
     try:
         connection.request("GET", path)
@@ -68,10 +68,10 @@ def control(url: str, path: str) -> dict[str, Any]:
 
 
 def in_background(work: Coroutine[Any, Any, None]) -> threading.Thread:
-    """Run a coroutine in an event loop of a thread that ends with the process.
+    """Run a coroutine in the event loop of a daemon thread.
 
-    A loop with ten thousand tasks at work may not come round to a timer for minutes: what
-    is to be measured for a bounded time cannot have its clock in there.
+    An event loop that runs ten thousand tasks may delay a timer for minutes, so the clock of a
+    measurement runs outside that loop.
     """
     thread = threading.Thread(target=asyncio.run, args=(work,), daemon=True)
     thread.start()
@@ -79,13 +79,13 @@ def in_background(work: Coroutine[Any, Any, None]) -> threading.Thread:
 
 
 def finish(found: dict[str, Any]) -> NoReturn:
-    """Print the JSON that `in_child` reads, and end at once, whatever still runs."""
+    """Print the JSON that `in_child` reads, and exit at once, even if threads still run."""
     print(json.dumps(found), flush=True)
     os._exit(0)
 
 
 def in_child(module: str, *arguments: object, timeout: float = 300.0) -> dict[str, Any]:
-    """Run a module in a fresh process, and return the JSON that it prints last."""
+    """Run a module in a new process, and return the JSON of its last line."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(  # noqa: S603 - our own module
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=timeout, check=True

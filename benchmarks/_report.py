@@ -1,4 +1,4 @@
-"""Tables, and figures beside what they must show."""
+"""Tables, and the checks of figures against their bounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A figure and the bound that it must keep."""
+    """A figure and its bound."""
 
     what: str
     figure: float
@@ -18,7 +18,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the figure keeps the bound."""
+        """Whether the figure is within the bound."""
         if self.relation == "<=":
             return self.figure <= self.bound
         return self.figure >= self.bound
@@ -30,7 +30,7 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What one benchmark found: ``rows`` for JSON, ``text`` for people."""
+    """The results of one benchmark: ``rows`` for JSON, ``text`` for the terminal."""
 
     name: str
     rows: list[dict[str, Any]]
@@ -48,9 +48,9 @@ class Report:
 
 
 def checklist(checks: Sequence[Check]) -> str:
-    """Return one line for each check."""
+    """Return a table with one row for each check."""
     return table(
-        ("must show", "measured", "bound", ""),
+        ("check", "measured", "bound", "holds"),
         [
             (c.what, f"{c.figure:.2f}", f"{c.relation} {c.bound:g}", "yes" if c.holds else "NO")
             for c in checks

@@ -1,6 +1,6 @@
-"""How much memory this process has, and has had at most.
+"""The resident memory of this process, now and at its peak.
 
-``ru_maxrss`` alone would not do on Linux: a child begins with the peak of its parent.
+On Linux ``ru_maxrss`` is not enough: a child process starts with the peak of its parent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _PROC = Path("/proc/self")
 
 
 def resident() -> int:
-    """Return the bytes of memory of this process; where only a peak is known, the peak."""
+    """Return the resident memory in bytes, or the peak if only that is known."""
     try:
         pages = int((_PROC / "statm").read_text(encoding="ascii").split()[1])
     except OSError:
@@ -22,13 +22,13 @@ def resident() -> int:
 
 
 def forget_peak() -> None:
-    """Have the peak count from now on, where the system can do that."""
+    """Reset the peak, on systems that support it."""
     if sys.platform == "linux":
         (_PROC / "clear_refs").write_text("5", encoding="ascii")
 
 
 def peak() -> int:
-    """Return the most bytes that this process has had."""
+    """Return the peak of the resident memory in bytes."""
     if sys.platform == "linux":
         lines = (_PROC / "status").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

@@ -1,9 +1,9 @@
-"""Simulated worlds, seed after seed: what was injected, how often, and what held.
+"""Simulations from seeds: which faults were injected, how often, and which rules held.
 
 python -m benchmarks chaos --seeds 0..2000 --jobs 2
 python -m benchmarks chaos --minutes 30
-python -m benchmarks chaos --seed 17 --log      # replays one, byte for byte
-python -m benchmarks chaos --defects            # how many seeds each defect takes
+python -m benchmarks chaos --seed 17 --log      # replays one seed exactly
+python -m benchmarks chaos --defects            # counts the seeds until each defect is found
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ import attrs
 
 from benchmarks._report import Check, Report, table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the simulation lives there
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # contains the simulation
 
 from simulation import Verdict, simulate
 from simulation.defects import DEFECTS
 from simulation.hunting import hunt
 from simulation.rules import RULES
 
-#: Seeds that a defect gets.
+#: Seeds to try for each defect.
 _LIMIT = 5_000
 _BATCH = 100
 
 
 @attrs.define
 class Tally:
-    """What all runs together came to."""
+    """The totals of all runs."""
 
     seeds: int = 0
     jobs: int = 0
@@ -44,7 +44,7 @@ class Tally:
     broken: dict[str, list[int]] = attrs.field(factory=dict)
 
     def add(self, verdict: Verdict) -> None:
-        """Count one run; one that broke a rule is printed with its seed at once."""
+        """Count one run, and print it with its seed if it broke a rule."""
         self.seeds += 1
         self.jobs += verdict.jobs
         self.bills += verdict.bills
@@ -55,7 +55,7 @@ class Tally:
             print(verdict.report(), flush=True)
 
     def report(self) -> Report:
-        """Return the table: faults beside how often, rules beside the seeds that broke them."""
+        """Return tables of the injected faults and of the seeds that broke each rule."""
         faults = [(name, f"{count:,}") for name, count in sorted(self.injected.items())]
         rules = [(rule, _seeds(self.broken.get(rule, [])), RULES[rule]) for rule in RULES]
         counted = f"{self.seeds:,} seeds, {self.jobs:,} jobs, {self.bills:,} bills"
@@ -63,10 +63,10 @@ class Tally:
             [
                 f"{counted}, {self.seconds:.0f} s",
                 table(("injected", "times"), faults),
-                table(("rule", "held", "it says"), rules),
+                table(("rule", "held", "meaning"), rules),
             ]
         )
-        checks = [Check("rules that were broken", len(self.broken), "<=", 0)]
+        checks = [Check("broken rules", len(self.broken), "<=", 0)]
         return Report("chaos", [attrs.asdict(self)], text, checks)
 
 
@@ -75,7 +75,7 @@ def _seeds(broken: list[int]) -> str:
 
 
 def _brief(seed: int) -> Verdict:
-    """Run a seed in a worker, and send back no more of the log than is read."""
+    """Run one seed, and drop its log unless a rule was broken."""
     verdict = simulate(seed)
     return verdict if verdict.violations else attrs.evolve(verdict, log=())
 
@@ -91,7 +91,7 @@ def _run(batches: Iterable[range], jobs: int) -> Iterator[Verdict]:
 
 
 def _until(seconds: float, first: int) -> Iterator[range]:
-    """Yield batches until the time is over; a pool would draw single seeds without end."""
+    """Yield batches until the time is up, since a pool would consume single seeds for ever."""
     begun = time.perf_counter()
     while time.perf_counter() - begun < seconds:
         yield range(first, first + _BATCH)
@@ -99,7 +99,7 @@ def _until(seconds: float, first: int) -> Iterator[range]:
 
 
 def tally(batches: Iterable[range], jobs: int = 1) -> Tally:
-    """Run seeds and count."""
+    """Run all seeds and return the totals."""
     begun, total = time.perf_counter(), Tally()
     for verdict in _run(batches, jobs):
         total.add(verdict)
@@ -108,7 +108,7 @@ def tally(batches: Iterable[range], jobs: int = 1) -> Tally:
 
 
 def run(*, quick: bool = False) -> Report:
-    """Run the seeds that a release is tried on."""
+    """Run the seeds that must pass before a release."""
     return tally([range(200 if quick else 5_000)], jobs=2).report()
 
 
@@ -121,34 +121,41 @@ def _show(seed: int, *, log: bool) -> int:
 
 
 def _hunt(limit: int) -> int:
-    """Print how many seeds each defect takes; less what is broken without it."""
+    """Print how many seeds it takes to find each defect.
+
+    Rules that are also broken without a defect do not count.
+    """
     known: frozenset[str] = frozenset()
     found = []
     for name in DEFECTS:
         if name.startswith("none"):
             own = {v.rule for seed in range(min(limit, 300)) for v in simulate(seed).violations}
             known = frozenset(own)
-            print(f"broken without any defect: {', '.join(sorted(own)) or 'nothing'}")
+            print(f"rules broken without a defect: {', '.join(sorted(own)) or 'none'}")
             continue
         found.append(hunt(name, limit, known))
         print(f"{name}: {found[-1].seeds} seeds, {', '.join(found[-1].rules)}", flush=True)
     rows = [
         (f.name, str(f.seeds) if f.found else f"> {f.seeds}", ", ".join(f.rules)) for f in found
     ]
-    print(table(("defect", "seeds until it is found", "rules that it broke"), rows))
+    print(table(("defect", "seeds until it is found", "broken rules"), rows))
     return 0 if all(f.found for f in found) else 1
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the arguments say; return 1 where a rule was broken."""
+    """Run the command line, and return 1 if a rule was broken."""
     parser = argparse.ArgumentParser(prog="benchmarks chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, help="replay this one")
+    parser.add_argument("--seed", type=int, help="replay this seed")
     parser.add_argument("--log", action="store_true", help="print the whole log of --seed")
-    parser.add_argument("--seeds", default="0..1000", help="first..last, the last not included")
-    parser.add_argument("--minutes", type=float, help="go on for so long")
+    parser.add_argument("--seeds", default="0..1000", help="first..last, without the last")
+    parser.add_argument("--minutes", type=float, help="run for this many minutes")
     parser.add_argument("--jobs", type=int, default=1, help="worker processes")
-    parser.add_argument("--defects", action="store_true", help="hunt defects put back in")
-    parser.add_argument("--limit", type=int, default=_LIMIT, help="seeds that a defect gets")
+    parser.add_argument(
+        "--defects",
+        action="store_true",
+        help="try to find each known defect",
+    )
+    parser.add_argument("--limit", type=int, default=_LIMIT, help="seeds for each defect")
     given = parser.parse_args(arguments)
     if given.seed is not None:
         return _show(given.seed, log=given.log)

@@ -1,7 +1,7 @@
-"""The clients that are compared, each behind the same small protocol.
+"""The compared clients, behind one small protocol.
 
-Every one of them waits for all ids as its users would write it, counts its errors by class,
-and goes on after an error. `OnResult` is called once for each result in hand.
+Each contender waits for all ids in the way its users would, counts its errors by class, and
+continues after an error. `OnResult` is called once for each result received.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ OnResult = Callable[[str], object]
 Errors = Counter[str]
 Get = Callable[[str], Awaitable[dict[str, object]]]
 
-#: Calls at once of the semaphore, and of our client (its default).
-WIDTH = 32
+#: Concurrent calls of the semaphore and of our client, whose default this is.
+MAX_IN_FLIGHT = 32
 _PROBLEM = re.compile(r"\b(\w+(?:Timeout|Error))\b")
 
 
 @dataclasses.dataclass
 class Task:
-    """What a contender is to do.
+    """The task of a contender.
 
     Attributes:
         url: the server.
         ids: the jobs to wait for.
-        interval: seconds between two polls of a job, for those with a fixed interval.
-        poll: the same for our client, which has a policy.
-        on_result: called with the id as each result arrives.
+        interval: seconds between two polls of a job, for contenders with a fixed interval.
+        poll: the polling policy of our client.
+        on_result: called with the id when a result arrives.
+        errors: counts the errors by class.
     """
 
     url: str
@@ -53,7 +54,7 @@ class Task:
 
 
 async def _documented(get: Get, task: Task, request_id: str) -> None:
-    """The loop of the API's documentation: poll until it is terminal, then get the result."""
+    """Run the loop of the API's documentation: poll until terminal, then get the result."""
     path = f"{task.url}/v1/queue/{MODEL}/requests/{request_id}"
     status: object = None
     while status not in {"COMPLETED", "FAILED"}:
@@ -91,22 +92,22 @@ async def _plain_httpx(
 
 
 async def documented_loop(task: Task) -> None:
-    """Run the documented loop, a task for each job, over one shared ``httpx.AsyncClient``."""
+    """Run the documented loop, one task per job, on a shared ``httpx.AsyncClient``."""
     await _plain_httpx(task, nullcontext())
 
 
 async def patient_loop(task: Task) -> None:
-    """Run the same without timeouts, which it needs to get anywhere with many jobs."""
+    """Run the same without timeouts, because with them it makes no progress on many jobs."""
     await _plain_httpx(task, nullcontext(), timeout=None)
 
 
 async def semaphore(task: Task) -> None:
-    """Run the same behind a semaphore of `WIDTH`."""
-    await _plain_httpx(task, asyncio.Semaphore(WIDTH))
+    """Run the same behind a semaphore of `MAX_IN_FLIGHT`."""
+    await _plain_httpx(task, asyncio.Semaphore(MAX_IN_FLIGHT))
 
 
 async def aiohttp_by_hand(task: Task) -> None:
-    """Run the documented loop over one aiohttp session with its defaults."""
+    """Run the documented loop on one aiohttp session with default settings."""
     headers = {"authorization": "Bearer sk-benchmark"}
     async with aiohttp.ClientSession(headers=headers, raise_for_status=True) as session:
 
@@ -121,8 +122,8 @@ async def aiohttp_by_hand(task: Task) -> None:
 async def fal(task: Task) -> None:
     """Run fal-client's own handle loop.
 
-    Its queue host is always https, but a handle is a public value with its URLs and client
-    inside, so that one handle of its own making is pointed at each job here.
+    fal-client always uses https for its queue host. A handle is a public value that contains
+    its URLs and its client, so a copy of one handle is pointed at each job here.
     """
     pattern = await fal_client.AsyncClient(key="a:b").get_handle("an/app", "id")
 
@@ -158,7 +159,7 @@ async def _ours(
         base_url=task.url,
         model=MODEL,
         poll=task.poll,
-        max_in_flight=WIDTH,
+        max_in_flight=MAX_IN_FLIGHT,
         http_client=http_client,
         hooks=[count],
     ) as client:
@@ -168,18 +169,18 @@ async def _ours(
 
 
 async def ours(task: Task) -> None:
-    """Run ``gather_results``, as it comes."""
+    """Run ``gather_results`` with default settings."""
     await _ours(task, None)
 
 
 async def ours_aiohttp(task: Task) -> None:
-    """Run ``gather_results`` on the transport of the ``aiohttp`` extra: the fast lane."""
+    """Run ``gather_results`` on the transport of the ``aiohttp`` extra."""
     async with httpx_aiohttp.AiohttpTransport() as transport:
         await _ours(task, transport)
 
 
 async def ours_aiohttp_client(task: Task) -> None:
-    """Run the same with that transport in an ``httpx.AsyncClient`` of the caller's."""
+    """Run the same with that transport in the caller's own ``httpx.AsyncClient``."""
     async with httpx.AsyncClient(transport=httpx_aiohttp.AiohttpTransport()) as client:
         await _ours(task, client)
 

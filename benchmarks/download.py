@@ -1,11 +1,10 @@
-"""A large video into a file: throughput, memory and the event loop's longest stall.
+"""Download a large video: throughput, memory and the longest stall of the event loop.
 
-Beside the client, a bare ``httpx`` stream writes the same bytes into a file: no check, no
-thread, no fsync, so that its event loop stands still while the file is written, and the disk
-may not have it at the end. The client is held against that one; a third contender is the
-same with an fsync at its end, as the client does one. The server is a lean one in a process
-of its own; each measurement runs in a fresh process, and the fastest of a few rounds counts,
-since a machine's other work only ever slows one down.
+The client is compared with a bare ``httpx`` stream that writes the same bytes into a file
+without checks, threads or fsync: its event loop stalls during writes, and at the end the data
+may not be on the disk. A third contender adds an fsync at the end, as the client does. A
+minimal server runs in its own process. Each measurement runs in a new process, and the
+fastest of a few rounds counts, since other work on the machine can only slow it down.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _PATH = "/v1/queue/veo-3/requests/content/content"
 
 
 def serve(lifetime: float) -> None:
-    """Serve MP4-shaped bodies of ``…/content/<bytes>`` until the parent or the time ends."""
+    """Serve MP4-shaped bodies at ``…/content/<bytes>`` until the parent exits or time is up."""
     timer = threading.Timer(lifetime, os._exit, (0,))
     timer.daemon = True
     timer.start()
@@ -51,11 +50,11 @@ def serve(lifetime: float) -> None:
 def _accept(listener: socket.socket) -> None:
     while True:
         connection, _ = listener.accept()
-        threading.Thread(target=_answer, args=(connection,), daemon=True).start()
+        threading.Thread(target=_respond, args=(connection,), daemon=True).start()
 
 
-def _answer(connection: socket.socket) -> None:
-    """Answer one request and hang up."""
+def _respond(connection: socket.socket) -> None:
+    """Respond to one request and close the connection."""
     block = bytes(_MIB)
     with connection, contextlib.suppress(OSError):
         request = b""
@@ -99,13 +98,13 @@ async def ours(url: str, size: int, directory: str) -> None:
 
 
 async def bare(url: str, size: int, directory: str, *, sync: bool = False) -> None:
-    """Stream into a file with httpx alone."""
+    """Stream into a file with plain httpx."""
     path = Path(directory, f"bare{size}.mp4")
     async with (
         httpx.AsyncClient() as client,
         client.stream("GET", f"{url}{_PATH}/{size}") as response,
     ):
-        with path.open("wb") as file:  # noqa: ASYNC230 - that is what is compared with
+        with path.open("wb") as file:  # noqa: ASYNC230 - the baseline blocks the loop
             async for chunk in response.aiter_raw():
                 file.write(chunk)
             assert file.tell() == size
@@ -115,7 +114,7 @@ async def bare(url: str, size: int, directory: str, *, sync: bool = False) -> No
 
 
 async def synced(url: str, size: int, directory: str) -> None:
-    """Stream into a file with httpx alone, and have it on the disk."""
+    """Stream into a file with plain httpx, and sync it to disk."""
     await bare(url, size, directory, sync=True)
 
 
@@ -124,7 +123,7 @@ _CONTENDERS = {"bare": bare, "synced": synced, "ours": ours}
 
 @contextlib.asynccontextmanager
 async def _watched(stalls: list[float]) -> AsyncIterator[None]:
-    """Note how much later than asked for the event loop wakes up."""
+    """Record how late the event loop wakes up after each sleep."""
 
     async def tick() -> None:
         while True:
@@ -140,7 +139,7 @@ async def _watched(stalls: list[float]) -> AsyncIterator[None]:
 
 
 async def measure(who: str, url: str, size: int, *, watch: bool) -> dict[str, Any]:
-    """Download once small, to have all loaded, then once large."""
+    """Download a small file as a warm-up, then measure a large one."""
     download = _CONTENDERS[who]
     stalls = [0.0]
     with tempfile.TemporaryDirectory() as directory:
@@ -162,7 +161,7 @@ async def measure(who: str, url: str, size: int, *, watch: bool) -> dict[str, An
 
 
 def run(*, quick: bool = False) -> Report:
-    """Measure all in turns for throughput, then each once more for its stalls."""
+    """Measure the throughput of all contenders in turns, then the stalls of each."""
     size = (64 if quick else 512) * _MIB
     rounds = 1 if quick else 5
     rows: list[dict[str, Any]] = []
@@ -186,17 +185,17 @@ def run(*, quick: bool = False) -> Report:
         ],
     )
     bare_speed, synced_speed, speed = (row["mib_per_second"] for row in summary)
-    text += f"\n\nagainst bare with an fsync: {speed / synced_speed:.2f}"
+    text += f"\n\nthroughput / bare httpx with an fsync: {speed / synced_speed:.2f}"
     checks = [
-        Check("MiB of memory", summary[-1]["peak_growth_mib"], "<=", 16),
-        Check("longest stall of the loop, ms", summary[-1]["longest_stall_ms"], "<=", 50),
-        Check("throughput against bare httpx", speed / bare_speed, ">=", 0.8),
+        Check("growth of memory, MiB", summary[-1]["peak_growth_mib"], "<=", 16),
+        Check("longest stall of the event loop, ms", summary[-1]["longest_stall_ms"], "<=", 50),
+        Check("throughput / bare httpx", speed / bare_speed, ">=", 0.8),
     ]
     return Report("download", [*rows, *watched], text, checks)
 
 
 def _summary(rows: list[dict[str, Any]], watched: dict[str, Any]) -> dict[str, Any]:
-    """Return the highest speed of a contender, its largest growth, its longest stall."""
+    """Return a contender's highest throughput, largest growth and longest stall."""
     own = [row for row in rows if row["who"] == watched["who"]]
     return {
         **watched,
@@ -206,7 +205,7 @@ def _summary(rows: list[dict[str, Any]], watched: dict[str, Any]) -> dict[str, A
 
 
 def main() -> None:
-    """Serve, or measure in this process, or run the benchmark."""
+    """Serve, measure in this process, or run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("who", nargs="?", choices=[*_CONTENDERS])
     parser.add_argument("url", nargs="?")

@@ -1,8 +1,8 @@
-"""How long ``import modelmax_async`` takes, against ``import httpx``.
+"""The time of ``import modelmax_async`` compared with ``import httpx``.
 
-Each import is a fresh process; the two alternate. httpx imports its command line too where
-click and rich are installed, which makes it slower and so would flatter us: both ways are
-measured, and the one without them is what counts.
+Each import runs in a new process, in turns. If click and rich are installed, httpx also imports
+its command line. That slows httpx down and would flatter this package, so both cases are
+measured, and only the one without click and rich is checked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks._report import Check, Report, table
 _CODE = """
 import sys, time
 for hidden in {hidden!r}:
-    sys.modules[hidden] = None  # importing it now fails, as if it were not installed
+    sys.modules[hidden] = None  # importing it fails, as if it were not installed
 begun = time.perf_counter()
 {statement}
 print(time.perf_counter() - begun)
@@ -41,13 +41,13 @@ def _seconds(statement: str, hidden: tuple[str, ...]) -> float:
 
 
 def run(*, quick: bool = False) -> Report:
-    """Import each again and again, in turns."""
+    """Time each import repeatedly, in turns."""
     rows: list[dict[str, Any]] = []
     for way, hidden in _WAYS.items():
         turns = [
             [_seconds(statement, hidden) for statement in _STATEMENTS]
             for _ in range(6 if quick else 26)
-        ][1:]  # the first compiles what is not compiled yet
+        ][1:]  # the first turn may compile bytecode
         for column, statement in enumerate(_STATEMENTS):
             row = {
                 "way": way,

@@ -1,7 +1,7 @@
-"""Ctrl-C in the middle of a large gather: how long until the process is gone, what is kept.
+"""Ctrl-C during a large gather: how long the process takes to exit, and what is stored.
 
-The server answers after a tenth of a second, so that calls are under way at the interrupt.
-Afterwards every call that it billed must be a stored row of the SQLite file.
+The server responds after a tenth of a second, so calls are in progress at the interrupt.
+Afterwards the SQLite file must hold a stored result for every billed call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LATENCY = 0.1
 
 
 async def gather(url: str, file: str, jobs: int) -> None:
-    """Gather results until the interrupt comes."""
+    """Gather results until interrupted."""
     async with AsyncQueueClient(
         api_key="sk-benchmark",
         base_url=url,
@@ -34,13 +34,13 @@ async def gather(url: str, file: str, jobs: int) -> None:
         poll=PollPolicy(initial=0.5),
         ledger=SQLiteLedger(file),
     ) as client:
-        # Half of the jobs are done, the others run for ever.
+        # Half of the jobs are finished; the others never finish.
         ids = [f"{'0' if number % 2 else 'never'}-{number}" for number in range(jobs)]
         await client.gather_results(ids, timeout=None)
 
 
 def interrupted(server: LocalServer, jobs: int, after: int) -> dict[str, Any]:
-    """Interrupt a child once the server has billed ``after`` calls."""
+    """Interrupt a child process once the server has billed ``after`` calls."""
     server.reset(latency=_LATENCY)
     with tempfile.TemporaryDirectory() as directory:
         file = str(Path(directory, "runs.db"))
@@ -71,7 +71,7 @@ def interrupted(server: LocalServer, jobs: int, after: int) -> dict[str, Any]:
 
 
 def run(*, quick: bool = False) -> Report:
-    """Interrupt a gather a few times, later each time."""
+    """Interrupt a gather at several points, each later than the one before."""
     jobs = 1_000 if quick else 10_000
     with LocalServer(900) as server:
         points = (50,) if quick else (50, 200, 800)
@@ -94,7 +94,7 @@ def run(*, quick: bool = False) -> Report:
     lost = sum(abs(row["billed"] - row["stored"]) for row in rows)
     doubled = sum(row["billed"] - row["billed_jobs"] for row in rows)
     checks = [
-        Check("seconds from Ctrl-C to the end", slowest, "<=", 2.0 + _LATENCY),
+        Check("seconds from Ctrl-C to exit", slowest, "<=", 2.0 + _LATENCY),
         Check("billed calls without a stored result", lost, "<=", 0),
         Check("jobs billed twice", doubled, "<=", 0),
     ]
@@ -102,7 +102,7 @@ def run(*, quick: bool = False) -> Report:
 
 
 def main() -> None:
-    """Gather in this process, to be interrupted, or run the benchmark."""
+    """Gather in this process until interrupted, or run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", nargs="?")
     parser.add_argument("file", nargs="?")

@@ -1,7 +1,8 @@
-"""Gathering finished ids through a `SQLiteLedger` and through a `MemoryLedger`, in turns.
+"""Gather finished jobs with a `SQLiteLedger` and with a `MemoryLedger`, in turns.
 
-The server counts: each id is billed once, and never are more calls out than allowed. The
-file is in the system's directory for temporary files, so that its disk is what is synced.
+The server checks that each job is billed once and that calls in flight stay within
+`max_in_flight`. The ledger file is in the system's temporary directory, so its disk is the one
+that is synced.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from benchmarks._local import MODEL, LocalServer, control, in_child
 from benchmarks._report import Check, Report, table
 from modelmax_async import AsyncQueueClient, MemoryLedger, PollPolicy, SQLiteLedger
 
-_WIDTH = 32
+_MAX_IN_FLIGHT = 32
 
 
 async def gather(which: str, url: str, jobs: int) -> dict[str, Any]:
-    """Gather the results of this many finished jobs, and return what it took."""
+    """Gather the results of this many finished jobs, and return the measurements."""
     control(url, "/_reset")
     ids = [f"0-{number}" for number in range(jobs)]
     with tempfile.TemporaryDirectory() as directory:
@@ -33,9 +34,9 @@ async def gather(which: str, url: str, jobs: int) -> dict[str, Any]:
             api_key="sk-benchmark",
             base_url=url,
             model=MODEL,
-            poll=PollPolicy(initial=1e-3, maximum=1e-3),  # no first phase worth waiting for
+            poll=PollPolicy(initial=1e-3, maximum=1e-3),  # effectively no first delay
             ledger=ledger,
-            max_in_flight=_WIDTH,
+            max_in_flight=_MAX_IN_FLIGHT,
         ) as client:
             begun, cpu = time.perf_counter(), time.process_time()
             results = await client.gather_results(ids, timeout=None)
@@ -46,13 +47,13 @@ async def gather(which: str, url: str, jobs: int) -> dict[str, Any]:
 
 
 def run(*, quick: bool = False) -> Report:
-    """Gather in turns, each in a fresh process, and compare."""
+    """Gather in turns, each in a new process, and compare."""
     jobs = 1_000 if quick else 10_000
     turns = ("MemoryLedger", "SQLiteLedger") * (1 if quick else 3)
     with LocalServer(1800) as server:
         rows = [in_child("benchmarks.ledgers", each, server.url, jobs) for each in turns]
     text = table(
-        ("ledger", "jobs", "seconds", "CPU s", "billed", "different", "most in flight"),
+        ("ledger", "jobs", "seconds", "CPU s", "billed", "billed jobs", "most in flight"),
         [
             (
                 row["ledger"],
@@ -74,8 +75,8 @@ def run(*, quick: bool = False) -> Report:
     most = max(row["most_in_flight"] for row in rows)
     checks = [
         Check("SQLite / memory", middle["SQLiteLedger"] / middle["MemoryLedger"], "<=", 3),
-        Check(f"bills missing or too many, of {jobs:,}", wrong, "<=", 0),
-        Check("calls in flight at once", most, "<=", _WIDTH),
+        Check(f"missing or extra bills, of {jobs:,}", wrong, "<=", 0),
+        Check("calls in flight at once", most, "<=", _MAX_IN_FLIGHT),
     ]
     return Report("ledgers", rows, text, checks)
 

@@ -1,8 +1,8 @@
-"""What a waiting job costs: bytes and tasks, with 100,000 of them in one client.
+"""The cost of a waiting job: memory and tasks, with 100,000 jobs in one client.
 
-Two children: one weighs the whole process (resident set), the other asks `tracemalloc`.
-Each weighs twice: when all jobs are waited for, and when each has been polled once as well
-and so carries its last status. The list of ids is the caller's, and is not counted.
+One child process measures its resident set, another uses `tracemalloc`. Each measures twice:
+once while it waits for all jobs, and again after each job has been polled once, when the
+client also holds its last status. The caller's list of ids is not counted.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from modelmax_async import AsyncQueueClient, PollPolicy
 _WARM = 200
 
 
-def _weigh() -> int:
+def _measure() -> int:
     gc.collect()
     return tracemalloc.get_traced_memory()[0] if tracemalloc.is_tracing() else resident()
 
 
 async def _settled(url: str, polls: int, seconds: float) -> None:
-    """Wait until the server has counted so many polls."""
+    """Wait until the server has counted this many polls."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     while control(url, "/_stats")["status"] < polls:
@@ -39,9 +39,9 @@ async def _settled(url: str, polls: int, seconds: float) -> None:
     await asyncio.sleep(0.5)
 
 
-async def weigh(url: str, jobs: int) -> dict[str, Any]:
-    """Return what one client weighs before and with this many jobs."""
-    # First polls at once, the second after an hour. The fast transport only saves time here.
+async def measure(url: str, jobs: int) -> dict[str, Any]:
+    """Measure the memory of a client before and while it waits for this many jobs."""
+    # The second poll is due after an hour. The aiohttp transport only saves time here.
     poll = PollPolicy(initial=3600.0, maximum=3600.0)
     async with (
         httpx_aiohttp.AiohttpTransport() as transport,
@@ -56,15 +56,15 @@ async def weigh(url: str, jobs: int) -> dict[str, Any]:
         warm = [asyncio.create_task(client.wait_for(f"never-w{n}")) for n in range(_WARM)]
         await _settled(url, _WARM, 60)
         ids = [f"never-{number}" for number in range(jobs)]
-        tasks, before = len(asyncio.all_tasks()), _weigh()
+        tasks, before = len(asyncio.all_tasks()), _measure()
         batch = asyncio.create_task(client.gather_results(ids, timeout=None))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        waiting = _weigh()
+        waiting = _measure()
         for request_id in ids:
             client.notify(request_id)
         await _settled(url, _WARM + jobs, 240)
-        polled, tasks_after = _weigh(), len(asyncio.all_tasks())
+        polled, tasks_after = _measure(), len(asyncio.all_tasks())
         for task in (batch, *warm):
             task.cancel()
         await asyncio.wait([batch, *warm])
@@ -78,7 +78,7 @@ async def weigh(url: str, jobs: int) -> dict[str, Any]:
 
 
 def run(*, quick: bool = False) -> Report:
-    """Weigh in both ways, one child after the other."""
+    """Measure in both ways, one child process after the other."""
     jobs = 10_000 if quick else 100_000
     rows = []
     with LocalServer(1200) as server:
@@ -103,13 +103,13 @@ def run(*, quick: bool = False) -> Report:
         for row in rows
     ]
     tasks = max(row["tasks"] for row in rows)
-    # One for the gather itself; none for a job.
+    # One task for the gather itself, none for a job.
     checks.append(Check(f"tasks for {jobs:,} waiting jobs", tasks, "<=", 1))
     return Report("memory", rows, text, checks)
 
 
 def main() -> None:
-    """Weigh in this process and print JSON, or run the benchmark."""
+    """Measure in this process and print JSON, or run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", nargs="?")
     parser.add_argument("jobs", nargs="?", type=int)
@@ -122,7 +122,7 @@ def main() -> None:
         return
     if given.traced:
         tracemalloc.start()
-    print(json.dumps(asyncio.run(weigh(given.url, given.jobs))))
+    print(json.dumps(asyncio.run(measure(given.url, given.jobs))))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Jobs of a real shape, time scaled down: polls and bills for each job, and the lag.
+"""Jobs with realistic durations, on a faster clock: polls and bills per job, and the lag.
 
-Durations are log-normal: 75 s in the middle, sigma 0.35, 11 s at least. Every interval is
-scaled with them, so that the server meets ``scale`` times the load of real life. A request
-itself does not get faster, so that the lags, scaled back up, are upper bounds. A contender
-is stopped when twice the longest job's time is over; what it has not by then is missing.
+Durations are log-normal: median 75 s, sigma 0.35, at least 11 s. All intervals are scaled
+down together, so the server receives ``scale`` times the load of real use. Requests
+themselves are not faster, so the lags, scaled back up, are upper bounds. A contender is
+stopped after twice the longest duration; results it does not have by then are missing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ DOCUMENTED = 5.0
 
 
 def durations(jobs: int) -> list[float]:
-    """Return seconds for each job, the same in every run."""
+    """Return the duration of each job in seconds, the same in every run."""
     draw = random.Random(4)  # noqa: S311 - durations, not secrets
     return [max(LEAST, draw.lognormvariate(math.log(MEDIAN), SIGMA)) for _ in range(jobs)]
 
 
 def shape(name: str, url: str, jobs: int, scale: float) -> dict[str, Any]:
-    """Wait for all jobs with one contender, and return what it took."""
+    """Wait for all jobs with one contender, and return the measurements."""
     seconds = durations(jobs)
     ids = [f"{each / scale * 1000:.0f}-{number}" for number, each in enumerate(seconds)]
     poll = PollPolicy(initial=1.0 / scale, maximum=10.0 / scale)
@@ -69,7 +69,7 @@ def shape(name: str, url: str, jobs: int, scale: float) -> dict[str, Any]:
 
 
 def run(*, quick: bool = False) -> Report:
-    """Run the contenders one after the other on the same jobs."""
+    """Run each contender in turn on the same jobs."""
     jobs, scale = (200, 25.0) if quick else (2_000, 5.0)
     with LocalServer(3600) as server:
         rows = [
@@ -114,9 +114,9 @@ def _text(rows: list[dict[str, Any]]) -> str:
 def _checks(rows: list[dict[str, Any]]) -> list[Check]:
     mine = [row for row in rows if row["contender"].startswith("ours")]
     return [
-        Check("results of ours that are missing", sum(r["missing"] for r in mine), "<=", 0),
+        Check("missing results, ours", sum(r["missing"] for r in mine), "<=", 0),
         Check("billed calls per job, ours", max(r["billed_per_job"] for r in mine), "<=", 1),
-        Check("errors of ours", sum(sum(r["errors"].values()) for r in mine), "<=", 0),
+        Check("errors, ours", sum(sum(r["errors"].values()) for r in mine), "<=", 0),
     ]
 
 

@@ -1,7 +1,7 @@
-"""As many polls as possible while N jobs wait: polls a second, CPU for each, errors.
+"""Poll N waiting jobs as often as possible: polls per second, CPU per poll, errors.
 
-Each cell is a fresh process. It warms up until every job was polled once (ten seconds at
-most), and is then measured; polls are counted by the server, CPU by the client's process.
+Each cell runs in a new process. It warms up until every job has been polled once, for ten
+seconds at most. Then the server counts polls, and the client's process measures its CPU.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _snapshot(url: str) -> tuple[int, float, float]:
 
 
 def cell(name: str, url: str, jobs: int, seconds: float) -> dict[str, Any]:
-    """Measure one contender with this many jobs waiting."""
+    """Measure one contender with this many waiting jobs."""
     control(url, "/_reset")
     poll = PollPolicy(initial=_SOON, factor=1.0, maximum=_SOON)
     ids = [f"never-{number}" for number in range(jobs)]
@@ -41,7 +41,7 @@ def cell(name: str, url: str, jobs: int, seconds: float) -> dict[str, Any]:
     polls, cpu, clock = _snapshot(url)
     time.sleep(seconds)
     polls_after, cpu_after, clock_after = _snapshot(url)
-    assert running.is_alive(), "the contender gave up"
+    assert running.is_alive(), "the contender stopped early"
     made = polls_after - polls
     return {
         "contender": name,
@@ -53,7 +53,7 @@ def cell(name: str, url: str, jobs: int, seconds: float) -> dict[str, Any]:
 
 
 def run(*, quick: bool = False) -> Report:
-    """Run every cell, contenders interleaved, and judge the medians."""
+    """Run every cell, with the contenders in turns, and check the medians."""
     sizes = (10, 1_000) if quick else SIZES
     rounds, seconds = (1, 1.5) if quick else (3, 3.0)
     cells: dict[tuple[int, str], list[dict[str, Any]]] = {}
@@ -111,8 +111,8 @@ def _checks(rows: list[dict[str, Any]], most: int) -> list[Check]:
     found = {(row["jobs"], row["contender"]): row for row in rows}
     speed = {key: row["polls_per_second"] for key, row in found.items()}
     cpu = {key: row["cpu_us_per_poll"] for key, row in found.items()}
-    # It may not get one poll through; then the one without timeouts is what is left of it. If
-    # not even that got one through in its seconds, it counts as one a second.
+    # The documented loop may not complete a single poll; then the one without timeouts counts.
+    # If that one completes none either, it counts as one poll per second.
     documented = [name for name in CONTENDERS if name.startswith("documented")]
     plain = max(speed[1_000, name] for name in documented) or 1.0
     mine = [row for row in rows if row["contender"].startswith("ours")]
@@ -120,7 +120,7 @@ def _checks(rows: list[dict[str, Any]], most: int) -> list[Check]:
     fast = speed[1_000, "ours, aiohttp extra"]
     return [
         Check(
-            f"CPU per poll at {most:,} / at 10, {name}",
+            f"CPU per poll at {most:,} / at 10: {name}",
             cpu[most, name] / cpu[10, name],
             "<=",
             1.3,
@@ -128,7 +128,7 @@ def _checks(rows: list[dict[str, Any]], most: int) -> list[Check]:
         for name in CONTENDERS
         if name.startswith("ours")
     ] + [
-        Check("PoolTimeouts of ours", timeouts, "<=", 0),
+        Check("PoolTimeout errors, ours", timeouts, "<=", 0),
         Check(
             "polls/s at 1,000: ours / documented loop", speed[1_000, "ours"] / plain, ">=", 8
         ),
@@ -143,7 +143,7 @@ def _checks(rows: list[dict[str, Any]], most: int) -> list[Check]:
 
 
 def main() -> None:
-    """Measure one cell, and print it as JSON: what `run` starts children for."""
+    """Measure one cell in this process and print JSON, or run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", nargs="?")
     parser.add_argument("url", nargs="?")

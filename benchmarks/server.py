@@ -1,9 +1,9 @@
-"""A lean queue server in a process of its own, so that the server is not what is measured.
+"""A minimal queue server in its own process, so that the server does not limit the clients.
 
-It speaks as much HTTP/1.1 as the contenders need, straight on an `asyncio.Protocol`. An id
-says itself when its job is done: ``<milliseconds after the last reset>-<anything>``, or
-``never-<anything>``. It listens on 127.0.0.1 only, and ends with the process that started it
-(its standard input is closed then) or after ``lifetime`` seconds, whichever comes first.
+An `asyncio.Protocol` implements just the HTTP/1.1 that the contenders need. A request id says
+when its job is done: ``<milliseconds after the last reset>-<anything>``, or
+``never-<anything>``. The server listens on 127.0.0.1 only. It exits when its standard input
+is closed, as happens when its parent process exits, or after ``lifetime`` seconds.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ import os
 import sys
 import time
 from collections import Counter
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
-_REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 404: "Not Found", 429: "Too Many"}
 _USAGE = {"video_seconds": 8, "video_resolution": "720p", "video_has_audio": True}
 
 
 class Books:
-    """What the server does, and what it has counted since the last reset."""
+    """The options of the server, and its counters since the last reset."""
 
     def __init__(self) -> None:
         self.reset({})
 
     def reset(self, options: dict[str, str]) -> None:
-        """Count from zero, and let all durations begin now.
+        """Reset the counters, and start all durations now.
 
-        Options: ``latency`` (seconds before each answer), ``every`` (each such status call is
-        answered 429), ``rate`` (status calls above so many in a second are answered 429),
-        ``retry_after`` (the seconds that a 429 asks for; none by default).
+        Options: ``latency`` (seconds before each response), ``every`` (every n-th status call
+        gets a 429), ``rate`` (status calls above this many per second get a 429),
+        ``retry_after`` (seconds in the ``Retry-After`` of a 429; no such header by default).
         """
         self.start = time.monotonic()
         self.latency = float(options.get("latency", 0))
@@ -46,7 +46,7 @@ class Books:
         self.polls_this_second, self.second = 0, 0
 
     def stats(self) -> dict[str, Any]:
-        """Return the counters as plain values."""
+        """Return the counters as a JSON object."""
         return {
             **{name: self.calls[name] for name in ("status", "result", "submit", "refused")},
             "billed": self.bills.total(),
@@ -60,12 +60,12 @@ class Books:
         }
 
     def is_done(self, request_id: bytes) -> bool:
-        """Whether the job has ended by now."""
+        """Whether the job is done."""
         when, _, _ = request_id.partition(b"-")
         return when != b"never" and time.monotonic() - self.start >= int(when) / 1000
 
     def refuses(self) -> bool:
-        """Whether this status call is one that is answered 429."""
+        """Whether this status call gets a 429."""
         if self.every and self.calls["status"] % self.every == 0:
             return True
         if not self.rate:
@@ -77,11 +77,11 @@ class Books:
         return self.polls_this_second > self.rate
 
 
-def answer(status: int, content: object, extra: str = "") -> bytes:
-    """Return a whole answer."""
+def response(status: HTTPStatus, content: object, extra: str = "") -> bytes:
+    """Return a complete response."""
     body = json.dumps(content).encode()
     head = (
-        f"HTTP/1.1 {status} {_REASONS[status]}\r\ncontent-type: application/json\r\n"
+        f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: application/json\r\n"
         f"{extra}content-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
@@ -97,13 +97,13 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where answers go."""
+        """Keep the transport that responses are written to."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._books.calls["connection"] += 1
 
     def data_received(self, data: bytes) -> None:
-        """Serve every request that is whole."""
+        """Serve every complete request."""
         self._unread += data
         while (end := self._unread.find(b"\r\n\r\n")) >= 0:
             head = self._unread[:end]
@@ -128,13 +128,13 @@ class Connection(asyncio.Protocol):
             books.most_billed_out = max(books.most_billed_out, books.billed_out)
         reply = self._reply(method, path, logs=bool(query))
         close = b"connection: close" in head.lower()
-        # Never at once: what arrives together is in flight together.
+        # Deferred, so that requests that arrive together are in flight together.
         if books.latency:
             self._loop.call_later(books.latency, self._finish, reply, billed, close)
         else:
             self._loop.call_soon(self._finish, reply, billed, close)
 
-    def _finish(self, reply: bytes, billed: bool, close: bool) -> None:  # noqa: FBT001 - call_soon has no keywords
+    def _finish(self, reply: bytes, billed: bool, close: bool) -> None:  # noqa: FBT001 - call_soon takes no keyword arguments
         self._books.out -= 1
         self._books.billed_out -= billed
         self._transport.write(reply)
@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
     def _control(self, path: bytes, query: bytes) -> None:
         if path == b"/_reset":
             self._books.reset(dict(parse_qsl(query.decode())))
-        self._transport.write(answer(200, self._books.stats()))
+        self._transport.write(response(HTTPStatus.OK, self._books.stats()))
 
     def _reply(self, method: bytes, path: bytes, *, logs: bool) -> bytes:
         parts = path.split(b"/")
@@ -154,14 +154,18 @@ class Connection(asyncio.Protocol):
             return self._status(parts[5], logs=logs)
         if len(parts) == 6:
             return self._result(parts[3].decode(), parts[5])
-        return answer(404, {"error": {"message": "no such path", "type": "not_found"}})
+        return response(
+            HTTPStatus.NOT_FOUND, {"error": {"message": "no such path", "type": "not_found"}}
+        )
 
     def _submit(self, model: str) -> bytes:
         self._books.calls["submit"] += 1
         name = f"never-{self._books.calls['submit']}"
         url = f"/v1/queue/{model}/requests/{name}"
         content = {"request_id": name, "status": "IN_QUEUE"}
-        return answer(202, {**content, "status_url": f"{url}/status", "response_url": url})
+        return response(
+            HTTPStatus.ACCEPTED, {**content, "status_url": f"{url}/status", "response_url": url}
+        )
 
     def _status(self, request_id: bytes, *, logs: bool) -> bytes:
         books = self._books
@@ -170,9 +174,9 @@ class Connection(asyncio.Protocol):
             books.calls["refused"] += 1
             extra = f"retry-after: {books.retry_after}\r\n" if books.retry_after else ""
             error = {"message": "slow down", "type": "rate_limited"}
-            return answer(429, {"error": error}, extra)
+            return response(HTTPStatus.TOO_MANY_REQUESTS, {"error": error}, extra)
         word = b"COMPLETED" if books.is_done(request_id) else b"IN_PROGRESS"
-        more = b', "logs": null' if logs else b""  # fal-client asks for it, and needs it
+        more = b', "logs": null' if logs else b""  # fal-client needs them
         body = b'{"request_id": "%b", "status": "%b"%b}' % (request_id, word, more)
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
         return b"%b%d\r\n\r\n%b" % (head, len(body), body)
@@ -181,11 +185,11 @@ class Connection(asyncio.Protocol):
         self._books.calls["result"] += 1
         content: dict[str, Any] = {"request_id": request_id.decode(), "model": model}
         if not self._books.is_done(request_id):
-            return answer(200, {**content, "status": "IN_PROGRESS"})
+            return response(HTTPStatus.OK, {**content, "status": "IN_PROGRESS"})
         self._books.bills[request_id] += 1
         url = f"/v1/queue/{model}/requests/c-{request_id.decode()}/content/0"
         more = {"status": "COMPLETED", "data": [{"url": url}], "usage": _USAGE}
-        return answer(200, {**content, **more})
+        return response(HTTPStatus.OK, {**content, **more})
 
 
 def _body_length(head: bytes) -> int:
@@ -198,16 +202,16 @@ def _body_length(head: bytes) -> int:
 
 
 async def serve(lifetime: float) -> None:
-    """Serve until standard input ends or the time is up; print the port first."""
+    """Print the port, then serve until standard input is closed or the time is up."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     loop.call_later(lifetime, over.set)
 
-    def heard() -> None:
+    def input_is_readable() -> None:
         if not os.read(sys.stdin.fileno(), 4096):
-            over.set()  # whoever started this is gone
+            over.set()  # the parent process has exited
 
-    loop.add_reader(sys.stdin.fileno(), heard)
+    loop.add_reader(sys.stdin.fileno(), input_is_readable)
     books = Books()
     server = await loop.create_server(
         lambda: Connection(books), "127.0.0.1", 0, backlog=4096, reuse_address=True
@@ -218,7 +222,7 @@ async def serve(lifetime: float) -> None:
 
 
 def main() -> None:
-    """Run the server for at most the seconds given."""
+    """Run the server from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lifetime", type=float, default=900.0)
     asyncio.run(serve(parser.parse_args().lifetime))

@@ -1,4 +1,4 @@
-"""The README: every block of it is run, or compared with what runs it."""
+"""The README's code blocks run as they stand; its commands are those that CI and nox run."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ from modelmax_async.emulator import Emulator, Fault, sample_mp4
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text("utf-8")
 DEMO = 'python -m pip install ".[cli]" && modelmax demo'
 TESTS = 'python -m pip install -e ".[test]" && python -m pytest'
+CHECKS = "nox --no-venv --no-install --tags checks"
 _PARTS = re.compile(
     r"^## (?P<title>[^\n]+)$|^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 
 
 class Block(NamedTuple):
-    """A fenced block and the section that it stands in."""
+    """A fenced block and the title of its section."""
 
     section: str
     kind: str
@@ -53,13 +55,13 @@ def program(section: str, number: int = 0) -> str:
 
 
 def complaints(err: bytes | str) -> str:
-    """Return what a program said on stderr, less what debug mode says of a busy machine."""
+    """Return stderr without the messages of debug mode about slow callbacks."""
     text = err if isinstance(err, str) else err.decode()
     return re.sub(r"^Executing <.*> took \d\.\d+ seconds\n", "", text, flags=re.MULTILINE)
 
 
 async def run_program(text: str, directory: Path, url: str) -> str:
-    """Run a block as a user would, with every warning an error; what it printed."""
+    """Run a block as a user would, with warnings as errors, and return its output."""
     (directory / "program.py").write_text(text, "utf-8")
     environment = os.environ | {
         "MODELMAX_API_KEY": KEY,
@@ -81,55 +83,55 @@ async def run_program(text: str, directory: Path, url: str) -> str:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert complaints(err) == ""
-    assert process.returncode == 0
+    assert "" == complaints(err)
+    assert 0 == process.returncode
     return out.decode()
 
 
 async def leave_open(url: str, emulator: Emulator, directory: Path) -> tuple[Job, Job]:
-    """Leave a ledger behind with a job of unknown outcome and one that is pending."""
+    """Make a ledger with an uncertain job and a pending one, and return both jobs."""
     async with on_socket(url, ledger=SQLiteLedger(directory / "runs.db")) as client:
-        unknown = await client.submit("its answer is lost")
-        emulator.fault("result", Fault.drop_after(), request_id=unknown.request_id)
+        uncertain = await client.submit("the response is lost")
+        emulator.fault("result", Fault.drop_after(), request_id=uncertain.request_id)
         with pytest.raises(ResultUncertainError):
-            await client.wait_for(unknown)
-        pending = await client.submit("nobody waits for it")
-    return unknown, pending
+            await client.wait_for(uncertain)
+        pending = await client.submit("no caller waits for it")
+    return uncertain, pending
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     "text", [block.text for block in PROGRAMS], ids=[block.section for block in PROGRAMS]
 )
-async def test_program_runs_as_it_stands_without_a_warning(
+async def test_program_runs_unchanged_and_without_warnings(
     text: str, emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
     await run_program(text, tmp_path, url)
 
     assert set(emulator.jobs) == set(emulator.billed)
-    assert emulator.billed_total == len(emulator.jobs)
+    assert len(emulator.jobs) == emulator.billed_total
 
 
 @pytest.mark.anyio
-async def test_restart_program_fetches_what_was_pending_and_reports_what_is_uncertain(
+async def test_restart_program_fetches_pending_jobs_and_reports_uncertain_ones(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
-    unknown, pending = await leave_open(url, emulator, tmp_path)
+    uncertain, pending = await leave_open(url, emulator, tmp_path)
     out = await run_program(program("Batches", 1), tmp_path, url)
 
-    assert {unknown.request_id: 1, pending.request_id: 1} == emulator.billed
+    assert {uncertain.request_id: 1, pending.request_id: 1} == emulator.billed
     assert f"{pending.request_id} Result(" in out
-    assert f"{unknown.request_id} job " in out
+    assert f"{uncertain.request_id} job " in out
 
 
 @pytest.mark.anyio
-async def test_money_program_fetches_an_uncertain_job_again_once_told_to(
+async def test_money_program_fetches_an_uncertain_job_again_after_consent(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
-    unknown, _ = await leave_open(url, emulator, tmp_path)
+    uncertain, _ = await leave_open(url, emulator, tmp_path)
     out = await run_program(program("Money"), tmp_path, url)
 
-    assert {unknown.request_id: 2} == emulator.billed
+    assert {uncertain.request_id: 2} == emulator.billed
     assert "Result(" in out
 
 
@@ -139,13 +141,13 @@ async def test_download_program_saves_the_video(url: str, tmp_path: Path) -> Non
     (saved,) = (tmp_path / "videos").iterdir()
 
     assert saved.name in out
-    assert saved.read_bytes() == sample_mp4()
+    assert sample_mp4() == saved.read_bytes()
 
 
 def test_shell_blocks_are_the_two_setup_commands() -> None:
     shell = [block.text.strip() for block in BLOCKS if block.kind == "sh"]
 
-    assert shell == [DEMO, TESTS]
+    assert [DEMO, TESTS] == shell
     assert {"sh", "python", "text"} == {block.kind for block in BLOCKS}
 
 
@@ -154,7 +156,24 @@ def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
         [ROOT / ".ci" / "run", "--command"], capture_output=True, text=True, check=True
     )
 
-    assert done.stdout.strip() == TESTS
+    assert TESTS == done.stdout.strip()
+
+
+def test_contributing_names_the_nox_sessions() -> None:
+    """Every session is described, and every command names a session that exists."""
+    sessions = re.findall(
+        r"^@nox\.session.*\ndef (\w+)", (ROOT / "noxfile.py").read_text("utf-8"), re.MULTILINE
+    )
+    described = re.findall(r"^\| `nox -s (\w+)` \|", CONTRIBUTING, re.MULTILINE)
+    named = re.findall(r"\bnox\b[^`\n]* -s (\w+)", CONTRIBUTING)
+
+    assert sessions == described
+    assert set(sessions) == set(named)
+
+
+@pytest.mark.parametrize("path", [".ci/run", ".pre-commit-config.yaml"])
+def test_checks_are_run_as_nox_sessions(path: str) -> None:
+    assert CHECKS in (ROOT / path).read_text("utf-8")
 
 
 def test_demo_ends_within_twenty_seconds_with_the_bill_of_each_job(tmp_path: Path) -> None:
@@ -170,10 +189,10 @@ def test_demo_ends_within_twenty_seconds_with_the_bill_of_each_job(tmp_path: Pat
     seconds = time.monotonic() - start
     (directory,) = tmp_path.iterdir()
 
-    assert complaints(done.stderr) == ""
-    assert done.returncode == 0
+    assert "" == complaints(done.stderr)
+    assert 0 == done.returncode
     assert seconds < 20
-    assert len(list(directory.glob("*.mp4"))) == 7
+    assert 7 == len(list(directory.glob("*.mp4")))
     assert re.search(
         r"^Sum: 8 jobs, \d+ polls, 7 billed calls, 7 files", done.stdout, re.MULTILINE
     )
@@ -182,14 +201,14 @@ def test_demo_ends_within_twenty_seconds_with_the_bill_of_each_job(tmp_path: Pat
 
 
 @pytest.fixture
-def heeds_ctrl_c() -> Iterator[None]:
-    """A parent that ignores SIGINT, as a shell's background job does, hands that on."""
+def default_sigint() -> Iterator[None]:
+    """Restore the handler of SIGINT, which a child of a background job inherits as ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("heeds_ctrl_c")
+@pytest.mark.usefixtures("default_sigint")
 def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-X", "dev", "-W", "error", "-m", "modelmax_async", "demo"],
@@ -205,6 +224,6 @@ def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=10)
 
     assert seen
-    assert complaints(err) == ""
-    assert process.returncode == 130
+    assert "" == complaints(err)
+    assert 130 == process.returncode
     assert "Interrupted" in out
