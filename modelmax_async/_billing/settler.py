@@ -206,8 +206,8 @@ class Settler:
                 if not retry:
                     raise error
                 return verdict
-            case verdicts.Uncertain(phase, cause):
-                return await self._uncertain(attempt, phase, cause)
+            case uncertain:
+                return await self._uncertain(attempt, uncertain.phase, uncertain.cause)
 
     async def _store(self, attempt: Attempt, body: bytes) -> Result:
         job, key = attempt.job, self._records.key(attempt.job)

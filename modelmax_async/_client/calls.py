@@ -13,7 +13,7 @@ from modelmax_async._billing.decisions import Decision, decide
 from modelmax_async._billing.outcomes import Held
 from modelmax_async._billing.records import Records
 from modelmax_async._billing.settler import Settler
-from modelmax_async._billing.verdicts import NotReady, Unbilled, may_resubmit, refused_submit
+from modelmax_async._billing.verdicts import NotReady, may_resubmit, refused_submit
 from modelmax_async._errors import (
     APIError,
     InvalidResponseError,
@@ -137,11 +137,11 @@ class Calls:
                         job=job,
                         last_status=status,
                     )
-                case Unbilled(error):
+                case unbilled:
                     attempt += 1
                     if attempt >= self._backoff.policy.attempts:
-                        raise error
-                    await self._back_off(attempt, error)
+                        raise unbilled.error
+                    await self._back_off(attempt, unbilled.error)
 
     async def _retry_submit(self, error: APIError | TransportError, attempt: int) -> None:
         if not may_resubmit(error):

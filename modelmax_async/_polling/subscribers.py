@@ -33,11 +33,11 @@ class _One:
             call_safely(self._on_status, report)
 
     def on_end(self, end: End) -> None:
-        match end:
-            case Done(result):
-                self.future.set_result(result)
-            case Failed(error):
-                self.future.set_exception(fresh(error))
+        if isinstance(end, Failed):
+            self.future.set_exception(fresh(end.error))
+        else:
+            assert isinstance(end, Done)  # noqa: S101 - it wants the result
+            self.future.set_result(end.result)
 
 
 async def wait_one(

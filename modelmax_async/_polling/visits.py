@@ -16,7 +16,7 @@ from modelmax_async._billing.decisions import Decision
 from modelmax_async._billing.outcomes import Held, read_entry
 from modelmax_async._billing.records import Records
 from modelmax_async._billing.settler import Settler
-from modelmax_async._billing.verdicts import NotReady, Unbilled
+from modelmax_async._billing.verdicts import NotReady
 from modelmax_async._errors import (
     APIError,
     InconsistentStateError,
@@ -208,8 +208,8 @@ class Visits:
                 return self._held(job)
             case NotReady(status):
                 return self._not_ready(job, status)
-            case Unbilled(error):
-                return Again(self._backoff.failed(job, error))
+            case unbilled:
+                return Again(self._backoff.failed(job, unbilled.error))
 
     def _held(self, job: PolledJob) -> Again:
         job.held += 1
