@@ -295,7 +295,7 @@ async def test_job_that_another_client_fetches_is_looked_at_ever_more_rarely(
     async with in_process(emulator) as client:
         visits = client._engine.poller._visits
         visits._backoff._retry = attrs.evolve(visits._backoff._retry, random=lambda: 0.5)
-        delays = [visits._held(polled).after for _ in range(2000)]
+        delays = [visits._backoff.held(polled) for _ in range(2000)]
 
     assert [0.1, 0.2, 0.4] + [0.5] * 1997 == delays
 

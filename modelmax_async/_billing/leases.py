@@ -14,8 +14,7 @@ import attrs
 from modelmax_async._errors import LedgerError
 from modelmax_async._models import LedgerEntry
 from modelmax_async._runtime import clock
-from modelmax_async._runtime.tasks import Tasks
-from modelmax_async._runtime.tries import Tries
+from modelmax_async._runtime.tasks import Tasks, Tries
 from modelmax_async.ledger import Arm, Key, Ledger, Renew
 
 #: Seconds after which an owner that gave no sign of life counts as gone.
@@ -28,7 +27,7 @@ _KEPT = 600.0
 
 @attrs.define
 class _Own:
-    """A lease of this client's: its attempt, and when the ledger was asked for the last one."""
+    """A lease of this client's, and when the ledger was last asked for it."""
 
     attempt: str
     asked_at: float | None = None
@@ -37,8 +36,7 @@ class _Own:
 class Leases:
     """The leases of one client's attempts, renewed until they are let go.
 
-    Each renewal is a task of its own: a ledger that is slow about one job, or hangs, delays the
-    renewal of no other.
+    Each renewal is a task of its own: a ledger that hangs at one job delays no other.
     """
 
     def __init__(self, ledger: Ledger, tasks: Tasks) -> None:

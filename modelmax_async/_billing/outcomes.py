@@ -22,14 +22,9 @@ Settled = Result | Held | NotReady | Unbilled
 def read_entry(entry: LedgerEntry, job: Job, *, also: str = "") -> Result | None:
     """Return the stored result; ``None`` if the entry says nothing final.
 
-    Args:
-        entry: what the ledger holds.
-        job: the job as the caller knows it.
-        also: what was learnt since, for the text of a `ResultUncertainError`.
+    ``also`` is what was learnt since, for the text of a `ResultUncertainError`.
 
-    Raises:
-        JobFailedError, ResultUncertainError, ResultDroppedError, InvalidResponseError: if the
-            entry says so.
+    Raises: JobFailedError, ResultUncertainError, ResultDroppedError, InvalidResponseError.
     """
     if entry.state == "stored" and entry.body is not None:
         return parse_result(entry.body, job)

@@ -7,8 +7,7 @@ import asyncio
 from modelmax_async._billing.leases import BEAT, Leases
 from modelmax_async._errors import LedgerError
 from modelmax_async._runtime.hooks import Hooks
-from modelmax_async._runtime.tasks import Tasks
-from modelmax_async._runtime.tries import Tries
+from modelmax_async._runtime.tasks import Tasks, Tries
 from modelmax_async.events import LedgerFailed
 from modelmax_async.ledger import Key, Ledger, Step, Store
 

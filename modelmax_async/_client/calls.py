@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 
+import attrs
+
 from modelmax_async._api.endpoints import build_status, parse_status, parse_submit
 from modelmax_async._api.messages import Call
 from modelmax_async._billing.decisions import Decision, decide
@@ -36,6 +38,7 @@ from modelmax_async.ledger.moves import Remember
 _HELD = 0.25
 
 
+@attrs.frozen(kw_only=True)
 class Calls:
     """The single calls of one client.
 
@@ -43,24 +46,13 @@ class Calls:
     task: a billed call under way outlives it, but the intention to make one does not.
     """
 
-    def __init__(
-        self,
-        *,
-        http: HTTPClient,
-        settler: Settler,
-        records: Records,
-        tasks: Tasks,
-        hooks: Hooks,
-        backoff: Backoff,
-        refetch: bool,
-    ) -> None:
-        self._http = http
-        self._settler = settler
-        self._records = records
-        self._tasks = tasks
-        self._hooks = hooks
-        self._backoff = backoff
-        self._refetch = refetch
+    _http: HTTPClient
+    _settler: Settler
+    _records: Records
+    _tasks: Tasks
+    _hooks: Hooks
+    _backoff: Backoff
+    _refetch: bool
 
     async def submit(self, call: Call, model: str) -> Job:
         """Submit, and record the job. It is retried only if no job can have been created."""

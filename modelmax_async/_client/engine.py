@@ -29,7 +29,7 @@ from modelmax_async.ledger import Ledger, MemoryLedger
 
 #: Seconds that closing gives billed calls if the client has no ``timeout``.
 DRAIN = 60.0
-#: How often closing is started again if all tasks of the event loop are cancelled.
+#: How often closing is started again at most, if a program cancels all tasks of the loop.
 _RESTARTS = 2
 
 
@@ -95,11 +95,7 @@ class Engine:
         return check_job(job if isinstance(job, Job) else make_job(self.model(model), job))
 
     async def aclose(self) -> None:
-        """Close once, in a task that no cancellation of the closer can shorten.
-
-        A program that cancels all tasks of the loop cancels that task too: then it is started
-        again.
-        """
+        """Close once, in a task that no cancellation of the closer can shorten."""
         restarts = 0
         while True:
             if self._closing is None or self._closing.cancelled():

@@ -46,11 +46,6 @@ class _Failed:
 
     error: Exception
 
-    @property
-    def spoils(self) -> bool:
-        """Whether the response belongs to another request, and so may the next one."""
-        return isinstance(self.error, InvalidResponseError)
-
 
 class HTTPClient:
     """Sends calls, each in a slot. Used only from tasks that the client owns."""
@@ -126,9 +121,7 @@ class HTTPClient:
         """Send on a new HTTP/1.1 connection, at most once, and keep a response of any size.
 
         ``exchange.before_send`` runs just before byte 0 if the transport is known to emit trace
-        events, and otherwise before the exchange begins. What it raises is raised here, and
-        then nothing was sent. ``exchange.reply`` holds the response as soon as it is complete,
-        even if this is then cancelled.
+        events, and otherwise before the exchange begins. What it raises is raised here.
         """
         return await self._send_fresh(call, exchange, keep=True)
 
@@ -190,10 +183,10 @@ class HTTPClient:
         self._learn(exchange)
         try:
             reply = quiet(await read_whole(response, keep=keep), self._settings.key, paid=keep)
-            exchange.complete(reply)
+            exchange.answer(reply)
             outcome = _judge(read, reply)
-            if isinstance(outcome, _Failed) and outcome.spoils:
-                await _disconnect(response)
+            if isinstance(outcome, _Failed) and isinstance(outcome.error, InvalidResponseError):
+                await _disconnect(response)  # the next response may belong elsewhere, too
         finally:
             with suppress(Exception):  # the body is here, and worth more than a clean close
                 await _close(response, _CLOSING if keep else None)

@@ -30,7 +30,6 @@ class Progress(enum.IntEnum):
     CONNECTING = 1
     """A transport has it. Trace events, or else the error, tell whether byte 0 was sent."""
     SENT = 2
-    """A trace event announced byte 0."""
     ANSWERED = 3
     """The head of a response arrived."""
 
@@ -39,11 +38,9 @@ class Traced(enum.IntEnum):
     """What the trace events of an exchange have shown."""
 
     NOTHING = 0
-    """No event was seen: the transport emits none, or did not begin."""
     ACTIVITY = 1
-    """Events were seen, but none that announces byte 0."""
+    """Events were seen, but not the one that announces byte 0."""
     START = 2
-    """The event just before byte 0 was seen."""
 
 
 @attrs.define(eq=False)
@@ -56,9 +53,6 @@ class Exchange:
         before_send: what must be done before byte 0; ``None`` once it has been done.
         last_look: raises if byte 0 would be sent too late; called just before byte 0, where
             trace events announce it.
-        kind: what carries it.
-        progress: how far it got.
-        traced: what its trace events have shown.
         refusal: what ``before_send`` or ``last_look`` raised: then nothing was sent.
         reply: the response, as soon as it is complete, whatever happens to its connection then.
     """
@@ -106,13 +100,9 @@ class Exchange:
         ):
             self.progress = Progress.ANSWERED
 
-    def answer(self) -> None:
-        """Note that the head of the response arrived."""
-        self.progress = Progress.ANSWERED
-
-    def complete(self, reply: Reply) -> None:
-        """Keep the response: all of it arrived."""
-        self.reply = reply
+    def answer(self, reply: Reply | None = None) -> None:
+        """Note that the head of the response arrived, or all of it."""
+        self.progress, self.reply = Progress.ANSWERED, reply
 
     def maybe_sent(self, error: BaseException) -> bool:
         """Whether a byte of the request may have been sent, given how the exchange broke."""

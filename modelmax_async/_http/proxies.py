@@ -15,11 +15,7 @@ from modelmax_async._http.connections import KEPT, Opener, manage_one
 
 
 def opener_for(origin: str) -> Opener:
-    """Return what opens connections to an origin, through the proxy of the environment.
-
-    Raises:
-        ConfigurationError: for a proxy that cannot be used.
-    """
+    """Return what opens connections to an origin, through the proxy of the environment."""
     tls = httpx.create_ssl_context() if origin.startswith("https:") else False
     proxy = proxy_for(origin)
     if proxy is not None:
@@ -30,11 +26,7 @@ def opener_for(origin: str) -> Opener:
 def open_transport(
     limits: httpx.Limits, proxy: str | None, *, tls: ssl.SSLContext | bool
 ) -> httpx.AsyncHTTPTransport:
-    """Return a transport, which connects later.
-
-    Raises:
-        ConfigurationError: for a proxy that cannot be used.
-    """
+    """Return a transport, which connects later; for an unusable proxy, raise."""
     try:
         transport = httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy)
     except (ImportError, ValueError, httpx.InvalidURL) as exc:

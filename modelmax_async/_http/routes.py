@@ -22,12 +22,8 @@ _log = logging.getLogger("modelmax_async")
 class Routes:
     """The clients that requests to the API go through.
 
-    Args:
-        settings: the client's settings.
-        given: the ``http_client`` argument; the SDK makes a client of its own without it.
-
     Attributes:
-        client: what sends free calls.
+        client: what sends free calls: the ``http_client`` argument, or the SDK's own client.
         kind: the kind of its transport.
         injected: whether the client, or its transport, is the caller's.
 

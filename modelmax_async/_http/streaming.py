@@ -32,11 +32,7 @@ _MOST, _SOON = 64 * 1024, 5.0
 class Incoming:
     """A response whose body has not been read; header names in lower case.
 
-    Attributes:
-        status: the HTTP status.
-        headers: as they are on the wire.
-        chunks: the body, not decompressed.
-        refusal: the response with the beginning of its body, if its status is an error.
+    If its status is an error, ``refusal`` has the beginning of the body.
     """
 
     status: int

@@ -8,6 +8,7 @@ import attrs
 import httpx
 
 from modelmax_async._errors import ConfigurationError
+from modelmax_async._validators import is_number
 
 Timeout = float | httpx.Timeout | None
 
@@ -36,8 +37,7 @@ def read_limits(timeout: Timeout) -> Limits:
         ConfigurationError: if it is not seconds above 0, an `httpx.Timeout` or ``None``.
     """
     if not isinstance(timeout, httpx.Timeout):
-        number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-        if timeout is not None and not (number and timeout > 0):
+        if timeout is not None and not (is_number(timeout) and timeout > 0):
             raise ConfigurationError(
                 f"timeout must be seconds above 0, an httpx.Timeout or None, got {timeout!r}"
             )

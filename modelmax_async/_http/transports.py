@@ -89,11 +89,8 @@ def find_carrier(client: httpx.AsyncClient, url: httpx.URL) -> Carrier:
 def is_believed(kind: Kind, error: BaseException, *, watched: bool) -> bool:
     """Whether the class of an error proves that nothing was sent.
 
-    Args:
-        kind: the kind of the transport that raised it.
-        error: what it raised.
-        watched: whether trace events were asked for, and none was seen. A tracing transport
-            emits one before it connects, unless the request found no place in its pool.
+    If it was ``watched``, trace events were asked for, and none was seen. A tracing transport
+    emits one before it connects, unless the request found no place in its pool.
     """
     if kind in TRACING:
         return isinstance(error, httpx.PoolTimeout if watched else _NEVER_SENT)

@@ -36,22 +36,10 @@ class PollBackoff:
         job.intervals += 1
         return delay
 
-    def first_interval(self, job: PolledJob) -> float:
-        """Return the seconds that the first interval would have."""
-        return self._delay(job, 0)
-
-    def rest_of_first(self, job: PolledJob, age: float) -> float | None:
-        """Return the seconds left of the first interval after a submit; ``None`` if it is over.
-
-        Args:
-            job: the job.
-            age: seconds since it was submitted.
-        """
-        first = self.first_interval(job)
-        if not 0 <= age < first:
-            return None
-        job.intervals = 1
-        return first - age
+    def first_interval(self, job: PolledJob, age: float = 0.0) -> float | None:
+        """Return the rest of the first interval, in seconds, ``age`` seconds after it began."""
+        first = self._delay(job, 0)
+        return first - age if 0 <= age < first else None
 
     def _delay(self, job: PolledJob, intervals: int) -> float:
         elapsed = asyncio.get_running_loop().time() - job.started
@@ -59,6 +47,7 @@ class PollBackoff:
 
     def held(self, job: PolledJob) -> float:
         """Return the seconds to the next look at a job that another client is fetching."""
+        job.held += 1
         return min(_HELD[1], _HELD[0] * 2.0 ** min(job.held, 8)) * self._retry.random()
 
     def failed(self, job: PolledJob, error: ModelMaxError) -> float:

@@ -19,6 +19,13 @@ from modelmax_async.ledger import Key
 
 
 @attrs.frozen
+class Again:
+    """The job is to be visited again, ``after`` so many seconds."""
+
+    after: float
+
+
+@attrs.frozen
 class Done:
     """The waiting is over: the job has a result."""
 
@@ -37,15 +44,13 @@ class Failed:
     error: Exception
 
 
+#: What a visit comes to, and what subscribers receive in the end.
+Visit = Again | Done | Watched
 End = Done | Watched | Failed
 
 
 class Subscriber(Protocol):
-    """A caller that waits for a job.
-
-    Attributes:
-        bills: whether it wants the result, and does not only watch.
-    """
+    """A caller that waits for a job. If it ``bills``, it wants the result; else it watches."""
 
     bills: bool
 
@@ -57,33 +62,24 @@ class Subscriber(Protocol):
 
 
 class Recall(enum.IntEnum):
-    """What the ledger was asked about a job."""
+    """Whether the ledger was asked about a job, and knows that the server acknowledged it."""
 
     UNASKED = 0
-    """Nothing yet."""
     ASKED = 1
-    """What it holds of the job; it does not know yet that the server has acknowledged it."""
     ACKNOWLEDGED = 2
-    """The same, and it knows that the server has acknowledged the job."""
 
 
 class Stage(enum.Enum):
     """What the next visit of a job does."""
 
     POLL = enum.auto()
-    """It asks for the status."""
     FETCH = enum.auto()
-    """It has the result fetched: the status is COMPLETED."""
+    """The status is COMPLETED: it has the result fetched."""
 
 
 @attrs.define(eq=False)
 class Failures:
-    """The calls about a job that failed in a row.
-
-    Attributes:
-        since: when the first of them failed, by the clock of `Schedule.awake`.
-        count: how many they are.
-    """
+    """How many calls about a job failed in a row, and since when by `Schedule.awake`."""
 
     since: float
     count: int = 0
@@ -94,19 +90,13 @@ class PolledJob:
     """One job that callers wait for.
 
     Attributes:
-        job: the job.
-        key: its key in the ledger.
         started: when the waiting began, by the loop's clock.
         subscribers: the callers that wait for it, in the order in which they came.
-        slot: its place in the schedule.
-        failures: its calls that failed in a row, if the last one failed.
-        prepared: its status call.
+        failures: ``None`` if its last call succeeded.
         intervals: how many intervals between polls there were.
         last: the last status report that differed from the one before.
-        stage: what the next visit does.
         completed_since: when the status became COMPLETED, by the loop's clock; ``None`` if the
             last status was another one.
-        recall: what the ledger was asked.
         decision: the client's decision to fetch again, made once at most.
         held: how often another client's attempt was met.
     """

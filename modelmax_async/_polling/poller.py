@@ -8,10 +8,18 @@ from modelmax_async._errors import ClientStateError, JobError
 from modelmax_async._http import HTTPClient
 from modelmax_async._models import Job
 from modelmax_async._polling.backoff import PollBackoff
-from modelmax_async._polling.job import End, Failed, PolledJob, Recall, Subscriber
+from modelmax_async._polling.job import (
+    Again,
+    End,
+    Failed,
+    PolledJob,
+    Recall,
+    Subscriber,
+    Visit,
+)
 from modelmax_async._polling.policies import DelayPolicy
 from modelmax_async._polling.schedule import Schedule
-from modelmax_async._polling.visits import Again, Visit, Visits
+from modelmax_async._polling.visits import Visits
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff
 from modelmax_async._runtime.tasks import Tasks
@@ -69,7 +77,7 @@ class Poller:
         polled = self._jobs.get((key, job.model))
         if polled is None:
             polled = PolledJob(job, key, loop.time())
-            spread = self._backoff.first_interval(polled) if bulk else 0.0  # may raise
+            spread = self._backoff.first_interval(polled) or 0.0 if bulk else 0.0  # may raise
             self._jobs[key, job.model] = polled
             self._models[job.model] = None
             self._schedule.put(polled, spread * self._random())

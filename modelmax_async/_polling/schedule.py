@@ -28,23 +28,15 @@ class Turn(enum.Enum):
     """Where an item stands with its schedule."""
 
     OFF = enum.auto()
-    """No visit is due, and none is under way."""
     DUE = enum.auto()
-    """A visit is due at some time."""
     VISITED = enum.auto()
-    """A visit is under way."""
     VISITED_THEN_DUE = enum.auto()
     """A visit is under way, and the next one is due as soon as it ends."""
 
 
 @attrs.define(eq=False)
 class Slot:
-    """An item's place in its schedule. Only the schedule writes to it.
-
-    Attributes:
-        turn: where the item stands.
-        ticket: the entry of the heap that counts, if a visit is due.
-    """
+    """An item's place in its schedule, and the ticket of its entry if a visit is due."""
 
     turn: Turn = Turn.OFF
     ticket: int = 0
@@ -56,7 +48,7 @@ class Slot:
 
 
 class Scheduled(Protocol):
-    """What can be scheduled."""
+    """An item that can be visited. Only the schedule writes to its slot."""
 
     slot: Slot
 

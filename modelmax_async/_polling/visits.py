@@ -29,7 +29,7 @@ from modelmax_async._errors import (
 from modelmax_async._http import HTTPClient
 from modelmax_async._models import LedgerEntry, Result, Status, StatusReport
 from modelmax_async._polling.backoff import PollBackoff
-from modelmax_async._polling.job import Done, PolledJob, Recall, Stage, Watched
+from modelmax_async._polling.job import Again, Done, PolledJob, Recall, Stage, Visit, Watched
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff
@@ -41,44 +41,20 @@ from modelmax_async.ledger.transitions import is_held
 INCONSISTENT_AFTER = 60.0
 
 
-@attrs.frozen
-class Again:
-    """The job is to be visited again, ``after`` so many seconds."""
-
-    after: float
-
-
-#: What a visit comes to.
-Visit = Again | Done | Watched
-
-
+@attrs.frozen(kw_only=True)
 class Visits:
     """What a visit does, from the ledger to the fetched result."""
 
-    def __init__(
-        self,
-        *,
-        http: HTTPClient,
-        settler: Settler,
-        records: Records,
-        hooks: Hooks,
-        retry: Backoff,
-        backoff: PollBackoff,
-        refetch: bool,
-    ) -> None:
-        self._settler = settler
-        self._records = records
-        self._http = http
-        self._hooks = hooks
-        self._retry = retry
-        self._may_refetch = refetch
-        self._backoff = backoff
+    _http: HTTPClient
+    _settler: Settler
+    _records: Records
+    _hooks: Hooks
+    _retry: Backoff
+    _backoff: PollBackoff
+    _refetch: bool
 
     async def visit(self, job: PolledJob) -> Visit:
-        """Take the job one visit further.
-
-        Raises: JobError, InvalidResponseError, LedgerError, APIError, ClientStateError.
-        """
+        """Take the job one visit further, or raise the error that ends it."""
         if job.bills and job.recall is Recall.UNASKED:
             recalled = await self._recall_for_some(job)
             if recalled is not None:
@@ -116,7 +92,7 @@ class Visits:
         try:
             stored = read_entry(entry, job.job)
         except ResultUncertainError as exc:
-            self._refetch(job, exc)
+            self._decide(job, exc)
             return None
         return self._first_poll(job, entry) if stored is None else Done(stored)
 
@@ -124,17 +100,16 @@ class Visits:
         """Put the first poll of a fresh submit off: the job cannot have ended yet."""
         if job.last is not None:
             return None
-        fresh = entry.state == "known"
-        age = clock.wall() - entry.since if fresh else math.inf
-        rest = self._backoff.rest_of_first(job, age)
-        return None if rest is None else Again(rest)
+        age = clock.wall() - entry.since if entry.state == "known" else math.inf
+        rest = self._backoff.first_interval(job, age)
+        if rest is None:
+            return None
+        job.intervals = 1
+        return Again(rest)
 
-    def _refetch(self, job: PolledJob, error: ResultUncertainError) -> None:
-        """Decide to pay again, if the client was told to.
-
-        Once for each wait: a server that never answers must not charge for ever.
-        """
-        if job.decision is not None or not self._may_refetch or error.attempt is None:
+    def _decide(self, job: PolledJob, error: ResultUncertainError) -> None:
+        """Decide to pay again, if the client was told to; once, or it might pay for ever."""
+        if job.decision is not None or not self._refetch or error.attempt is None:
             raise error
         job.decision = Decision(error.attempt, None, lambda: job.bills)
 
@@ -185,7 +160,7 @@ class Visits:
             done = await self._records.note(job.job, Fail(error, takeover=gone))
             if done is not None and is_held(done.entry):
                 self._records.held(job.job, done.entry)
-                return self._held(job)
+                return Again(self._backoff.held(job))
             also = f"now the server says FAILED: {error}"
             stored = None if done is None else read_entry(done.entry, job.job, also=also)
             if stored is not None:
@@ -199,21 +174,17 @@ class Visits:
                 job.job, decision=job.decision, acknowledged=True
             )
         except ResultUncertainError as exc:
-            self._refetch(job, exc)
+            self._decide(job, exc)
             return Again(self._retry.delay(0))
         match settled:
             case Result():
                 return Done(settled)
             case Held():
-                return self._held(job)
+                return Again(self._backoff.held(job))
             case NotReady(status):
                 return self._not_ready(job, status)
             case unbilled:
                 return Again(self._backoff.failed(job, unbilled.error))
-
-    def _held(self, job: PolledJob) -> Again:
-        job.held += 1
-        return Again(self._backoff.held(job))
 
     def _not_ready(self, job: PolledJob, status: str) -> Again:
         since = job.completed_since or job.started

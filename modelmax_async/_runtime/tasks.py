@@ -7,17 +7,21 @@ client has a reference to cannot be cancelled from outside.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Hashable
 from enum import IntEnum
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import anyio
 
 from modelmax_async._errors import ClientStateError, fresh
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 #: Seconds that a cancelled task gets to clean up.
 GRACE = 5.0
+#: Tries for one key that may hang beside each other.
+_MOST = 4
 
 
 class Life(IntEnum):
@@ -121,6 +125,37 @@ class Tasks:
         self._running.pop(task, None)
         if not task.cancelled():
             task.exception()  # marked as seen: its callers may be gone
+
+
+class Tries(Generic[K, T]):
+    """Tries for each of many keys. A further one runs beside those that hang.
+
+    If there are too many for a key, the oldest is cancelled.
+    """
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._running: dict[K, list[asyncio.Task[T]]] = {}
+
+    def running(self, key: K) -> bool:
+        """Whether a try for the key is under way."""
+        return key in self._running
+
+    def start(self, key: K, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start one more try."""
+        tries = self._running.setdefault(key, [])
+        if len(tries) >= _MOST:
+            tries[0].cancel()
+        task = self._tasks.spawn(work)
+        tries.append(task)
+        task.add_done_callback(partial(self._ended, key))
+        return task
+
+    def _ended(self, key: K, task: asyncio.Task[T]) -> None:
+        tries = self._running[key]
+        tries.remove(task)
+        if not tries:
+            del self._running[key]
 
 
 async def uncancelled(task: asyncio.Task[T]) -> T:
