@@ -19,7 +19,7 @@ from support import KEY, Moves, on_socket, transport_to
 from modelmax_async import ResultUncertainError, SubmitUncertainError, TransportError
 from modelmax_async._api.messages import Call
 from modelmax_async._http import ClientOrTransport
-from modelmax_async._http.plain import PlainClient
+from modelmax_async._http.own_client import PlainClient
 from modelmax_async._http.transports import Carrier, Kind, find_carrier
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.emulator.inprocess import InProcessTransport

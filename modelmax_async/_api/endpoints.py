@@ -36,11 +36,7 @@ from modelmax_async._models import Job, Result, Status, StatusReport, Video, Vid
 
 
 def build_submit(model: str, prompt: str, parameters: VideoParameters | None) -> Call:
-    """Build the submit (API §1).
-
-    Raises:
-        ValueError: for parameters that are not `VideoParameters` or cannot be JSON.
-    """
+    """Build the submit (API §1); unusable parameters are a `ValueError`."""
     content: dict[str, Any] = {"prompt": prompt}
     if not isinstance(parameters, VideoParameters | None):
         raise ValueError(  # noqa: TRY004 - the documented error for bad input

@@ -169,16 +169,10 @@ def shown(reply: Reply) -> bytes:
 
 
 def parse_retry_after(value: str | None, now: float, date: str | None = None) -> float | None:
-    """Return the seconds of a ``Retry-After`` header: a number, or an HTTP date.
+    """Return the seconds of a ``Retry-After`` header, ``None`` if it is absent or unreadable.
 
-    Args:
-        value: the header, ``None`` if there was none.
-        now: seconds since the epoch, by the clock of this machine.
-        date: the ``Date`` header of the response, because a ``Retry-After`` date is by the
-            server's clock.
-
-    Returns:
-        Seconds from 0 to `LONGEST_RETRY_AFTER`, ``None`` if the header is absent or unreadable.
+    A ``Retry-After`` date is by the server's clock, which the ``Date`` header tells; without
+    one, ``now`` is this machine's, in seconds since the epoch.
     """
     if value is None:
         return None

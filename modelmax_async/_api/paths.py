@@ -12,6 +12,8 @@ from modelmax_async._models import Job
 
 #: The longest path in characters: the HTTP library accepts it after any base URL.
 MAX_PATH = 60_000
+#: What each path of a job ends in.
+_TAILS = {"status_url": "/status", "response_url": ""}
 
 
 def submit_path(model: str) -> str:
@@ -20,27 +22,17 @@ def submit_path(model: str) -> str:
 
 
 def make_job(model: str, request_id: str) -> Job:
-    """Return the job of a request id, with the documented paths (API §2, §3).
-
-    Raises:
-        ValueError: for a model or a request id that cannot be one path segment.
-    """
+    """Return the job of a request id, with the documented paths (API §2, §3)."""
     job = Job(model, request_id)
     path = f"{submit_path(model)}/requests/{quote(request_id, safe='')}"
     return attrs.evolve(job, status_url=f"{path}/status", response_url=path)
 
 
 def submitted_job(body: SubmitBody, model: str) -> Job:
-    """Return the job of a 202 (API §1): it keeps the server's paths if they name the job.
-
-    Raises:
-        ValueError: for a request id that cannot be one path segment.
-    """
+    """Return the job of a 202 (API §1): it keeps the server's paths if they name the job."""
     job = make_job(model, body.request_id)
-    for name, url, tail in (
-        ("status_url", body.status_url, "/status"),
-        ("response_url", body.response_url, ""),
-    ):
+    for name, tail in _TAILS.items():
+        url = getattr(body, name)
         if isinstance(url, str) and _is_path(url) and _names(url, job.request_id, tail):
             job = attrs.evolve(job, **{name: url})
     return job
@@ -54,9 +46,8 @@ def check_job(job: Job) -> Job:
     Raises:
         ValueError: otherwise.
     """
-    for name, path, tail in (
-        ("status_url", status_path(job), "/status"),
-        ("response_url", result_path(job), ""),
+    for (name, tail), path in zip(
+        _TAILS.items(), (status_path(job), result_path(job)), strict=True
     ):
         if not _names(path, job.request_id, tail):
             raise ValueError(

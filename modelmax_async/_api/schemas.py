@@ -83,9 +83,7 @@ def read_usage(data: Any) -> Usage:
     resolution = fields.get("video_resolution")
     audio = fields.get("video_has_audio")
     return Usage(
-        video_seconds=seconds
-        if is_number(seconds) and -_INFINITE < seconds < _INFINITE
-        else None,
+        video_seconds=seconds if is_number(seconds) and abs(seconds) < _INFINITE else None,
         video_resolution=as_utf8(resolution) if isinstance(resolution, str) else None,
         video_has_audio=audio if isinstance(audio, bool) else None,
     )

@@ -7,7 +7,7 @@ each request a connection, so that none queues in a connection pool.
 
 from modelmax_async._http.client import HTTPClient, Prepared
 from modelmax_async._http.exchange import Exchange, Progress
-from modelmax_async._http.plain import ClientOrTransport
+from modelmax_async._http.own_client import ClientOrTransport
 from modelmax_async._http.timeouts import Timeout
 
 __all__ = ["ClientOrTransport", "Exchange", "HTTPClient", "Prepared", "Progress", "Timeout"]

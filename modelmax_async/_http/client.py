@@ -16,7 +16,7 @@ from modelmax_async._errors import InvalidResponseError
 from modelmax_async._http.body import read_whole
 from modelmax_async._http.connections import FRESH
 from modelmax_async._http.exchange import Exchange, Traced, translate
-from modelmax_async._http.plain import ClientOrTransport
+from modelmax_async._http.own_client import ClientOrTransport
 from modelmax_async._http.redaction import quiet
 from modelmax_async._http.routes import Routes
 from modelmax_async._http.slots import Slots

@@ -11,7 +11,7 @@ from modelmax_async._api.messages import as_text
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._http.aiohttp import opener_like
 from modelmax_async._http.connections import Connections
-from modelmax_async._http.plain import ClientOrTransport, PlainClient
+from modelmax_async._http.own_client import ClientOrTransport, PlainClient
 from modelmax_async._http.proxies import opener_for
 from modelmax_async._http.transports import Carrier, Kind, find_carrier
 from modelmax_async._settings import Settings

@@ -14,7 +14,7 @@ import httpx
 from modelmax_async._api.messages import Reply
 from modelmax_async._errors import TransportError
 from modelmax_async._http.exchange import Exchange, translate
-from modelmax_async._http.plain import PlainClient
+from modelmax_async._http.own_client import PlainClient
 from modelmax_async._http.proxies import open_transport, proxy_for
 from modelmax_async._http.redaction import quiet
 from modelmax_async._http.routes import Routes

@@ -13,7 +13,7 @@ import attrs
 import httpx
 
 from modelmax_async._http.connections import Connections
-from modelmax_async._http.plain import PlainClient
+from modelmax_async._http.own_client import PlainClient
 
 
 class Kind(enum.Enum):

@@ -62,12 +62,7 @@ class Backoff:
     random: Callable[[], float]
 
     def delay(self, failures: int, error: Exception | None = None) -> float:
-        """Return the seconds to wait before a call is retried.
-
-        Args:
-            failures: the number of failures before this one.
-            error: this failure; its ``Retry-After`` is a minimum.
-        """
+        """Return the seconds to wait after ``error``, which ``failures`` others preceded."""
         retry_after = error.retry_after if isinstance(error, APIError) else None
         return self.policy.delay(failures, self.random(), retry_after)
 
@@ -81,12 +76,7 @@ def grow(initial: float, factor: float, attempt: int, maximum: float) -> float:
 
 
 def is_final(status_code: int, failing_for: float) -> bool:
-    """Whether the status of a free call ends the wait: a lasting 4xx does.
-
-    Args:
-        status_code: the HTTP status of the response.
-        failing_for: seconds since the job's calls began to fail.
-    """
+    """Whether a 4xx on a free call that has failed for so many seconds ends the wait."""
     if status_code == HTTPStatus.NOT_FOUND:
         return failing_for >= LASTING_NOT_FOUND
     client_error = HTTPStatus.BAD_REQUEST <= status_code < HTTPStatus.INTERNAL_SERVER_ERROR

@@ -49,12 +49,7 @@ class SQLiteFile:
         self._marks = marks
 
     def check(self) -> None:
-        """Check that the path still leads to the file that was opened.
-
-        Raises:
-            LedgerError: if it does not.
-            OSError: see `explain`.
-        """
+        """Raise a `LedgerError` if the path does not lead to the opened file any more."""
         if self._place not in {None, _look(self.path)}:
             raise replaced(self.path)
 
@@ -84,20 +79,15 @@ class SQLiteFile:
         return db
 
     def _prepare(self, db: sqlite3.Connection) -> Marks:
-        """Set up the file, and wait for locks that SQLite reports without waiting.
-
-        It does so if several processes change the journal mode at once, or one of them closes
-        the file.
-        """
+        """Set up the file; SQLite does not wait for all of the locks that this needs."""
         until = clock.boottime() + self._busy_timeout
         while True:
             try:
                 db.execute("PRAGMA synchronous = FULL")
                 db.execute("PRAGMA fullfsync = ON")
                 marks = prepare(db, self.path, self._marks)
-                db.execute(
-                    "PRAGMA journal_mode = WAL"
-                )  # last: a file that is refused stays unchanged
+                # Last: a file that is refused stays unchanged.
+                db.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as exc:
                 if not _is_lock(exc) or clock.boottime() >= until:
                     raise

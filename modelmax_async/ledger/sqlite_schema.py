@@ -117,16 +117,12 @@ class Marks(NamedTuple):
 def prepare(db: sqlite3.Connection, path: Path, expected: Marks | None) -> Marks:
     """Create or upgrade the tables in one transaction, and return the ledger's marks.
 
-    Args:
-        db: a connection to the file.
-        path: the file, for the text of the error.
-        expected: the marks that the file had before, ``None`` at its first use. If they are
-            given, the tables are neither created nor upgraded.
+    If ``expected`` has the marks that the file had before, the tables are neither created nor
+    upgraded.
 
     Raises:
         LedgerError: for a file of a newer schema, for another ledger than the expected one,
             and for an older copy of it.
-        sqlite3.Error: see `sqlite_file.explain`.
     """
     db.execute("BEGIN IMMEDIATE")
     (version,) = db.execute("PRAGMA user_version").fetchone()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from modelmax_async._http.plain import PlainClient
+from modelmax_async._http.own_client import PlainClient
 
 pytestmark = pytest.mark.anyio
 URL = "http://127.0.0.1/v1/queue?signature=secret"
