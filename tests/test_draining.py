@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import attrs
+import httpx
 import pytest
-from ledgers import Handle, Pause, fail, on, once, refuse, states
+from ledgers import Handle, Pause, fail, forever, on, once, refuse, states
 from support import closed_after, in_process, in_virtual_time, on_socket, until
 
 from modelmax_async import ClientStateError, MemoryLedger, Result
@@ -63,6 +65,32 @@ async def test_drain_is_bounded_and_records_an_unfinished_call_as_uncertain(
 
     assert 30 == pytest.approx(took, abs=1)
     assert ["uncertain"] == states(ledger)
+
+
+@in_virtual_time
+@pytest.mark.parametrize(("begun", "phase"), [(False, "sent"), (True, "answered")])
+async def test_unfinished_call_is_recorded_as_far_as_it_got(*, begun: bool, phase: str) -> None:
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b"{"
+            await forever()
+
+    async def answer(_: httpx.Request) -> httpx.Response:
+        if not begun:
+            await forever()
+        return httpx.Response(200, stream=Endless())
+
+    ledger = MemoryLedger()
+    transport = httpx.MockTransport(answer)
+    options: dict[str, Any] = {"http_client": transport, "ledger": ledger, "timeout": 30}
+    async with on_socket("http://127.0.0.1", **options) as client:
+        asking = asyncio.create_task(client.result("reef"))
+        await asyncio.sleep(1)
+        await client._engine.settler.drain(1)
+        await asyncio.gather(asking, return_exceptions=True)
+        (entry,) = await client.unresolved()
+
+    assert phase == entry.phase
 
 
 async def test_drain_does_not_wait_for_a_disk_that_hangs(
