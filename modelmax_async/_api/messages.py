@@ -15,17 +15,7 @@ from typing import Any
 
 import attrs
 
-from modelmax_async._errors import (
-    APIError,
-    AuthenticationError,
-    BadRequestError,
-    InsufficientBalanceError,
-    InvalidResponseError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerError,
-)
+from modelmax_async import _errors as errors
 from modelmax_async._models import Job
 
 #: The most bytes of a JSON body, on the wire and after decompression.
@@ -34,13 +24,13 @@ _SHOWN = 64 * 1024
 #: The longest pause that a server can ask for, in seconds.
 LONGEST_RETRY_AFTER = 3600.0
 
-_ERRORS: Mapping[int, type[APIError]] = {
-    HTTPStatus.BAD_REQUEST: BadRequestError,
-    HTTPStatus.UNAUTHORIZED: AuthenticationError,
-    HTTPStatus.PAYMENT_REQUIRED: InsufficientBalanceError,
-    HTTPStatus.FORBIDDEN: PermissionDeniedError,
-    HTTPStatus.NOT_FOUND: NotFoundError,
-    HTTPStatus.TOO_MANY_REQUESTS: RateLimitError,
+_ERRORS: Mapping[int, type[errors.APIError]] = {
+    HTTPStatus.BAD_REQUEST: errors.BadRequestError,
+    HTTPStatus.UNAUTHORIZED: errors.AuthenticationError,
+    HTTPStatus.PAYMENT_REQUIRED: errors.InsufficientBalanceError,
+    HTTPStatus.FORBIDDEN: errors.PermissionDeniedError,
+    HTTPStatus.NOT_FOUND: errors.NotFoundError,
+    HTTPStatus.TOO_MANY_REQUESTS: errors.RateLimitError,
 }
 
 
@@ -67,10 +57,14 @@ class Reply:
     kept_at: str | None = None
 
 
-def parse_error(reply: Reply, *, now: float, job: Job | None) -> APIError:
+def parse_error(reply: Reply, *, now: float, job: Job | None) -> errors.APIError:
     """Return the error of a 4xx or 5xx response (API §5), with or without its JSON body."""
     found = _envelope(reply)
-    fallback = ServerError if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR else APIError
+    fallback = (
+        errors.ServerError
+        if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        else errors.APIError
+    )
     kind = _ERRORS.get(reply.status, fallback)
     rest = {k: v for k, v in found.items() if k not in {"message", "type"}}
     headers = reply.headers
@@ -148,7 +142,7 @@ def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
     if not HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:
         where = as_text(reply.headers.get("location"), 200)
         redirect = f", a redirect to {where}, which is not followed" if where else ""
-        raise InvalidResponseError(
+        raise errors.InvalidResponseError(
             f"unexpected HTTP {reply.status}{about}{redirect}: check base_url",
             body=shown(reply),
             job=job,
@@ -156,7 +150,7 @@ def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
     try:
         return json.loads(decoded(reply))
     except (ValueError, RecursionError) as exc:
-        raise InvalidResponseError(
+        raise errors.InvalidResponseError(
             f"the response{about} is not valid JSON ({type(exc).__name__})",
             body=shown(reply),
             job=job,

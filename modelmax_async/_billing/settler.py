@@ -25,6 +25,7 @@ import asyncio
 import contextlib
 import uuid
 
+from modelmax_async import events
 from modelmax_async._api.endpoints import build_result, parse_result
 from modelmax_async._billing import leases, unsaved, verdicts
 from modelmax_async._billing.decisions import Attempt, Decision, Flight, NotArmed
@@ -44,14 +45,6 @@ from modelmax_async._models import Job, LedgerEntry, Phase, Result
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.tasks import Life, Tasks
-from modelmax_async.events import (
-    AnswerDiscarded,
-    BilledCallArmed,
-    ClaimReleased,
-    ResultStored,
-    ResultUncertain,
-    UnarmedAnswer,
-)
 from modelmax_async.ledger import Fail, Key, Release, Step, Store, Uncertain
 
 
@@ -149,7 +142,7 @@ class Settler:
                 await self._abandon(attempt, exchange, exc)
             raise
         if exchange.unarmed:
-            self._hooks.emit(UnarmedAnswer(job, attempt.id))
+            self._hooks.emit(events.UnarmedAnswer(job, attempt.id))
         return verdicts.judge_reply(reply, job, now=clock.wall())
 
     def _exchange(self, attempt: Attempt) -> Exchange:
@@ -171,7 +164,7 @@ class Settler:
             check_wanted()
             if not await self._leases.arm(key, attempt.id):
                 raise NotArmed
-            self._hooks.emit(BilledCallArmed(attempt.job, attempt.id))
+            self._hooks.emit(events.BilledCallArmed(attempt.job, attempt.id))
             last_look()  # while the ledger was asked, hooks may block and callers may leave
 
         return Exchange(once=True, before_send=arm, last_look=last_look)
@@ -213,9 +206,9 @@ class Settler:
         job, key = attempt.job, self._records.key(attempt.job)
         done = await self._unsaved.save(key, Store(job, attempt.id, body))
         if done is not None and not done.granted:
-            self._hooks.emit(AnswerDiscarded(job, attempt.id))
+            self._hooks.emit(events.AnswerDiscarded(job, attempt.id))
             return read_entry(done.entry, job) or parse_result(body, job)
-        self._hooks.emit(ResultStored(job, attempt.id))
+        self._hooks.emit(events.ResultStored(job, attempt.id))
         return parse_result(body, job)
 
     async def _failed(self, attempt: Attempt, error: str) -> Result:
@@ -240,9 +233,9 @@ class Settler:
 
     async def _note_uncertain(self, attempt: Attempt, phase: Phase, cause: str) -> Step | None:
         done = await self._records.note(attempt.job, Uncertain(attempt.id, phase, cause))
-        self._hooks.emit(ResultUncertain(attempt.job, phase, cause))
+        self._hooks.emit(events.ResultUncertain(attempt.job, phase, cause))
         return done
 
     async def _release(self, attempt: Attempt, cause: str) -> None:
         await self._records.note(attempt.job, Release(attempt.id))
-        self._hooks.emit(ClaimReleased(attempt.job, cause))
+        self._hooks.emit(events.ClaimReleased(attempt.job, cause))

@@ -69,7 +69,7 @@ class HTTPClient:
             }
         )
         self.receiver = Receiver(
-            settings, self._slots, self._routes, self._headers, self._limits
+            settings.key, self._slots, self._routes, self._headers, self._limits
         )
 
     def __repr__(self) -> str:

@@ -21,7 +21,7 @@ from modelmax_async._http.routes import Routes
 from modelmax_async._http.slots import Slots
 from modelmax_async._http.timeouts import Limits
 from modelmax_async._runtime.threads import in_thread
-from modelmax_async._settings import Settings
+from modelmax_async._settings import ApiKey
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
 #: Bytes of an error's body that are read at most, and the seconds that reading them may take.
@@ -41,23 +41,16 @@ class Incoming:
     refusal: Reply | None = None
 
 
+@attrs.define
 class Receiver:
     """Sends GETs whose bodies are streamed. Used only from tasks that the client owns."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        slots: Slots,
-        routes: Routes,
-        headers: httpx.Headers,
-        limits: Limits,
-    ) -> None:
-        self._key = settings.key
-        self._slots = slots
-        self._routes = routes
-        self._headers = headers
-        self._limits = limits
-        self._trusted: ssl.SSLContext | None = None
+    _key: ApiKey
+    _slots: Slots
+    _routes: Routes
+    _headers: httpx.Headers
+    _limits: Limits
+    _trusted: ssl.SSLContext | None = attrs.field(default=None, init=False)
 
     @property
     def injected(self) -> bool:

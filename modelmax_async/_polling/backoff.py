@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 
+import attrs
+
 from modelmax_async._errors import APIError, ModelMaxError
 from modelmax_async._polling.job import Failures, PolledJob
 from modelmax_async._polling.policies import DelayPolicy
@@ -19,16 +21,14 @@ _HELD = (0.1, 1.0)
 _PAUSING = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
+@attrs.define
 class PollBackoff:
     """Turns a client's policies into delays, and the server's wishes into pauses for all."""
 
-    def __init__(
-        self, poll: DelayPolicy, retry: Backoff, schedule: Schedule[PolledJob], hooks: Hooks
-    ) -> None:
-        self._poll = poll
-        self._retry = retry
-        self._schedule = schedule
-        self._hooks = hooks
+    _poll: DelayPolicy
+    _retry: Backoff
+    _schedule: Schedule[PolledJob]
+    _hooks: Hooks
 
     def interval(self, job: PolledJob) -> float:
         """Return the seconds to the next poll."""

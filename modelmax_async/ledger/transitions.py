@@ -12,18 +12,7 @@ from attrs import evolve
 
 from modelmax_async._api.endpoints import is_readable
 from modelmax_async._models import LedgerEntry, LedgerState, Value
-from modelmax_async.ledger.moves import (
-    Arm,
-    Claim,
-    Fail,
-    Look,
-    Move,
-    Release,
-    Remember,
-    Renew,
-    Store,
-    Uncertain,
-)
+from modelmax_async.ledger import moves
 
 GONE = "the process that made the call ended or hung before it recorded a response"
 #: The longest lease, in seconds.
@@ -41,7 +30,7 @@ class Step(Value):
     granted: bool
 
 
-def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
+def step(entry: LedgerEntry | None, move: moves.Move, now: float) -> Step | None:
     """Apply one move to a job's entry.
 
     Args:
@@ -54,38 +43,38 @@ def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
         ledger has no such job and the move does not bring one.
     """
     if entry is None:
-        if not isinstance(move, Remember | Claim | Store):
+        if not isinstance(move, moves.Remember | moves.Claim | moves.Store):
             return None
-        heard = not isinstance(move, Claim)  # a claim has a field for it
+        heard = not isinstance(move, moves.Claim)  # a claim has a field for it
         entry = LedgerEntry(job=move.job, state="known", since=now, acknowledged=heard)
-        if isinstance(move, Remember):
+        if isinstance(move, moves.Remember):
             return Step(entry, granted=True)
-    elif isinstance(move, Claim | Fail) and _is_gone(entry, move.takeover):
+    elif isinstance(move, moves.Claim | moves.Fail) and _is_gone(entry, move.takeover):
         entry = _abandoned_by_owner(entry, now)
     after = _decide(entry, move, now)
     return Step(entry if after is None else after, granted=after is not None)
 
 
-def _decide(entry: LedgerEntry, move: Move, now: float) -> LedgerEntry | None:  # noqa: PLR0911 - one for each move
+def _decide(entry: LedgerEntry, move: moves.Move, now: float) -> LedgerEntry | None:  # noqa: PLR0911 - one for each move
     """Return the entry after the move, ``None`` if the move is refused."""
     match move:
-        case Look():
+        case moves.Look():
             return entry
-        case Remember():
+        case moves.Remember():
             return _remember(entry, move)
-        case Claim():
+        case moves.Claim():
             return _claim(entry, move, now)
-        case Arm():
+        case moves.Arm():
             return _arm(entry, move, now)
-        case Renew():
+        case moves.Renew():
             return _renew(entry, move, now)
-        case Store():
+        case moves.Store():
             return _store(entry, move, now)
-        case Release():
+        case moves.Release():
             return _release(entry, move, now)
-        case Fail():
+        case moves.Fail():
             return _fail(entry, move, now)
-        case Uncertain():
+        case moves.Uncertain():
             return _uncertain(entry, move, now)
         case _:
             assert_never(move)
@@ -156,7 +145,7 @@ def _leased(entry: LedgerEntry, lease: float, now: float) -> LedgerEntry:
     return evolve(entry, lease_until=until, lease=length)
 
 
-def _remember(entry: LedgerEntry, move: Remember) -> LedgerEntry | None:
+def _remember(entry: LedgerEntry, move: moves.Remember) -> LedgerEntry | None:
     # The recorded model may be one that the server refused; it has acknowledged this one.
     renamed = entry.state == "known" and entry.job.model != move.job.model
     if entry.acknowledged and not renamed:
@@ -164,7 +153,7 @@ def _remember(entry: LedgerEntry, move: Remember) -> LedgerEntry | None:
     return evolve(entry, job=move.job if renamed else entry.job, acknowledged=True)
 
 
-def _claim(entry: LedgerEntry, move: Claim, now: float) -> LedgerEntry | None:
+def _claim(entry: LedgerEntry, move: moves.Claim, now: float) -> LedgerEntry | None:
     decided = move.accept is not None and entry.attempt == move.accept
     accepted = decided and entry.state in _OWING and not _has_result(entry)
     if entry.state != "known" and not accepted:
@@ -187,17 +176,17 @@ def _has_result(entry: LedgerEntry) -> bool:
     return entry.body is not None and is_readable(entry.body, entry.job)
 
 
-def _arm(entry: LedgerEntry, move: Arm, now: float) -> LedgerEntry | None:
+def _arm(entry: LedgerEntry, move: moves.Arm, now: float) -> LedgerEntry | None:
     mine = entry.state == "claimed" and entry.attempt == move.attempt
     return evolve(_leased(entry, move.lease, now), state="armed", since=now) if mine else None
 
 
-def _renew(entry: LedgerEntry, move: Renew, now: float) -> LedgerEntry | None:
+def _renew(entry: LedgerEntry, move: moves.Renew, now: float) -> LedgerEntry | None:
     mine = is_held(entry) and entry.attempt == move.attempt
     return _leased(entry, move.lease, now) if mine else None
 
 
-def _store(entry: LedgerEntry, move: Store, now: float) -> LedgerEntry | None:
+def _store(entry: LedgerEntry, move: moves.Store, now: float) -> LedgerEntry | None:
     another = entry.attempt != move.attempt
     if entry.body is not None and (another or entry.body != move.body):
         # Two responses were paid for. A readable one replaces an unreadable one; otherwise the
@@ -226,12 +215,12 @@ def _is_open(entry: LedgerEntry, attempt: str) -> bool:
     return entry.attempt == attempt and (is_held(entry) or entry.state == "uncertain")
 
 
-def _release(entry: LedgerEntry, move: Release, now: float) -> LedgerEntry | None:
+def _release(entry: LedgerEntry, move: moves.Release, now: float) -> LedgerEntry | None:
     # A proof stays a proof, even after another client has declared the owner gone.
     return _rest(entry, now) if _is_open(entry, move.attempt) else None
 
 
-def _fail(entry: LedgerEntry, move: Fail, now: float) -> LedgerEntry | None:
+def _fail(entry: LedgerEntry, move: moves.Fail, now: float) -> LedgerEntry | None:
     owes_nothing = _before(entry) == "known"
     if move.attempt is None:  # from a status response, which proves nothing about a billed call
         if entry.state != "known" and not (entry.state == "claimed" and owes_nothing):
@@ -243,7 +232,7 @@ def _fail(entry: LedgerEntry, move: Fail, now: float) -> LedgerEntry | None:
     return _ended(entry, now, "failed", error=move.error)
 
 
-def _uncertain(entry: LedgerEntry, move: Uncertain, now: float) -> LedgerEntry | None:
+def _uncertain(entry: LedgerEntry, move: moves.Uncertain, now: float) -> LedgerEntry | None:
     # A claimed entry too: without an event for byte 0, it may have been sent without arming.
     if not _is_open(entry, move.attempt):
         return None
