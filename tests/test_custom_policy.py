@@ -33,6 +33,15 @@ async def test_policy_without_a_usable_delay_is_refused_at_once(
             pass
 
 
+async def test_policy_may_poll_without_a_delay(emulator: Emulator) -> None:
+    request_id = emulator.add_job(script=JobScript(lag_polls=3))
+
+    async with in_process(emulator, poll=Constant(0)) as client:
+        await client.wait_for(request_id)
+
+    assert 1 < emulator.polls[request_id]
+
+
 async def test_custom_policy_is_followed(emulator: Emulator) -> None:
     request_id = emulator.add_job(script=JobScript(run_seconds=25))
 

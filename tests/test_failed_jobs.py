@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from ledgers import Handle, on, refuse
 from support import (
     claimed_by_another,
     in_process,
@@ -17,7 +18,7 @@ from support import (
 
 from modelmax_async import JobFailedError, MemoryLedger, Result, ResultUncertainError
 from modelmax_async.emulator import Emulator, Fault, JobScript
-from modelmax_async.ledger import Arm, Move, Release, Store, Uncertain
+from modelmax_async.ledger import Arm, Fail, Move, Release, Store, Uncertain
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 
@@ -37,6 +38,17 @@ async def test_failed_job_raises_the_servers_text_and_is_never_fetched(
     assert "blocked by a filter" == caught.value.error
     assert request_id == caught.value.job.request_id
     assert {} == emulator.result_calls
+
+
+async def test_failed_job_raises_though_the_ledger_cannot_record_it(
+    emulator: Emulator,
+) -> None:
+    request_id = emulator.add_job(script=JobScript(outcome="FAILED", error="no"))
+    ledger = Handle(MemoryLedger(), before=on(Fail, refuse))
+
+    async with in_process(emulator, ledger=ledger) as client:
+        with pytest.raises(JobFailedError, match="no"):
+            await client.wait_for(request_id)
 
 
 async def test_result_of_a_failed_job_raises_its_failure(emulator: Emulator) -> None:

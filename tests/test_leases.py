@@ -10,7 +10,7 @@ import pytest
 from ledgers import Armed, Handle, on
 from support import in_process, in_virtual_time
 
-from modelmax_async import LedgerEntry, MemoryLedger, Result, ResultUncertainError
+from modelmax_async import LedgerEntry, LedgerError, MemoryLedger, Result, ResultUncertainError
 from modelmax_async._api.paths import make_job
 from modelmax_async._billing.leases import BEAT, Leases, LeaseWatch
 from modelmax_async._runtime import clock
@@ -350,3 +350,10 @@ class TestOwnLeases:
         leases.hold(REEF, "a1")
 
         assert not leases.in_time(REEF)
+
+    async def test_ledger_that_loses_a_claim_before_it_is_armed_is_an_error(self) -> None:
+        leases = Leases(MemoryLedger(), Tasks())
+
+        leases.hold(REEF, "a1")
+        with pytest.raises(LedgerError, match="lost an entry"):
+            await leases.arm(REEF, "a1")

@@ -123,3 +123,18 @@ class TestOnOneLoop:
 
     async def test_who_is_not_cancelled_gets_the_result(self) -> None:
         assert 7 == await uncancelled(asyncio.create_task(number(1)))
+
+
+@pytest.mark.anyio
+async def test_cancelled_task_is_no_error_of_the_loop() -> None:
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    tasks = Tasks()
+
+    task = tasks.spawn(number(10))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+
+    assert [] == errors

@@ -170,3 +170,14 @@ async def test_close_stores_what_a_hanging_try_has_not() -> None:
     assert "stored" == store._entries[KEY].state
     assert [] == seen
     saving.cancel()
+
+
+async def test_retries_end_once_everything_is_stored() -> None:
+    store = await Armed.make()
+    tasks = Tasks()
+    unsaved, _ = unsaved_of(store, tasks=tasks)
+
+    await unsaved.save(KEY, ANSWER)
+    await beats(1.5)
+
+    assert set() == tasks.others()
