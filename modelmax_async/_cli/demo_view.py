@@ -29,13 +29,21 @@ def new_console() -> Console:
 def progress(console: Console, rows: Sequence[Row]) -> Iterator[Callable[[Row], object]]:
     """Show the jobs while the block runs; its function is called with each changed row."""
     start = time.monotonic()
-    if not console.is_terminal:
-        yield _Lines(console, start)
-        return
+    shown: dict[int, str] = {}
+
+    def print_change(row: Row) -> None:
+        text = f"saved {row.files[0].name}" if row.files else row.status
+        if shown.get(row.number) != text:
+            shown[row.number] = text
+            seconds = time.monotonic() - start
+            _say(console, f"{seconds:5.1f} s  job {row.number}: {text}")
 
     def render() -> Table:
         return _live_table(rows, time.monotonic() - start)
 
+    if not console.is_terminal:
+        yield print_change
+        return
     with Live(get_renderable=render, console=console, refresh_per_second=8, transient=True):
         yield lambda _: None  # the table is drawn eight times a second anyway
 
@@ -79,25 +87,6 @@ def _sums(report: Report) -> str:
         "billed calls\n"
         f"The videos are in {report.directory}"
     )
-
-
-class _Lines:
-    """Prints a line for each change of a job's status, for pipes and log files."""
-
-    def __init__(self, console: Console, start: float) -> None:
-        self._console = console
-        self._start = start
-        self._shown: dict[int, str] = {}
-
-    def __call__(self, row: Row) -> None:
-        text = f"job {row.number}: {row.status}"
-        if row.files:
-            text = f"job {row.number}: saved {row.files[0].name}"
-        if self._shown.get(row.number) == text:
-            return
-        self._shown[row.number] = text
-        seconds = time.monotonic() - self._start
-        _say(self._console, f"{seconds:5.1f} s  {text}")
 
 
 def _live_table(rows: Sequence[Row], seconds: float) -> Table:
