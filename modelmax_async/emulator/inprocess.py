@@ -135,13 +135,10 @@ class _Exchange(httpx.AsyncByteStream):
 
 
 class InProcessTransport(httpx.AsyncBaseTransport):
-    """Send requests to an ASGI application in the same event loop.
+    """Send requests to an ASGI application in the same event loop."""
 
-    Attributes:
-        emits_httpcore_trace_events: Tells a client that each request is sent once, directly
-            after the ``trace`` callback of its extensions is called, as in httpcore.
-    """
-
+    #: Tells a client that each request is sent once, directly after the ``trace`` callback of
+    #: its extensions is called, as in httpcore.
     emits_httpcore_trace_events = True
 
     def __init__(self, app: App) -> None:

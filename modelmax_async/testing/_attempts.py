@@ -22,10 +22,9 @@ async def _remembers(view: View, there: View) -> None:
     for move in (Arm("a", LONG), Look(view.job), Release("a")):
         entry, _ = await view.take(move)
         check(entry is None, "an unknown job has no entry")
-    await view.granted("a new job is known", Remember(view.job), "known")
-    again = await there.refused(
-        "a job is remembered once, for every handle", Remember(view.job), "known"
-    )
+    remember = Remember(view.job)
+    await view.granted("a new job is known", remember, "known")
+    again = await there.refused("a job is remembered once, for every handle", remember, "known")
     check(view.job == again.job, "a job is returned equal")
 
 
@@ -85,11 +84,8 @@ async def _armed_and_gone_is_uncertain(view: View, there: View) -> None:
     until = gone.lease_until
     stale = there.claim("x", takeover=until - 1, accept="gone")
     await there.refused("a takeover names the lease that it has watched", stale, "armed")
-    entry = await there.refused(
-        "a call whose client is gone is uncertain",
-        there.claim("x", takeover=until),
-        "uncertain",
-    )
+    taking = there.claim("x", takeover=until)
+    entry = await there.refused("a call whose client is gone is uncertain", taking, "uncertain")
     check(entry.phase == "sent", "a call without a response has the phase sent")
     await view.look("an uncertain job stays uncertain", "uncertain")
     wrong = there.claim("x", accept="another attempt")
@@ -103,9 +99,8 @@ async def _renewals_change_the_lease(view: View, there: View) -> None:
     ends = [(await view.granted("claimed", view.claim("a"), "claimed")).lease_until]
     ends.append((await view.granted("armed", Arm("a", LONG), "armed")).lease_until)
     for lease in (LONG, LONG, 0.0, LONG):
-        renewed = await view.granted(
-            "an armed attempt can be renewed", Renew("a", lease), "armed"
-        )
+        renewing = Renew("a", lease)
+        renewed = await view.granted("an armed attempt can be renewed", renewing, "armed")
         ends.append(renewed.lease_until)
     check(
         len(set(ends)) == len(ends) and sorted(ends) == ends,

@@ -43,13 +43,13 @@ async def _readable_beats_unreadable(view: View, there: View) -> None:
     promise = "a readable result replaces an unreadable one, whichever arrives first"
     for first, second in ((READABLE, UNREADABLE), (UNREADABLE, READABLE)):
         for attempts in (("a", "b"), ("b", "a")):
-            job = view.another_job()
-            await job.arm("a")
-            await job.granted("uncertain", Uncertain("a", "sent", "it broke off"), "uncertain")
-            await job.arm("b", accept="a")
-            await job.take(Store(job.job, attempts[0], first))
-            await job.through(there.ledger).take(Store(job.job, attempts[1], second))
-            entry = await job.look(promise, "stored")
+            each = view.another_job()
+            await each.arm("a")
+            await each.granted("uncertain", Uncertain("a", "sent", "it broke off"), "uncertain")
+            await each.arm("b", accept="a")
+            await each.take(Store(each.job, attempts[0], first))
+            await each.through(there.ledger).take(Store(each.job, attempts[1], second))
+            entry = await each.look(promise, "stored")
             check(entry.body == READABLE, promise)
 
 
