@@ -31,7 +31,7 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOS
 def download_error(
     error: Exception, what: str, *, url: str, part: Path | None = None, job: Job | None = None
 ) -> DownloadError:
-    """Return the error to raise for one of `EXPECTED`, and for the ``.part`` left behind.
+    """Return the error to raise for one of `EXPECTED`; ``part`` was left behind, if given.
 
     Exceptions that are private to this package are not its cause.
     """

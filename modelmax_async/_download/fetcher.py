@@ -81,10 +81,8 @@ class Fetcher:
                 await self._attempt(source, sink)
             except (APIError, TransportError, transfer.TransientError) as exc:
                 await sink.flush()
-                # a missing video does not appear later
-                final = isinstance(exc, APIError) and is_final(
-                    exc.status_code, failing_for=math.inf
-                )
+                # a 404 is final at once: a missing video does not appear later
+                final = isinstance(exc, APIError) and is_final(exc.status_code, math.inf)
                 if final or not attempts.failed(sink.offset):
                     raise
                 at_once = isinstance(exc, transfer.StartOverError)
