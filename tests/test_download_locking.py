@@ -76,6 +76,16 @@ def test_part_being_renamed_is_not_created_again(
     assert [marked.name] == names(tmp_path)
 
 
+def test_part_that_another_writer_has_just_created_is_not_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "reef-0.mp4.part").write_bytes(b"held")
+    monkeypatch.setattr(part_file, "find_part", lambda _: None)
+
+    assert lock_part(tmp_path / "reef-0.mp4") is None
+    assert b"held" == (tmp_path / "reef-0.mp4.part").read_bytes()
+
+
 def test_part_is_not_locked_if_another_is_preferred(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

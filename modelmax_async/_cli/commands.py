@@ -67,8 +67,8 @@ def emulator(port: int, seconds: float) -> None:
 async def _demo(console: Console, directory: Path, speed: float) -> None:
     rows = new_rows(speed)
     with progress(console, rows) as tell:
-        report = await run(rows, directory, speed=speed, tell=tell)
-    show_report(console, report)
+        billed = await run(rows, directory, speed=speed, tell=tell)
+    show_report(console, rows, directory, billed_again=billed)
 
 
 @contextmanager

@@ -32,38 +32,17 @@ _KEY = "sk-emulator"
 
 @attrs.define
 class Row:
-    """The data of one job that the demo shows.
+    """The data of one job that the demo shows."""
 
-    Attributes:
-        number: From 1.
-        prompt: The prompt.
-        script: How the job goes.
-        status: The last status received.
-        polls: Status calls so far; in the end, those that the server counted.
-        billed: Billed calls that the server counted.
-        error: Why the job FAILED.
-        files: The saved videos.
-        size: Their size in bytes.
-    """
-
-    number: int
+    number: int  # from 1
     prompt: str
     script: JobScript
-    status: str = "-"
-    polls: int = 0
-    billed: int = 0
-    error: str = ""
+    status: str = "-"  # the last one received
+    polls: int = 0  # status calls so far; in the end, those that the server counted
+    billed: int = 0  # billed calls that the server counted
+    error: str = ""  # why the job FAILED
     files: Sequence[Path] = ()
-    size: int = 0
-
-
-@attrs.frozen
-class Report:
-    """The outcome of the demo; ``billed_again`` is the bill after a second request for all."""
-
-    rows: Sequence[Row]
-    directory: Path
-    billed_again: int
+    size: int = 0  # bytes of all files
 
 
 def new_rows(speed: float) -> list[Row]:
@@ -85,14 +64,11 @@ def new_rows(speed: float) -> list[Row]:
 
 async def run(
     rows: Sequence[Row], directory: Path, *, speed: float, tell: Callable[[Row], object]
-) -> Report:
+) -> int:
     """Submit the jobs, save each video as its job ends, then request all results again.
 
-    Args:
-        rows: the jobs of `new_rows`, which are updated.
-        directory: where the videos are saved.
-        speed: that of `new_rows`, which applies to the polling too.
-        tell: called with each row that has changed.
+    The rows are updated, and ``tell`` is called with each that has changed. The polling is
+    ``speed`` times faster than normal too. Returns how many calls the server has billed.
     """
     emulator = Emulator(api_key=_KEY, record=False)
     emulator.script(*(row.script for row in rows))
@@ -111,7 +87,10 @@ async def run(
             api_key=_KEY, base_url=url, model="veo-3", poll=poll, hooks=[on_event]
         ) as client,
     ):
-        jobs = [await _submit(client, row, known) for row in rows]
+        jobs: list[Job] = []
+        for row in rows:
+            jobs.append(await client.submit(row.prompt))
+            known[jobs[-1].request_id] = row
         async for outcome in client.as_completed(jobs):
             row = known[outcome.job.request_id]
             await _finish(client, row, outcome, directory)
@@ -121,13 +100,7 @@ async def run(
             row.polls = emulator.polls[job.request_id]
             row.billed = emulator.billed[job.request_id]
         await client.gather_results(jobs, return_exceptions=True)
-    return Report(rows, directory, emulator.billed_total)
-
-
-async def _submit(client: AsyncQueueClient, row: Row, known: dict[str, Row]) -> Job:
-    job = await client.submit(row.prompt)
-    known[job.request_id] = row
-    return job
+    return emulator.billed_total
 
 
 async def _finish(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from modelmax_async._cli.demo import Report, Row
+from modelmax_async._cli.demo import Row
 
 _COLOURS = {"IN_PROGRESS": "cyan", "COMPLETED": "green", "FAILED": "red"}
 _PLAIN_WIDTH = 160  # columns, for a pipe or a file
@@ -29,18 +30,28 @@ def new_console() -> Console:
 def progress(console: Console, rows: Sequence[Row]) -> Iterator[Callable[[Row], object]]:
     """Show the jobs while the block runs; its function is called with each changed row."""
     start = time.monotonic()
-    if not console.is_terminal:
-        yield _Lines(console, start)
-        return
+    shown: dict[int, str] = {}
+
+    def print_change(row: Row) -> None:
+        text = f"saved {row.files[0].name}" if row.files else row.status
+        if shown.get(row.number) != text:
+            shown[row.number] = text
+            seconds = time.monotonic() - start
+            _say(console, f"{seconds:5.1f} s  job {row.number}: {text}")
 
     def render() -> Table:
         return _live_table(rows, time.monotonic() - start)
 
+    if not console.is_terminal:
+        yield print_change
+        return
     with Live(get_renderable=render, console=console, refresh_per_second=8, transient=True):
         yield lambda _: None  # the table is drawn eight times a second anyway
 
 
-def show_report(console: Console, report: Report) -> None:
+def show_report(
+    console: Console, rows: Sequence[Row], directory: Path, *, billed_again: int
+) -> None:
     """Print a table with the cost of every job, and the sums."""
     table = Table(title="Eight jobs on a local ModelMax", title_justify="left")
     table.add_column("job", no_wrap=True)
@@ -49,7 +60,7 @@ def show_report(console: Console, report: Report) -> None:
     table.add_column("billed calls", justify="right", min_width=6)
     table.add_column("file", no_wrap=True, overflow="ellipsis")
     table.add_column("size", justify="right", no_wrap=True)
-    for row in report.rows:
+    for row in rows:
         table.add_row(
             f"{row.number} {row.prompt}",
             _coloured(row.status),
@@ -59,45 +70,22 @@ def show_report(console: Console, report: Report) -> None:
             f"{row.size:,} B" if row.files else "-",
         )
     console.print(table)
-    for row in report.rows:
+    for row in rows:
         if row.error:
             _say(console, f"Job {row.number} FAILED and was not billed: {row.error}")
-    _say(console, _sums(report))
+    billed, files = sum(row.billed for row in rows), sum(len(row.files) for row in rows)
+    _say(
+        console,
+        f"Sum: {len(rows)} jobs, {sum(row.polls for row in rows)} polls, "
+        f"{billed} billed calls, {files} files, {sum(row.size for row in rows):,} bytes\n"
+        f"Asked for all {len(rows)} results once more: {billed_again - billed} further "
+        "billed calls\n"
+        f"The videos are in {directory}",
+    )
 
 
 def _say(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
-def _sums(report: Report) -> str:
-    rows = report.rows
-    billed, files = sum(row.billed for row in rows), sum(len(row.files) for row in rows)
-    return (
-        f"Sum: {len(rows)} jobs, {sum(row.polls for row in rows)} polls, "
-        f"{billed} billed calls, {files} files, {sum(row.size for row in rows):,} bytes\n"
-        f"Asked for all {len(rows)} results once more: {report.billed_again - billed} further "
-        "billed calls\n"
-        f"The videos are in {report.directory}"
-    )
-
-
-class _Lines:
-    """Prints a line for each change of a job's status, for pipes and log files."""
-
-    def __init__(self, console: Console, start: float) -> None:
-        self._console = console
-        self._start = start
-        self._shown: dict[int, str] = {}
-
-    def __call__(self, row: Row) -> None:
-        text = f"job {row.number}: {row.status}"
-        if row.files:
-            text = f"job {row.number}: saved {row.files[0].name}"
-        if self._shown.get(row.number) == text:
-            return
-        self._shown[row.number] = text
-        seconds = time.monotonic() - self._start
-        _say(self._console, f"{seconds:5.1f} s  {text}")
 
 
 def _live_table(rows: Sequence[Row], seconds: float) -> Table:

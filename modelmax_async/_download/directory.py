@@ -27,11 +27,7 @@ class SavedVideo:
 
 
 def find_video(target: Path) -> SavedVideo | None:
-    """Return the complete video of any suffix, ``None`` if none is saved.
-
-    Raises:
-        NotAFileError: for a directory or a device with the name of the MP4.
-    """
+    """Return the complete video of any suffix, ``None`` if none is saved."""
     for suffix in SUFFIXES:
         path = target.with_suffix(f".{suffix}")
         with suppress(FileNotFoundError):  # another process may remove it after the stat
@@ -93,8 +89,7 @@ def find_part(target: Path) -> Path | None:
     name = target.name
     start = f"{name}."
     every = os.listdir(target.parent)  # noqa: PTH208 - 100,000 Path objects would be too slow
-    entries = [entry for entry in every if entry.startswith(start)]
-    found = [entry for entry in entries if is_part(name, entry)]
+    found = [entry for entry in every if entry.startswith(start) and is_part(name, entry)]
     return target.with_name(max(found, key=lambda each: (len(each), each))) if found else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,18 +17,19 @@ from modelmax_async._download.fetcher import Fetcher
 from modelmax_async._download.locking import locked_part
 from modelmax_async._download.names import file_name
 from modelmax_async._download.part_file import PartFile
-from modelmax_async._download.progress import OnProgress, Progress
 from modelmax_async._download.sinks import FileSink, Report, StreamSink
 from modelmax_async._download.sources import Source, SourceError, source_of
 from modelmax_async._errors import ClientStateError, DownloadError, ModelMaxError
 from modelmax_async._http import HTTPClient
 from modelmax_async._models import Job, Result, Video
-from modelmax_async._runtime.hooks import Hooks
+from modelmax_async._runtime.hooks import Hooks, call_safely
 from modelmax_async._runtime.retry import Backoff
 from modelmax_async._runtime.tasks import Tasks
 from modelmax_async._runtime.threads import finish_in_thread, in_thread
 from modelmax_async._settings import Settings
 from modelmax_async.events import VideoSaved
+
+OnProgress = Callable[[int, int | None], object]
 
 #: The most open files, unless ``max_in_flight`` is more. Many of them wait for a slot, or
 #: between two attempts.
@@ -49,16 +50,31 @@ class Item:
     job: Job | None
 
 
+class Progress:
+    """Adds up what the videos of a result report, and calls the user's callback."""
+
+    def __init__(self, callback: OnProgress | None, count: int) -> None:
+        self._callback = callback
+        self._done = [0] * count
+        self._expected: list[int | None] = [None] * count
+        self._last: tuple[int, int | None] | None = None
+
+    def report(self, place: int, done: int, expected: int | None) -> None:
+        """Record how many bytes one video has, and how many it will have."""
+        self._done[place], self._expected[place] = done, expected
+        known = [size for size in self._expected if size is not None]
+        whole = sum(known) if len(known) == len(self._expected) else None
+        now = (sum(self._done), whole)
+        if self._callback is not None and now != self._last:
+            self._last = now
+            call_safely(lambda pair: self._callback(*pair), now)  # type: ignore[misc]  # it is not None
+
+
 class Downloads:
     """The downloads of one client."""
 
     def __init__(
-        self,
-        http: HTTPClient,
-        tasks: Tasks,
-        hooks: Hooks,
-        settings: Settings,
-        backoff: Backoff,
+        self, http: HTTPClient, tasks: Tasks, hooks: Hooks, settings: Settings, backoff: Backoff
     ) -> None:
         self._fetcher = Fetcher(http.receiver, settings, backoff)
         self._settings = settings

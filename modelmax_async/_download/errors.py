@@ -31,22 +31,18 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOS
 def download_error(
     error: Exception, what: str, *, url: str, part: Path | None = None, job: Job | None = None
 ) -> DownloadError:
-    """Return the error to raise. Exceptions that are private to this package are not its cause.
+    """Return the error to raise for one of `EXPECTED`; ``part`` was left behind, if given.
 
-    Args:
-        error: one of `EXPECTED`.
-        what: which video.
-        url: its URL.
-        part: the ``.part`` that was left behind, if any.
-        job: the video's job.
+    Exceptions that are private to this package are not its cause.
     """
     reason, advice = _describe(error)
-    where = f" (from {shown(url)})" if url else ""
+    address = shown(url)
+    where = f" (from {address})" if url else ""
     kept = "The bytes received so far are kept in"
     kept = f" {kept} {part}; the next download() resumes from there." if part else ""
     made = DownloadError(
         f"{what}{where} was not downloaded: {reason}.{kept} The paid result is safe: {advice}.",
-        url=shown(url) if url else "",
+        url=address,
         part=str(part) if part else None,
         job=job,
     )

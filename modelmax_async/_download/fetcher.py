@@ -15,16 +15,10 @@ from http import HTTPStatus
 import attrs
 
 from modelmax_async._download import sources, transfer
-from modelmax_async._download.containers import media_type, suffix_of
 from modelmax_async._download.names import source_digest
 from modelmax_async._download.ranges import range_headers, read_length, resume_info_of
-from modelmax_async._download.sources import Source, SourceError
-from modelmax_async._download.transfer import (
-    PermanentError,
-    Sink,
-    StartOverError,
-    TransientError,
-)
+from modelmax_async._download.sources import Source
+from modelmax_async._download.transfer import Sink
 from modelmax_async._errors import APIError, TransportError
 from modelmax_async._http.streaming import Incoming, Receiver
 from modelmax_async._runtime.retry import Backoff, is_final
@@ -85,11 +79,13 @@ class Fetcher:
         while True:
             try:
                 await self._attempt(source, sink)
-            except (APIError, TransportError, TransientError) as exc:
+            except (APIError, TransportError, transfer.TransientError) as exc:
                 await sink.flush()
-                if _is_permanent(exc) or not attempts.failed(sink.offset):
+                # a 404 is final at once: a missing video does not appear later
+                final = isinstance(exc, APIError) and is_final(exc.status_code, math.inf)
+                if final or not attempts.failed(sink.offset):
                     raise
-                at_once = isinstance(exc, StartOverError)
+                at_once = isinstance(exc, transfer.StartOverError)
                 delay = 0.0 if at_once else self._backoff.delay(attempts.failures - 1, exc)
             else:
                 return
@@ -101,15 +97,14 @@ class Fetcher:
         It announces no length, so an MP4 must be complete. Other containers cannot show that;
         they are as complete as their base64 and the JSON around it.
         """
-        kind = sources.data_type(source.url)
-        transfer.check_type(kind)
+        suffix = transfer.check_type(sources.data_type(source.url))
         pieces = await in_thread(sources.decode_data, source.url)
-        await sink.reset(None, None, suffix_of(media_type(kind)))
+        await sink.reset(None, None, suffix)
         for piece in pieces:
             await transfer.write_chunk(sink, piece)
         if sink.suffix is None or sink.boxes.is_mp4:
             if not sink.boxes.complete(sink.offset):
-                raise PermanentError("the data: URL is not a complete MP4 video")
+                raise transfer.PermanentError("the data: URL is not a complete MP4 video")
         else:
             await transfer.check_complete(sink)
 
@@ -124,13 +119,12 @@ class Fetcher:
                     sink,
                     f"the server has only {offset} bytes, which end in the middle of the video",
                 )
-            transfer.check_status(incoming)
+            suffix = transfer.check_status(incoming)
             if incoming.status == HTTPStatus.PARTIAL_CONTENT:
                 end: int | None = await transfer.resume(incoming.headers, sink)
             else:
                 end = read_length(incoming.headers)
-                kind = media_type(incoming.headers.get("content-type", ""))
-                suffix = suffix_of(kind) if end is not None else None
+                suffix = None if end is None else suffix
                 digest = source_digest(source.url)
                 found = resume_info_of(incoming.headers, digest, end, suffix)
                 await sink.reset(found, end, suffix)
@@ -153,7 +147,7 @@ class Fetcher:
                     return
                 target = incoming.headers.get("location", "")
             source = sources.follow_redirect(source, target, self._settings)
-        raise SourceError(f"the server redirected more than {_MOST_REDIRECTS} times")
+        raise sources.SourceError(f"the server redirected more than {_MOST_REDIRECTS} times")
 
     async def _check_host(self, source: Source) -> None:
         """Refuse another host whose name resolves to an address of a private network.
@@ -169,9 +163,4 @@ class Fetcher:
         except OSError:
             return
         if any(sources.is_private(str(entry[4][0])) for entry in found):
-            raise SourceError("the host is in a private network")
-
-
-def _is_permanent(error: Exception) -> bool:
-    """Return whether a retry cannot help; a missing video does not appear later."""
-    return isinstance(error, APIError) and is_final(error.status_code, failing_for=math.inf)
+            raise sources.SourceError("the host is in a private network")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
+#: Whether an open file can be renamed, and so carry resume info in its name.
+RENAMES_OPEN = sys.platform != "win32"
+
 if sys.platform == "win32":  # pragma: no cover - no tests run on Windows
     import msvcrt
     import os
 
-    #: Whether an open file can be renamed, and so carry resume info in its name.
-    RENAMES_OPEN = False
     _FAR = 1 << 62  # beyond any byte of a video: a locked byte cannot be read by others
 
     def try_lock(number: int) -> bool:
@@ -26,9 +27,6 @@ if sys.platform == "win32":  # pragma: no cover - no tests run on Windows
 
 else:
     import fcntl
-
-    #: Whether an open file can be renamed, and so carry resume info in its name.
-    RENAMES_OPEN = True
 
     def try_lock(number: int) -> bool:
         """Lock the file of a descriptor; ``False`` when another descriptor holds the lock."""

@@ -23,14 +23,10 @@ async def locked_part(
 ) -> AsyncIterator[PartFile | SavedVideo]:
     """Wait until the ``.part`` can be locked, or another writer has saved the video.
 
-    Args:
-        target: the video's path, with the suffix of an MP4.
-        open_files: bounds the open files. It is not held while another writer is waited for.
-        overwrite: whether a video that is already saved is fetched again.
-        give_up_after: seconds for which another writer may make no progress.
+    ``open_files`` is not held while another writer is waited for.
 
     Raises:
-        TransientError: another writer holds the lock and makes no progress.
+        TransientError: another writer has made no progress for ``give_up_after`` seconds.
         OSError: the directory cannot be used.
     """
     loop = asyncio.get_running_loop()
@@ -82,7 +78,16 @@ class _LockAttempt:
             self._part = part
             if self._abandoned:
                 part.close()
-        return self._check_again(part)
+        try:  # another writer may have saved the video just before it released the lock
+            found = find_video(self._target)
+        except BaseException:
+            part.close()
+            raise
+        if found is not None and not self._overwrite:
+            part.close()
+            return found
+        part.replaces = None if found is None else found.path
+        return part
 
     def abandon(self) -> None:
         """Unlock the file, whether the thread has locked it already or does so later."""
@@ -90,18 +95,3 @@ class _LockAttempt:
             self._abandoned = True
             if self._part is not None:
                 self._part.close()
-
-    def _check_again(self, part: PartFile) -> PartFile | SavedVideo:
-        """Look for a video that another writer saved just before it released the lock."""
-        try:
-            found = find_video(self._target)
-        except BaseException:
-            part.close()
-            raise
-        if found is None:
-            return part
-        if self._overwrite:
-            part.replaces = found.path
-            return part
-        part.close()
-        return found

@@ -30,14 +30,10 @@ class _State(Enum):
 
 
 class Boxes:
-    """Follows the boxes of a file whose bytes arrive in portions of any size.
-
-    Attributes:
-        next_header: the offset in bytes of the next box; the bytes before it need not be read.
-    """
+    """Follows the boxes of a file whose bytes arrive in portions of any size."""
 
     def __init__(self) -> None:
-        self.next_header = 0
+        self.next_header = 0  # offset of the next box; the bytes before it need not be read
         self._head = bytearray()
         self._seen: set[bytes] = set()
         self._count = 0
@@ -73,12 +69,7 @@ class Boxes:
         return not self.is_mp4 and (not opening or opening[:1] in {b"<", b"{"})
 
     def feed(self, data: bytes, at: int) -> None:
-        """Take bytes of the file. They must be in order; bytes between headers may be left out.
-
-        Args:
-            data: the bytes.
-            at: the offset of the first of them.
-        """
+        """Take the bytes at an offset, in order; bytes between two headers may be left out."""
         end = at + len(data)
         if end <= self.next_header:
             return  # almost all of a video is in one box
@@ -93,10 +84,8 @@ class Boxes:
     def complete(self, size: int, *, strict: bool = False) -> bool:
         """Return whether a file of this size ends with its last box, and contains media.
 
-        Args:
-            size: bytes.
-            strict: the boxes alone have to show that the file was not truncated, so that its
-                index (``moov``) must be there too.
+        If the boxes alone have to show that the file was not truncated (``strict``), its index
+        (``moov``) must be there too.
         """
         open_ended = self._state is _State.OPEN_ENDED
         if not (open_ended or self._state is _State.BOXES) or not self._seen & _MEDIA:

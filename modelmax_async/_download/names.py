@@ -36,19 +36,12 @@ _MOST_VIDEOS = 1_000_000
 
 @attrs.frozen
 class ResumeInfo:
-    """Which version of which video the bytes of a ``.part`` belong to.
+    """Which version of which video the bytes of a ``.part`` belong to."""
 
-    Args:
-        source: digest of the URL without its query.
-        validator: a strong entity tag, quotes included, or else a Last-Modified date.
-        total: bytes of the whole video, ``None`` where the server did not say.
-        suffix: that of a declared video of known length, ``None`` where it must be an MP4.
-    """
-
-    source: str
-    validator: str
-    total: int | None
-    suffix: str | None = None
+    source: str  # `source_digest` of the URL
+    validator: str  # a strong entity tag, quotes included, or else a Last-Modified date
+    total: int | None  # bytes of the whole video, `None` where the server did not say
+    suffix: str | None = None  # of a declared video of known length; `None`: an MP4
 
 
 def file_name(request_id: str, index: int) -> str:

@@ -45,27 +45,18 @@ class RemovedError(FileNotFoundError):
 
 
 class PartFile:
-    """A locked ``.part``.
-
-    Attributes:
-        size: bytes in the file.
-        resume_info: what its bytes belong to, ``None`` where they cannot be resumed.
-        replaces: the saved video to remove when this one is in place, if there is one.
-    """
+    """A locked ``.part``."""
 
     def __init__(self, target: Path, path: Path, number: int) -> None:
         self._target = target
-        self._path = path
         self._number: int | None = number
         self._guard = threading.Lock()  # the thread of a cancelled task may still run
-        self.resume_info = read_resume_info(target.name, path.name)
-        self.replaces: Path | None = None
+        self.path = path
         self.size = os.fstat(number).st_size
-
-    @property
-    def path(self) -> Path:
-        """Its current path."""
-        return self._path
+        #: What the bytes belong to, ``None`` where they cannot be resumed.
+        self.resume_info = read_resume_info(target.name, path.name)
+        #: The saved video to remove when this one is in place.
+        self.replaces: Path | None = None
 
     def scan(self) -> Boxes:
         """Return the boxes in the file; only their headers are read."""
@@ -79,9 +70,9 @@ class PartFile:
             self.size = 0
             self.resume_info = info
             path = self._path_for(info)
-            if RENAMES_OPEN and path != self._path:
-                self._path.rename(path)
-                self._path = path
+            if RENAMES_OPEN and path != self.path:
+                self.path.rename(path)
+                self.path = path
 
     def append(self, data: bytes | memoryview) -> None:
         """Write at the end of the file."""
@@ -97,14 +88,7 @@ class PartFile:
             write_behind(number, before, self.size)
 
     def finish(self, suffix: str = MP4) -> Path:
-        """Rename the file to the video's name, durably: no crash undoes it after this returns.
-
-        Args:
-            suffix: that of its container.
-
-        Returns:
-            The video's path.
-        """
+        """Rename the file to the video's name, and return its path; no crash undoes that."""
         place = self._target.with_suffix(f".{suffix}")
         with self._guard:
             number = self._open()
@@ -113,12 +97,12 @@ class PartFile:
             except OSError:
                 self._remove()  # bytes that may not be on the disk are never resumed
                 raise
-            if not is_same_file(self._path, number):
+            if not is_same_file(self.path, number):
                 text = "another process moved or removed the .part file"
-                raise RemovedError(errno.ENOENT, text, str(self._path))
+                raise RemovedError(errno.ENOENT, text, str(self.path))
             if not RENAMES_OPEN:  # pragma: no cover - Windows
                 self._close_descriptor(number)
-            self._path.replace(place)
+            self.path.replace(place)
             sync_directory(place.parent)
             if self.replaces not in {None, place}:  # or a later call might find that instead
                 self.replaces.unlink(missing_ok=True)
@@ -127,17 +111,13 @@ class PartFile:
         return place
 
     def close(self) -> bool:
-        """Unlock and close the file, and remove it unless it can be resumed.
-
-        Returns:
-            Whether the file was kept.
-        """
+        """Unlock and close the file; return whether it is kept, for a later call to resume."""
         with self._guard:
             if self._number is None:
                 return False
             try:
                 keep = self.resume_info is not None and self.size > 0
-                keep = keep and is_same_file(self._path, self._number)
+                keep = keep and is_same_file(self.path, self._number)
                 if not keep:
                     self._remove()
             finally:
@@ -148,8 +128,8 @@ class PartFile:
         name = self._target.name
         if info is not None:
             return self._target.with_name(part_name(name, info))
-        had_info = read_resume_info(name, self._path.name) is not None
-        return self._target.with_name(reset_name(name)) if had_info else self._path
+        had_info = read_resume_info(name, self.path.name) is not None
+        return self._target.with_name(reset_name(name)) if had_info else self.path
 
     def _open(self) -> int:
         if self._number is None:
@@ -159,8 +139,8 @@ class PartFile:
     def _remove(self) -> None:
         self.resume_info = None
         with suppress(OSError):
-            if is_same_file(self._path, self._open()):
-                self._path.unlink()
+            if is_same_file(self.path, self._open()):
+                self.path.unlink()
 
     def _close_descriptor(self, number: int) -> None:
         self._number = None
@@ -168,11 +148,7 @@ class PartFile:
 
 
 def lock_part(target: Path) -> PartFile | None:
-    """Open and lock the ``.part`` of a video; ``None`` when another writer holds it.
-
-    Raises:
-        OSError: the directory cannot be used.
-    """
+    """Open and lock the ``.part`` of a video; ``None`` when another writer holds it."""
     path = find_part(target)
     created = path is None
     path = path or target.with_name(part_name(target.name, None))

@@ -69,14 +69,14 @@ def continuation(
 ) -> ContentRange | None:
     """Return the range of a 206, ``None`` unless its body continues at ``offset``."""
     found = read_content_range(headers)
-    if found is None or not offset == found.start < found.end:
-        return None
-    length = read_length(headers)
-    if length is not None and length != found.end - offset:
-        return None
-    if info.total is not None and found.total != info.total:
-        return None
-    return found if _same_validator(headers, info) else None
+    continues = (
+        found is not None
+        and offset == found.start < found.end
+        and read_length(headers) in {None, found.end - offset}
+        and info.total in {None, found.total}
+        and _same_validator(headers, info)
+    )
+    return found if continues else None
 
 
 def _same_validator(headers: Mapping[str, str], info: ResumeInfo) -> bool:

@@ -7,13 +7,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import attrs
-
 from modelmax_async._download.containers import MP4
 from modelmax_async._download.mp4 import Boxes
 from modelmax_async._download.names import ResumeInfo, source_digest
 from modelmax_async._download.part_file import PartFile
-from modelmax_async._download.transfer import PermanentError
+from modelmax_async._download.transfer import PermanentError, Sink
 from modelmax_async._errors import ModelMaxError, fresh
 from modelmax_async._runtime.threads import in_thread
 
@@ -28,24 +26,17 @@ _AHEAD = 16
 Report = Callable[[int, int | None], None]
 
 
-class FileSink:
-    """Writes a ``.part`` in threads; see `modelmax_async._download.transfer.Sink`.
-
-    One batch is written while the next is collected.
-    """
+class FileSink(Sink):
+    """Writes a ``.part`` in threads: one batch while the next is collected."""
 
     def __init__(self, part: PartFile, report: Report) -> None:
+        super().__init__(part.size, part.resume_info)
         self._part = part
         self._report = report
         self._buffers: list[bytearray] = []  # freed between transfers: many sinks may wait
         self._collected = 0
         self._reported = 0
         self._writing: asyncio.Task[None] | None = None
-        self.offset = part.size
-        self.resume_info: ResumeInfo | None = part.resume_info
-        self.total = part.resume_info.total if part.resume_info is not None else None
-        self.suffix = part.resume_info.suffix if part.resume_info is not None else None
-        self.boxes = Boxes()
 
     @classmethod
     async def open(cls, part: PartFile, url: str, report: Report) -> FileSink:
@@ -129,26 +120,16 @@ async def _ended(task: asyncio.Task[None] | None) -> None:
         task.result()
 
 
-@attrs.frozen
-class _End:
-    """The end of a stream: the error that ended it, ``None`` when the video is complete."""
-
-    error: ModelMaxError | None
-
-
-class StreamSink:
+class StreamSink(Sink):
     """Passes chunks to a reader, and stays a bounded number of chunks ahead of it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._chunks: deque[bytes] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
-        self._end: _End | None = None
-        self.offset = 0
-        self.resume_info: ResumeInfo | None = None
-        self.total: int | None = None
-        self.suffix: str | None = None
-        self.boxes = Boxes()
+        self._closed = False
+        self._error: ModelMaxError | None = None
 
     async def reset(
         self, info: ResumeInfo | None, total: int | None, suffix: str | None = None
@@ -174,17 +155,17 @@ class StreamSink:
 
     def close(self, error: ModelMaxError | None) -> None:
         """End the stream after the chunks that are left, unless it has ended before."""
-        if self._end is None:
-            self._end = _End(error)
+        if not self._closed:
+            self._closed, self._error = True, error
             self._news.set()
 
     async def ready(self) -> None:
         """Wait for the next chunk or the end, and raise the error if one ended the stream."""
-        while not (self._chunks or self._end):
+        while not (self._chunks or self._closed):
             self._news.clear()
             await self._news.wait()
-        if not self._chunks and self._end is not None and self._end.error is not None:
-            raise fresh(self._end.error)
+        if not self._chunks and self._error is not None:
+            raise fresh(self._error)
 
     async def read(self) -> AsyncIterator[bytes]:
         """Yield all chunks, then raise the error if one ended the stream."""

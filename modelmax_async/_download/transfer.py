@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from modelmax_async._api.messages import as_text, parse_error
-from modelmax_async._download.containers import is_error_page, media_type
+from modelmax_async._download.containers import is_error_page, media_type, suffix_of
 from modelmax_async._download.mp4 import Boxes
 from modelmax_async._download.names import ResumeInfo
 from modelmax_async._download.ranges import continuation
@@ -28,31 +29,28 @@ class StartOverError(TransientError):
     """The sink was emptied, so that the retry needs no delay."""
 
 
-class Sink(Protocol):
-    """Where the bytes of a video are written.
+class Sink(ABC):
+    """Where the bytes of a video are written."""
 
-    Attributes:
-        offset: bytes written so far.
-        total: bytes of the whole video, ``None`` while unknown.
-        suffix: that of a declared video of known length, ``None`` where it must be an MP4.
-        resume_info: what the bytes belong to, ``None`` where they cannot be resumed.
-        boxes: the structure of the bytes written so far.
-    """
+    def __init__(self, offset: int = 0, info: ResumeInfo | None = None) -> None:
+        self.offset = offset  # bytes written so far
+        self.boxes = Boxes()  # their structure
+        self.resume_info = info  # what they belong to, if they can be resumed
+        self.total = info.total if info else None  # bytes of the whole video, if known
+        #: That of a declared video of known length, ``None`` where it must be an MP4.
+        self.suffix = info.suffix if info else None
 
-    offset: int
-    total: int | None
-    suffix: str | None
-    resume_info: ResumeInfo | None
-    boxes: Boxes
-
+    @abstractmethod
     async def reset(
         self, info: ResumeInfo | None, total: int | None, suffix: str | None = None
     ) -> None:
         """Discard all bytes: the next chunk begins at byte 0."""
 
+    @abstractmethod
     async def write(self, chunk: bytes) -> None:
         """Write the next bytes."""
 
+    @abstractmethod
     async def flush(self) -> None:
         """Wait until all bytes are written: the transfer was interrupted."""
 
@@ -77,8 +75,8 @@ async def resume(headers: Mapping[str, str], sink: Sink) -> int:
     return found.end
 
 
-def check_status(incoming: Incoming) -> None:
-    """Accept a 200 and a 206, and raise the error of any other response (API §4, §5).
+def check_status(incoming: Incoming) -> str | None:
+    """Accept a 200 and a 206 as `check_type`, and raise the error of others (API §4, §5).
 
     An error page is refused before the sink is reset, which may hold much of the video.
     """
@@ -89,34 +87,31 @@ def check_status(incoming: Incoming) -> None:
                 f"the response is compressed (Content-Encoding: {as_text(encoding, 40)}), "
                 "although the request did not allow it"
             )
-        check_type(incoming.headers.get("content-type", ""))
-        return
+        return check_type(incoming.headers.get("content-type", ""))
     if incoming.refusal is None:
         raise PermanentError(f"an HTTP {incoming.status} is neither a video nor an error")
     raise parse_error(incoming.refusal, now=clock.wall(), job=None)
 
 
-def check_type(content_type: str) -> None:
-    """Refuse the Content-Type of an error page, and accept any other."""
+def check_type(content_type: str) -> str | None:
+    """Refuse the Content-Type of an error page, and return the suffix of any other."""
     kind = media_type(content_type)
     if is_error_page(kind):
         raise PermanentError(f"the response is not a video (Content-Type: {as_text(kind, 80)})")
+    return suffix_of(kind)
 
 
 async def check_end(headers: Mapping[str, str], sink: Sink) -> None:
     """Check at the end of a response body that the video is complete."""
-    if sink.total is not None:
-        if sink.offset < sink.total:
-            raise TransientError(
-                f"the response ended after {sink.offset} of {sink.total} bytes"
-            )
+    ended = f"the response ended after {sink.offset}"
+    if sink.total is None:
+        framed = "transfer-encoding" in headers
+        if not sink.boxes.complete(sink.offset, strict=not framed):
+            raise TransientError(f"{ended} bytes, in the middle of the video")
+    elif sink.offset < sink.total:
+        raise TransientError(f"{ended} of {sink.total} bytes")
+    else:
         await check_complete(sink)
-        return
-    framed = "transfer-encoding" in headers
-    if not sink.boxes.complete(sink.offset, strict=not framed):
-        raise TransientError(
-            f"the response ended after {sink.offset} bytes, in the middle of the video"
-        )
 
 
 async def check_complete(sink: Sink) -> None:

@@ -12,33 +12,22 @@ _STRIDE = 8 * 1024 * 1024
 #: are on the disk at the first request are dropped all the same.
 _KEPT = 32 * 1024 * 1024
 
-if sys.platform == "linux":
 
-    def write_behind(number: int, before: int, size: int) -> None:
-        """Ask the system to write out new bytes, and to drop those that are written.
+def write_behind(number: int, before: int, size: int) -> None:
+    """Ask the system to write out new bytes, and to drop those that are written.
 
-        Otherwise a large file displaces the files of other programs from memory (and is
-        charged to the container), each of its pages has to be found first, and the fsync at
-        the end waits for all of them.
+    Otherwise a large file displaces the files of other programs from memory (and is charged to
+    the container), each of its pages has to be found first, and the fsync at the end waits for
+    all of them. ``before`` is the size of the growing file in bytes at the last call.
 
-        Linux has one request for both: told that bytes are not needed, it drops those that
-        are on the disk, and begins to write the others.
-
-        Args:
-            number: descriptor of the growing file.
-            before: its size in bytes at the last call.
-            size: its size in bytes now.
-        """
-        begin = before - before % _STRIDE
-        end = size - size % _STRIDE
-        if end == begin:
-            return
-        with suppress(OSError):  # a pipe, or a file system without a disk: nothing is lost
-            os.posix_fadvise(number, begin, end - begin, os.POSIX_FADV_DONTNEED)
-            if end > _KEPT:
-                os.posix_fadvise(number, 0, end - _KEPT, os.POSIX_FADV_DONTNEED)
-
-else:  # pragma: no cover - tests run on Linux
-
-    def write_behind(number: int, before: int, size: int) -> None:
-        """Do nothing: the system has no such request."""
+    Linux has one request for both: told that bytes are not needed, it drops those that are on
+    the disk, and begins to write the others. Other systems have none.
+    """
+    begin = before - before % _STRIDE
+    end = size - size % _STRIDE
+    if sys.platform != "linux" or end == begin:
+        return
+    with suppress(OSError):  # a pipe, or a file system without a disk: nothing is lost
+        os.posix_fadvise(number, begin, end - begin, os.POSIX_FADV_DONTNEED)
+        if end > _KEPT:
+            os.posix_fadvise(number, 0, end - _KEPT, os.POSIX_FADV_DONTNEED)

@@ -32,26 +32,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 async def _run(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    script = JobScript(queue_seconds=options.seconds / 4, run_seconds=options.seconds * 3 / 4)
+    emulator = Emulator(api_key=options.key, script=script, record=False)
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in _SIGNALS:
-        loop.add_signal_handler(
-            number, stop.set
-        )  # wakes the loop, whichever thread the signal reaches
+    for number in _SIGNALS:  # wakes the loop, whichever thread the signal reaches
+        loop.add_signal_handler(number, stop.set)
     try:
-        await _serve(options, stop)
+        async with emulator.serve(host=options.host, port=options.port) as url:
+            sys.stdout.write(f"{url}\n")
+            sys.stdout.flush()
+            await stop.wait()
     finally:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
-
-
-async def _serve(options: argparse.Namespace, stop: asyncio.Event) -> None:
-    script = JobScript(queue_seconds=options.seconds / 4, run_seconds=options.seconds * 3 / 4)
-    emulator = Emulator(api_key=options.key, script=script, record=False)
-    async with emulator.serve(host=options.host, port=options.port) as url:
-        sys.stdout.write(f"{url}\n")
-        sys.stdout.flush()
-        await stop.wait()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib import import_module
@@ -61,9 +61,7 @@ class Emulator:
         self._backend = Backend(script=script, seed=seed, prefix=self._prefix)
         self._plan = Plan()
         self._record = record
-        self._calls: dict[str, Counter[str]] = {
-            name: Counter() for name in ("status", "result", "content")
-        }
+        self._calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.balance: float | None = None
         self.requests: list[Received] = []
         self.in_flight = 0
@@ -206,7 +204,9 @@ class Emulator:
         )
         request_id = self._backend.job_id(target)
         now = asyncio.get_running_loop().time()
-        self._count(target.endpoint, request_id)
+        self.submits += target.endpoint == "submit"
+        if request_id is not None:
+            self._calls[target.endpoint][request_id] += 1
         if self._record:
             self.requests.append(
                 Received(
@@ -220,15 +220,9 @@ class Emulator:
                 )
             )
         fault = self._plan.take(target.endpoint, request_id)
-        if fault is None:
-            return self._respond(target, headers, body, now)
-        response = self._respond(target, headers, body, now) if fault.processed else UNPROCESSED
-        return fault.change(response)
-
-    def _count(self, endpoint: str, request_id: str | None) -> None:
-        self.submits += endpoint == "submit"
-        if request_id is not None:
-            self._calls[endpoint][request_id] += 1
+        processed = fault is None or fault.processed
+        response = self._respond(target, headers, body, now) if processed else UNPROCESSED
+        return response if fault is None else fault.change(response)
 
     def _respond(
         self, target: Route, headers: dict[str, str], body: bytes, now: float

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from attrs import define, field
+
 if TYPE_CHECKING:
     from modelmax_async.emulator.responses import Response
 
@@ -21,26 +23,23 @@ ASGI itself cannot close a connection. With `flush`, bytes written so far are st
 """
 
 
+@define
 class Connection:
     """The connection of one request."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._watcher: asyncio.Task[None] | None = None
+    _scope: Scope
+    _receive: Receive
+    _send: Send
+    _watcher: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def read(self) -> bytes | None:
         """Return the request's body; `None` if the client disconnected before its end."""
         body = bytearray()
-        more = True
-        while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                return None
+        while (message := await self._receive())["type"] != "http.disconnect":
             body += message.get("body", b"")
-            more = message.get("more_body", False)
-        return bytes(body)
+            if not message.get("more_body", False):
+                return bytes(body)
+        return None
 
     async def deliver(self, response: Response) -> None:
         """Send a response with its faults; stop early if the client disconnects."""

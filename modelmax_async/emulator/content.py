@@ -109,15 +109,7 @@ class Content:
 def content_response(
     content: Content, *, index: int, version: int, cut: bool, asked: dict[str, str]
 ) -> Response:
-    """Return the response to a content request (API §4).
-
-    Args:
-        content: How to behave.
-        index: Which video of the job, for the file name.
-        version: The version of the content in this call.
-        cut: Whether this call is cut.
-        asked: The request's headers, with names in lower case.
-    """
+    """Return the response to a content request (API §4) with the headers `asked`."""
     version = version if content.etag_changes else 0
     status, start, stop, headers = _part(content, content.tag(version), asked)
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:

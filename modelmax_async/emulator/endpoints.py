@@ -16,13 +16,9 @@ from modelmax_async.emulator.responses import Response, error_response, json_res
 
 
 class Backend:
-    """The jobs, the count of billed calls, and the responses.
+    """The jobs and the count of billed calls, by request id, and the responses.
 
-    Attributes:
-        jobs: Every job, by request id.
-        billed: The number of billed calls, by request id.
-        scripts: The scripts of the next submitted jobs.
-        default: The script of any other job.
+    The next submitted jobs get `scripts`, in order; any other job gets `default`.
     """
 
     def __init__(self, *, script: JobScript | None, seed: int, prefix: str) -> None:

@@ -6,8 +6,9 @@ did not forward the request.
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
+from itertools import repeat
 from typing import Self
 
 from attrs import evolve, field, frozen
@@ -151,7 +152,7 @@ class Plan:
     """The planned faults; each request gets at most one, in the order of planning."""
 
     def __init__(self) -> None:
-        self._planned: list[tuple[str, str | None, list[Fault], bool]] = []
+        self._planned: list[tuple[str, str | None, Iterator[Fault]]] = []
 
     def add(
         self, endpoint: str, fault: Fault, *, times: int | None, request_id: str | None
@@ -163,19 +164,16 @@ class Plan:
             raise ValueError("request_id must be None for submit, which creates the id")
         if times is not None and times < 1:
             raise ValueError(f"times must be at least 1, or None for all requests, got {times}")
-        self._planned.append((endpoint, request_id, [fault] * (times or 1), times is None))
+        faults = repeat(fault) if times is None else repeat(fault, times)
+        self._planned.append((endpoint, request_id, faults))
 
     def take(self, endpoint: str, request_id: str | None) -> Fault | None:
         """Return the fault for this request, and count it as used."""
-        for entry in self._planned:
-            wanted, only, faults, unlimited = entry
+        for wanted, only, faults in self._planned:
             if wanted == endpoint and only in (None, request_id):
-                if unlimited:
-                    return faults[0]
-                fault = faults.pop()
-                if not faults:
-                    self._planned.remove(entry)
-                return fault
+                fault = next(faults, None)
+                if fault is not None:
+                    return fault
         return None
 
     def clear(self) -> None:

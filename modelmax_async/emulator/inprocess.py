@@ -11,25 +11,26 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
 from modelmax_async.emulator.connection import DROP, Message, Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-_T = TypeVar("_T")
 
 _AHEAD = 4
 """The most pieces that the application may be ahead of the client."""
 
 
-class _Exchange:
-    """The state that the client and the application share."""
+class _Exchange(httpx.AsyncByteStream):
+    """The state that the client and the application share, and the response body."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, timeout: float | None) -> None:
         self._request: list[bytes] = [body]
+        self._timeout = timeout
         self._pieces: deque[bytes] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -75,12 +76,12 @@ class _Exchange:
         """Close the connection as the server."""
         if not flush:
             self._pieces.clear()
-        if self.status:
-            text = "peer closed connection without sending complete message body"
-            self.fail(httpx.RemoteProtocolError(f"{text} (incomplete read)"))
-        else:
-            text = "Server disconnected without sending a response."
-            self.fail(httpx.RemoteProtocolError(text))
+        text = (
+            "peer closed connection without sending complete message body (incomplete read)"
+            if self.status
+            else "Server disconnected without sending a response."
+        )
+        self.fail(httpx.RemoteProtocolError(text))
 
     def fail(self, error: BaseException | None) -> None:
         """End the exchange; the client gets the error after the bytes that are left."""
@@ -96,18 +97,35 @@ class _Exchange:
 
     async def started(self) -> None:
         """Wait for the status line."""
-        while not self.status:
-            await self._more_news()
+        async with self._read_timeout():
+            while not self.status:
+                await self._more_news()
 
-    async def piece(self) -> bytes | None:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (piece := await self._piece()) is not None:
+            yield piece
+
+    async def aclose(self) -> None:
+        self.leave()
+
+    async def _piece(self) -> bytes | None:
         """Return the next bytes; `None` at the end."""
-        while not self._pieces:
-            if self._complete:
-                await self._over.wait()  # so that the request counts as handled
-                return None
-            await self._more_news()
+        async with self._read_timeout():
+            while not self._pieces:
+                if self._complete:
+                    await self._over.wait()  # so that the request counts as handled
+                    return None
+                await self._more_news()
         self._room.set()
         return self._pieces.popleft()
+
+    @asynccontextmanager
+    async def _read_timeout(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                yield
+        except TimeoutError as error:
+            raise httpx.ReadTimeout(f"no response within {self._timeout} s") from error
 
     async def _more_news(self) -> None:
         if self._broken is not None:
@@ -116,30 +134,11 @@ class _Exchange:
         await self._news.wait()
 
 
-class _Body(httpx.AsyncByteStream):
-    def __init__(self, exchange: _Exchange, timeout: float | None) -> None:
-        self._exchange = exchange
-        self._timeout = timeout
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (piece := await _in_time(self._exchange.piece(), self._timeout)) is not None:
-            yield piece
-
-    async def aclose(self) -> None:
-        self._exchange.leave()
-
-
 class InProcessTransport(httpx.AsyncBaseTransport):
-    """Send requests to an ASGI application in the same event loop.
+    """Send requests to an ASGI application in the same event loop."""
 
-    Args:
-        app: The application.
-
-    Attributes:
-        emits_httpcore_trace_events: Tells a client that each request is sent once, directly
-            after the ``trace`` callback of its extensions is called, as in httpcore.
-    """
-
+    #: Tells a client that each request is sent once, directly after the ``trace`` callback of
+    #: its extensions is called, as in httpcore.
     emits_httpcore_trace_events = True
 
     def __init__(self, app: App) -> None:
@@ -150,12 +149,13 @@ class InProcessTransport(httpx.AsyncBaseTransport):
         """Send a request, and wait for the status line."""
         assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101 - for the type checker
         body = b"".join([part async for part in request.stream])
-        await _trace(request, "send_request_headers")
-        exchange = _Exchange(body)
+        if (trace := request.extensions.get("trace")) is not None:  # as in httpcore
+            await trace("http11.send_request_headers.started", {"request": request})
+            await trace("http11.send_request_headers.complete", {"return_value": None})
+        exchange = _Exchange(body, request.extensions.get("timeout", {}).get("read"))
         self._start(exchange, request)
-        timeout = request.extensions.get("timeout", {}).get("read")
         try:
-            await _in_time(exchange.started(), timeout)
+            await exchange.started()
         except BaseException:
             exchange.leave()
             raise
@@ -163,7 +163,7 @@ class InProcessTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             exchange.status,
             headers=exchange.headers,
-            stream=_Body(exchange, timeout),
+            stream=exchange,
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": reason},
         )
 
@@ -205,19 +205,3 @@ def _scope(request: httpx.Request, exchange: _Exchange) -> dict[str, Any]:
         "client": ("127.0.0.1", 1),
         "state": {DROP: exchange.drop},
     }
-
-
-async def _trace(request: httpx.Request, step: str) -> None:
-    """Call the ``trace`` callback of a request with the events of httpcore."""
-    trace = request.extensions.get("trace")
-    if trace is not None:
-        await trace(f"http11.{step}.started", {"request": request})
-        await trace(f"http11.{step}.complete", {"return_value": None})
-
-
-async def _in_time(work: Awaitable[_T], seconds: float | None) -> _T:
-    try:
-        async with asyncio.timeout(seconds):
-            return await work
-    except TimeoutError as error:
-        raise httpx.ReadTimeout(f"no response within {seconds} s") from error

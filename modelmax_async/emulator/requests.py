@@ -10,19 +10,12 @@ from attrs import field, frozen
 
 @frozen
 class Route:
-    """The endpoint of a request.
+    """The endpoint of a request, and the decoded parts of its path."""
 
-    Attributes:
-        endpoint: submit, status, result, content, config or unknown.
-        model: The model in the path, decoded.
-        request_id: The id in the path, decoded; a content id for content.
-        index: The last segment of a content path.
-    """
-
-    endpoint: str
+    endpoint: str  # submit, status, result, content, config or unknown
     model: str = ""
-    request_id: str | None = None
-    index: str = ""
+    request_id: str | None = None  # a content id for content
+    index: str = ""  # of a video
 
 
 @frozen(kw_only=True)

@@ -19,29 +19,17 @@ BLOCK = 65536
 
 @frozen
 class Response:
-    """A response, including the faults of its connection.
-
-    Attributes:
-        status: The HTTP status.
-        headers: Header fields; a missing Content-Length is added.
-        body: The whole body, unless `stream` is given.
-        stream: The body in pieces.
-        length: The Content-Length of `stream`; `None` sends it chunked.
-        hang: Seconds to wait before the first byte.
-        drop: Close the connection without a response.
-        cut: Close the connection after this many body bytes.
-        delay: Seconds to wait after each piece of `stream`.
-    """
+    """A response, including the faults of its connection."""
 
     status: int
-    headers: Headers = ()
+    headers: Headers = ()  # a missing Content-Length is added
     body: bytes = b""
-    stream: Iterable[bytes] | None = None
-    length: int | None = None
-    hang: float = 0.0
-    drop: bool = False
-    cut: int | None = None
-    delay: float = 0.0
+    stream: Iterable[bytes] | None = None  # pieces, sent instead of `body`
+    length: int | None = None  # the Content-Length of `stream`; `None` sends it chunked
+    hang: float = 0.0  # seconds before the first byte
+    drop: bool = False  # closes the connection without a response
+    cut: int | None = None  # closes the connection after this many bytes of the body
+    delay: float = 0.0  # seconds after each piece of `stream`
 
     def payload(self) -> bytes:
         """Return the whole body; this consumes a stream."""
@@ -64,14 +52,7 @@ def json_response(status: int, document: Mapping[str, Any]) -> Response:
 def error_response(
     status: int, kind: str, message: str, *, retry_after: str | None = None
 ) -> Response:
-    """Return the documented error body (API §5).
-
-    Args:
-        status: The HTTP status.
-        kind: The documented `type`, such as `bad_request`.
-        message: A text for people.
-        retry_after: Seconds or an HTTP date, sent as `Retry-After`.
-    """
+    """Return the documented error body (API §5), whose `type` is `kind`."""
     body = json.dumps({"error": {"message": message, "type": kind}}).encode()
     return Response(status, JSON + retry_header(retry_after), body)
 

@@ -83,13 +83,8 @@ async def serve(
         yield f"{scheme}://{shown}:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
-        await _stop(state)
-
-
-async def _stop(state: ServerState) -> None:
-    """Abort all connections, so that every request ends as if its client disconnected."""
-    for connection in list(state.connections):
-        connection.transport.abort()
-    if state.tasks:
-        await asyncio.wait(state.tasks, timeout=_GRACE)
-    await asyncio.sleep(0)  # lets the sockets close
+        for connection in list(state.connections):  # a request ends as if its client left
+            connection.transport.abort()
+        if state.tasks:
+            await asyncio.wait(state.tasks, timeout=_GRACE)
+        await asyncio.sleep(0)  # lets the sockets close

@@ -10,6 +10,7 @@ from modelmax_async.emulator import Emulator
 from modelmax_async.ledger import Ledger
 from modelmax_async.testing._attempts import ATTEMPTS
 from modelmax_async.testing._results import RESULTS
+from modelmax_async.testing._view import View
 
 __all__ = ["Emulator", "check_ledger"]
 
@@ -25,4 +26,5 @@ async def check_ledger(ledger: Ledger, other: Ledger | None = None) -> None:
         AssertionError: names the broken promise.
     """
     for check in (*ATTEMPTS, *RESULTS):
-        await check(ledger, other or ledger)
+        view = View(ledger)
+        await check(view, view.through(other or ledger))

@@ -8,7 +8,6 @@ from modelmax_async.ledger import (
     Arm,
     Claim,
     Fail,
-    Ledger,
     Look,
     Release,
     Remember,
@@ -19,57 +18,51 @@ from modelmax_async.ledger import (
 from modelmax_async.testing._view import LONG, READABLE, Check, View, check
 
 
-async def _remembers(ledger: Ledger, other: Ledger) -> None:
-    view = View(ledger)
+async def _remembers(view: View, there: View) -> None:
     for move in (Arm("a", LONG), Look(view.job), Release("a")):
         entry, _ = await view.take(move)
         check(entry is None, "an unknown job has no entry")
-    await view.granted("a new job is known", Remember(view.job), "known")
-    again = await view.through(other).refused(
-        "a job is remembered once, for every handle", Remember(view.job), "known"
-    )
+    remember = Remember(view.job)
+    await view.granted("a new job is known", remember, "known")
+    again = await there.refused("a job is remembered once, for every handle", remember, "known")
     check(view.job == again.job, "a job is returned equal")
 
 
-async def _acknowledged(ledger: Ledger, other: Ledger) -> None:
-    view, there = View(ledger), View(ledger)
+async def _acknowledged(view: View, there: View) -> None:
     claimed = await view.granted("claimed", view.claim("a"), "claimed")
     await view.granted("released", Release("a"), "known")
-    listed = await view.through(other).listed("known")
-    seen = await view.through(other).look("a released job is known to every handle", "known")
+    listed = await there.listed("known")
+    seen = await there.look("a released job is known to every handle", "known")
     reported = {entry is not None and entry.acknowledged for entry in (claimed, listed, seen)}
     check(reported == {False}, "a job that the server did not acknowledge is reported as such")
     await view.granted("an acknowledgement is recorded", Remember(view.job), "known")
-    seen = await view.through(other).look("every handle sees the acknowledgement", "known")
+    seen = await there.look("every handle sees the acknowledgement", "known")
     check(seen.acknowledged, "a job that the server acknowledged is reported as such")
-    acknowledging = Claim(there.job, "owner", "a", LONG, acknowledged=True)
-    entry = await there.granted("a claim can acknowledge a job", acknowledging, "claimed")
+    fresh = view.another_job()
+    acknowledging = Claim(fresh.job, "owner", "a", LONG, acknowledged=True)
+    entry = await fresh.granted("a claim can acknowledge a job", acknowledging, "claimed")
     check(entry.acknowledged, "a claim can acknowledge a job")
 
 
-async def _look_changes_nothing(ledger: Ledger, other: Ledger) -> None:
-    view = View(ledger)
+async def _look_changes_nothing(view: View, there: View) -> None:
     claimed = await view.granted("claimed", view.claim("a"), "claimed")
-    seen = await view.through(other).look("a look changes nothing", "claimed")
+    seen = await there.look("a look changes nothing", "claimed")
     check(claimed == seen, "a look changes nothing, and every field is returned equal")
     armed = await view.granted("armed", Arm("a", LONG), "armed")
-    for handle in (ledger, other, ledger):
-        seen = await view.through(handle).look("a look changes nothing", "armed")
+    for handle in (view, there, view):
+        seen = await handle.look("a look changes nothing", "armed")
         check(armed == seen, "a look changes nothing, and every field is returned equal")
 
 
-async def _one_claim_wins(ledger: Ledger, other: Ledger) -> None:
-    view = View(ledger)
-    views = [view, view.through(other)] * 20
-    claims = (v.take(v.claim(f"attempt {n}")) for n, v in enumerate(views))
+async def _one_claim_wins(view: View, there: View) -> None:
+    views = enumerate([view, there] * 20)
+    claims = (each.take(each.claim(f"attempt {n}")) for n, each in views)
     taken = await asyncio.gather(*claims)
     winners = [granted for _, granted in taken]
     check(winners.count(True) == 1, "of many claims at the same time, one is granted")
 
 
-async def _arming_is_compare_and_set(ledger: Ledger, other: Ledger) -> None:
-    view = View(ledger)
-    there = view.through(other)
+async def _arming_is_compare_and_set(view: View, there: View) -> None:
     slow = await view.granted("claimed", view.claim("slow", lease=0.0), "claimed")
     await there.refused("the wall clock alone ends no claim", there.claim("x"), "claimed")
     taking = there.claim("next", takeover=slow.lease_until)
@@ -81,10 +74,8 @@ async def _arming_is_compare_and_set(ledger: Ledger, other: Ledger) -> None:
     await view.refused("an armed job is never claimed", view.claim("x"), "armed")
 
 
-async def _armed_and_gone_is_uncertain(ledger: Ledger, other: Ledger) -> None:
-    view = View(ledger)
+async def _armed_and_gone_is_uncertain(view: View, there: View) -> None:
     gone = await view.arm("gone", lease=0.0)
-    there = view.through(other)
     listed = await there.listed("uncertain")
     check(listed is not None, "entries() lists an armed job as uncertain after its lease")
     await there.refused(
@@ -93,11 +84,8 @@ async def _armed_and_gone_is_uncertain(ledger: Ledger, other: Ledger) -> None:
     until = gone.lease_until
     stale = there.claim("x", takeover=until - 1, accept="gone")
     await there.refused("a takeover names the lease that it has watched", stale, "armed")
-    entry = await there.refused(
-        "a call whose client is gone is uncertain",
-        there.claim("x", takeover=until),
-        "uncertain",
-    )
+    taking = there.claim("x", takeover=until)
+    entry = await there.refused("a call whose client is gone is uncertain", taking, "uncertain")
     check(entry.phase == "sent", "a call without a response has the phase sent")
     await view.look("an uncertain job stays uncertain", "uncertain")
     wrong = there.claim("x", accept="another attempt")
@@ -107,15 +95,12 @@ async def _armed_and_gone_is_uncertain(ledger: Ledger, other: Ledger) -> None:
     await view.granted("a late result is still stored", late, "stored")
 
 
-async def _renewals_change_the_lease(ledger: Ledger, other: Ledger) -> None:
-    view = View(ledger)
-    there = view.through(other)
+async def _renewals_change_the_lease(view: View, there: View) -> None:
     ends = [(await view.granted("claimed", view.claim("a"), "claimed")).lease_until]
     ends.append((await view.granted("armed", Arm("a", LONG), "armed")).lease_until)
     for lease in (LONG, LONG, 0.0, LONG):
-        renewed = await view.granted(
-            "an armed attempt can be renewed", Renew("a", lease), "armed"
-        )
+        renewing = Renew("a", lease)
+        renewed = await view.granted("an armed attempt can be renewed", renewing, "armed")
         ends.append(renewed.lease_until)
     check(
         len(set(ends)) == len(ends) and sorted(ends) == ends,
@@ -126,15 +111,13 @@ async def _renewals_change_the_lease(ledger: Ledger, other: Ledger) -> None:
         await there.refused("a lease that was renewed is not taken over", late, "armed")
 
 
-async def _release_makes_known(ledger: Ledger, other: Ledger) -> None:
-    view = View(ledger)
+async def _release_makes_known(view: View, there: View) -> None:
     await view.arm("a")
     await view.refused("the release of another attempt is refused", Release("b"), "armed")
     await view.granted("released", Release("a"), "known")
     await view.refused("releasing twice is refused", Release("a"), "known")
-    there = view.through(other)
     await there.granted("a released job can be claimed", there.claim("b"), "claimed")
-    late = View(ledger)
+    late = view.another_job()
     gone = await late.arm("a", lease=0.0)
     taking = late.claim("x", takeover=gone.lease_until)
     await late.refused("a call whose client is gone is uncertain", taking, "uncertain")
@@ -142,8 +125,7 @@ async def _release_makes_known(ledger: Ledger, other: Ledger) -> None:
     await late.granted(proof, Release("a"), "known")
 
 
-async def _uncertain_job_needs_a_decision(ledger: Ledger, other: Ledger) -> None:
-    view = View(ledger)
+async def _uncertain_job_needs_a_decision(view: View, there: View) -> None:
     await view.arm("a")
     uncertain = Uncertain("a", "answered", "it broke off")
     entry = await view.granted("uncertain", uncertain, "uncertain")
@@ -152,7 +134,6 @@ async def _uncertain_job_needs_a_decision(ledger: Ledger, other: Ledger) -> None
         "the phase and cause are kept",
     )
     await view.refused("an uncertain job cannot be claimed", view.claim("b"), "uncertain")
-    there = view.through(other)
     told = await there.look("uncertain for every handle", "uncertain")
     check(entry == told, "an uncertain job and its cause come back equal")
     await there.arm("b", accept="a")
@@ -165,9 +146,7 @@ async def _uncertain_job_needs_a_decision(ledger: Ledger, other: Ledger) -> None
     await view.look("a decision voids proofs of earlier attempts", "uncertain")
 
 
-async def _decision_is_void(ledger: Ledger, other: Ledger) -> None:
-    view = View(ledger)
-    there = view.through(other)
+async def _decision_is_void(view: View, there: View) -> None:
     void = "a decision is void once the job has changed"
     await view.arm("a")
     await view.refused("a call in flight is never raced", view.claim("x", accept="a"), "armed")
@@ -181,19 +160,15 @@ async def _decision_is_void(ledger: Ledger, other: Ledger) -> None:
     check(entry.attempt == "b", "a released claim leaves the earlier outcome")
 
 
-async def _failed_is_final(ledger: Ledger, other: Ledger) -> None:
-    view = View(ledger)
+async def _failed_is_final(view: View, there: View) -> None:
     await view.take(Remember(view.job))
     entry = await view.granted("failed", Fail("blocked é"), "failed")
     check(entry.error == "blocked é", "a failed entry has the server's text")
-    there = view.through(other)
     entry = await there.refused("a failed job is final", there.claim("a"), "failed")
     check(entry.error == "blocked é", "a failed entry has the server's text for every handle")
 
 
-async def _failed_settles_no_open_question(ledger: Ledger, other: Ledger) -> None:
-    view = View(ledger)
-    there = view.through(other)
+async def _failed_settles_no_open_question(view: View, there: View) -> None:
     promise = "FAILED from a status call does not change a job with a billed call"
     await view.arm("a")
     await there.refused(promise, Fail("no"), "armed")

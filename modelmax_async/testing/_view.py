@@ -9,7 +9,8 @@ from modelmax_async._api.paths import make_job
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async.ledger import Arm, Claim, Key, Ledger, Look, Move
 
-Check = Callable[[Ledger, Ledger], Awaitable[None]]
+#: A check gets a new job through two handles on the store.
+Check = Callable[["View", "View"], Awaitable[None]]
 
 #: Seconds of a lease that does not end during a check.
 LONG = 60.0
@@ -34,6 +35,10 @@ class View:
     def through(self, ledger: Ledger) -> View:
         """Return the same job, accessed through another handle."""
         return View(ledger, self.job)
+
+    def another_job(self) -> View:
+        """Return another job, accessed through the same handle."""
+        return View(self.ledger)
 
     async def take(self, move: Move) -> tuple[LedgerEntry | None, bool]:
         """Apply a move, and return the entry and whether the move was granted."""
