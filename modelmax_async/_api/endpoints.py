@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from modelmax_async._api import paths, schemas
 from modelmax_async._api.messages import (
     Call,
     Reply,
@@ -16,20 +17,6 @@ from modelmax_async._api.messages import (
     decoded,
     read_json,
     shown,
-)
-from modelmax_async._api.paths import (
-    result_path,
-    same_id,
-    status_path,
-    submit_path,
-    submitted_job,
-)
-from modelmax_async._api.schemas import (
-    ResultBody,
-    StatusBody,
-    SubmitBody,
-    read_usage,
-    structure,
 )
 from modelmax_async._errors import InvalidResponseError
 from modelmax_async._models import Job, Result, Status, StatusReport, Video, VideoParameters
@@ -49,17 +36,17 @@ def build_submit(model: str, prompt: str, parameters: VideoParameters | None) ->
         body = json.dumps(content, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as exc:
         raise ValueError(f"the parameters cannot be sent as JSON: {exc}") from exc
-    return Call("POST", submit_path(model), body)
+    return Call("POST", paths.submit_path(model), body)
 
 
 def build_status(job: Job) -> Call:
     """Build the free status call (API §2)."""
-    return Call("GET", status_path(job), job=job)
+    return Call("GET", paths.status_path(job), job=job)
 
 
 def build_result(job: Job) -> Call:
     """Build the **billed** result call (API §3). Only the settler sends it."""
-    return Call("GET", result_path(job), job=job)
+    return Call("GET", paths.result_path(job), job=job)
 
 
 def parse_submit(reply: Reply, model: str, *, now: float) -> Job:
@@ -71,7 +58,7 @@ def parse_submit(reply: Reply, model: str, *, now: float) -> Job:
     """
     data = read_json(reply, now=now, job=None)
     try:
-        return submitted_job(structure(data, SubmitBody), model)
+        return paths.submitted_job(schemas.structure(data, schemas.SubmitBody), model)
     except ValueError as exc:
         raise InvalidResponseError(
             f"the submit response could not be understood: {exc}", body=shown(reply)
@@ -87,7 +74,7 @@ def parse_status(reply: Reply, job: Job, *, now: float) -> StatusReport:
     """
     data = read_json(reply, now=now, job=job)
     try:
-        body = structure(data, StatusBody)
+        body = schemas.structure(data, schemas.StatusBody)
     except ValueError as exc:
         raise InvalidResponseError(
             f"the status response for job {job.request_id} could not be understood: {exc}",
@@ -102,7 +89,7 @@ def parse_status(reply: Reply, job: Job, *, now: float) -> StatusReport:
 def _check_named(data: dict[str, Any], job: Job, body: bytes) -> None:
     """Refuse a response that names another job: the connection may be one response behind."""
     named = data.get("request_id")
-    if named is None or (isinstance(named, str) and same_id(named, job.request_id)):
+    if named is None or (isinstance(named, str) and paths.same_id(named, job.request_id)):
         return
     raise InvalidResponseError(
         f"the response for job {job.request_id} is about another job", body=body, job=job
@@ -116,7 +103,7 @@ def result_status(reply: Reply, job: Job | None = None) -> tuple[str | None, str
     """
     try:
         data = json.loads(decoded(reply))
-        body = structure(data, ResultBody)
+        body = schemas.structure(data, schemas.ResultBody)
         if job is not None:
             _check_named(data, job, reply.body)
     except (ValueError, RecursionError, InvalidResponseError):
@@ -136,13 +123,13 @@ def parse_result(body: bytes, job: Job) -> Result:
     problem = "it lists no videos"
     try:
         data = json.loads(body)
-        found = structure(data, ResultBody)
+        found = schemas.structure(data, schemas.ResultBody)
         _check_named(data, job, body)
         urls = [item["url"] for item in found.data]
         if urls and found.status == Status.COMPLETED and all(isinstance(u, str) for u in urls):
             videos = tuple(Video(as_utf8(url), index) for index, url in enumerate(urls))
             model = as_utf8(found.model) if isinstance(found.model, str) else job.model
-            return Result(job.request_id, model, videos, read_usage(found.usage), data)
+            return Result(job.request_id, model, videos, schemas.read_usage(found.usage), data)
     except InvalidResponseError as exc:
         problem = str(exc)
     except (ValueError, RecursionError, KeyError, TypeError) as exc:

@@ -123,13 +123,7 @@ class LeaseWatch:
         self._seen: OrderedDict[Key, _Sighting] = OrderedDict()
 
     def look(self, key: Key, entry: LedgerEntry, now: float) -> None:
-        """Note the lease of another client's attempt.
-
-        Args:
-            key: the job.
-            entry: what the ledger holds of it, claimed or armed.
-            now: this client's monotonic clock, in seconds.
-        """
+        """Note the lease of another client's attempt at ``now``, by this client's own clock."""
         seen = self._seen.get(key)
         if seen is None or seen.lease_until != entry.lease_until:
             seen = _Sighting(entry.lease_until, entry.lease or self._lease, now)

@@ -68,8 +68,7 @@ class Settler:
 
         Args:
             job: a job that should be COMPLETED.
-            decision: the user's consent to pay again for what one attempt left open; a stored
-                result is served as ever.
+            decision: the user's consent to pay again for what one attempt left open.
             acknowledged: whether the server has confirmed that it knows the job.
 
         Raises: JobError, InvalidResponseError, LedgerError, APIError, ClientStateError.

@@ -13,8 +13,6 @@ from modelmax_async._api.endpoints import build_status, parse_status, parse_subm
 from modelmax_async._api.messages import Call
 from modelmax_async._billing.decisions import Decision, decide
 from modelmax_async._billing.outcomes import Held
-from modelmax_async._billing.records import Records
-from modelmax_async._billing.settler import Settler
 from modelmax_async._billing.verdicts import NotReady, may_resubmit, refused_submit
 from modelmax_async._errors import (
     APIError,
@@ -25,12 +23,10 @@ from modelmax_async._errors import (
     SubmitUncertainError,
     TransportError,
 )
-from modelmax_async._http import HTTPClient
 from modelmax_async._models import Job, Result, StatusReport
+from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime import clock
-from modelmax_async._runtime.hooks import Hooks
-from modelmax_async._runtime.retry import Backoff, is_final
-from modelmax_async._runtime.tasks import Tasks
+from modelmax_async._runtime.retry import is_final
 from modelmax_async.events import JobSubmitted, StatusPolled
 from modelmax_async.ledger.moves import Remember
 
@@ -38,7 +34,7 @@ from modelmax_async.ledger.moves import Remember
 _HELD = 0.25
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Calls:
     """The single calls of one client.
 
@@ -46,20 +42,14 @@ class Calls:
     task: a billed call under way outlives it, but the intention to make one does not.
     """
 
-    _http: HTTPClient
-    _settler: Settler
-    _records: Records
-    _tasks: Tasks
-    _hooks: Hooks
-    _backoff: Backoff
-    _refetch: bool
+    _parts: Parts
 
     async def submit(self, call: Call, model: str) -> Job:
         """Submit, and record the job. It is retried only if no job can have been created."""
         attempt = 0
         while True:
             try:
-                reply = await self._http.submit(call)
+                reply = await self._parts.http.submit(call)
                 job = parse_submit(reply, model, now=clock.wall())
                 break
             except (APIError, TransportError) as exc:
@@ -70,27 +60,27 @@ class Calls:
             except asyncio.CancelledError:
                 closed = "the client was closed before the response arrived."
                 raise _submit_uncertain(closed) from None
-        self._hooks.emit(JobSubmitted(job))
-        await self._records.note(job, Remember(job))
+        self._parts.hooks.emit(JobSubmitted(job))
+        await self._parts.records.note(job, Remember(job))
         return job
 
     async def status(self, job: Job) -> StatusReport:
         """Ask for the status. It is free, so that a failure is retried."""
         attempt = 0
-        prepared = self._http.prepare(build_status(job))
+        prepared = self._parts.http.prepare(build_status(job))
         while True:
             try:
-                report = await self._http.poll(
+                report = await self._parts.http.poll(
                     prepared, lambda reply: parse_status(reply, job, now=clock.wall())
                 )
             except (TransportError, APIError, InvalidResponseError) as exc:
                 attempt += 1
                 lasting = isinstance(exc, APIError) and is_final(exc.status_code, float("inf"))
-                if lasting or attempt >= self._backoff.policy.attempts:
+                if lasting or attempt >= self._parts.retry.policy.attempts:
                     raise
                 await self._back_off(attempt, exc)
             else:
-                self._hooks.emit(StatusPolled(job, report.status))
+                self._parts.hooks.emit(StatusPolled(job, report.status))
                 return report
 
     async def result(self, job: Job, *, accept: bool) -> Result:
@@ -99,14 +89,14 @@ class Calls:
         decision: Decision | None = None
         try:
             if accept:
-                entry = await self._tasks.run(self._settler.look(job))
+                entry = await self._parts.tasks.run(self._parts.settler.look(job))
                 decision = None if entry is None else decide(entry, lambda: here)
             while True:
                 try:
                     return await self._settled(job, decision)
                 except ResultUncertainError as exc:
                     undecided = decision is None and not accept
-                    if not (self._refetch and undecided) or exc.attempt is None:
+                    if not (self._parts.refetch and undecided) or exc.attempt is None:
                         raise
                     decision = Decision(exc.attempt, None, lambda: here)  # once
         finally:
@@ -116,12 +106,12 @@ class Calls:
         """Settle the job: retry what cost nothing, and wait for other clients that hold it."""
         attempt = 0
         while True:
-            settled = await self._settler.settle(job, decision=decision)
+            settled = await self._parts.settler.settle(job, decision=decision)
             match settled:
                 case Result():
                     return settled
                 case Held():
-                    await self._tasks.sleep(_HELD)
+                    await self._parts.tasks.sleep(_HELD)
                 case NotReady(status):
                     raise NotReadyError(
                         f"it is {status}; nothing was billed. wait_for(job) fetches it when it "
@@ -131,7 +121,7 @@ class Calls:
                     )
                 case unbilled:
                     attempt += 1
-                    if attempt >= self._backoff.policy.attempts:
+                    if attempt >= self._parts.retry.policy.attempts:
                         raise unbilled.error
                     await self._back_off(attempt, unbilled.error)
 
@@ -140,12 +130,12 @@ class Calls:
             if isinstance(error, APIError) and refused_submit(error):
                 raise error
             raise _submit_uncertain(error) from error
-        if attempt >= self._backoff.policy.attempts:
+        if attempt >= self._parts.retry.policy.attempts:
             raise error
         await self._back_off(attempt, error)
 
     async def _back_off(self, attempt: int, error: ModelMaxError) -> None:
-        await self._tasks.sleep(self._backoff.delay(attempt - 1, error))
+        await self._parts.tasks.sleep(self._parts.retry.delay(attempt - 1, error))
 
 
 def _submit_uncertain(error: ModelMaxError | str) -> SubmitUncertainError:

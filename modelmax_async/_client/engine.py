@@ -19,6 +19,7 @@ from modelmax_async._http import ClientOrTransport, HTTPClient, Timeout
 from modelmax_async._models import Job
 from modelmax_async._polling.policies import DelayPolicy, PollPolicy
 from modelmax_async._polling.poller import Poller
+from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff, RetryPolicy
 from modelmax_async._runtime.tasks import GRACE, Life, Tasks, uncancelled
@@ -51,7 +52,6 @@ class Engine:
         poll = poll or PollPolicy()
         _check_policy(poll)
         backoff = Backoff(retry or RetryPolicy(), random.random)
-        refetch = settings.on_uncertain == "refetch"
         ledger = ledger if ledger is not None else MemoryLedger()
         self.settings = settings
         self.tasks = Tasks()
@@ -60,26 +60,17 @@ class Engine:
         watch = LeaseWatch(leases.LEASE)
         self.records = Records(ledger, self.hooks, settings.origin, watch)
         self.settler = Settler(self.records, self.http, self.tasks, self.hooks)
-        self.calls = Calls(
-            http=self.http,
-            settler=self.settler,
-            records=self.records,
-            tasks=self.tasks,
-            hooks=self.hooks,
-            backoff=backoff,
-            refetch=refetch,
-        )
-        self.poller = Poller(
+        parts = Parts(
             http=self.http,
             settler=self.settler,
             records=self.records,
             tasks=self.tasks,
             hooks=self.hooks,
             retry=backoff,
-            refetch=refetch,
-            poll=poll,
-            max_in_flight=settings.max_in_flight,
+            refetch=settings.on_uncertain == "refetch",
         )
+        self.calls = Calls(parts)
+        self.poller = Poller(parts, poll, settings.max_in_flight)
         self.downloads = Downloads(self.http, self.tasks, self.hooks, settings, backoff)
         self._closing: asyncio.Task[None] | None = None
 

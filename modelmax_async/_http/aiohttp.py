@@ -21,9 +21,6 @@ def opener_like(transport: Any) -> Opener:
     """Return what opens connections with the settings of an aiohttp transport.
 
     The proxies of the environment are ignored, as aiohttp's transport ignores them.
-
-    Raises:
-        ConfigurationError: for a transport whose session the SDK cannot reproduce.
     """
     if not _has_own_session(transport):
         raise ConfigurationError(
@@ -56,10 +53,7 @@ def opener_like(transport: Any) -> Opener:
 
 
 def _has_own_session(transport: Any) -> bool:
-    """Whether the transport has no session yet, or one that it made itself.
-
-    It makes one at its first use, and sets nothing but the connector.
-    """
+    """Whether the transport has no session yet, or one that it made by itself."""
     try:
         session = transport.client
         if session is None:

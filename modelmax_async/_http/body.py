@@ -34,13 +34,8 @@ async def read_whole(response: httpx.Response, *, keep: bool) -> Reply:
 async def read_body(stream: AsyncIterable[bytes], *, keep: bool) -> tuple[bytes, str | None]:
     """Return the raw body; above `MAX_BODY`, its beginning and the file that has more of it.
 
-    Args:
-        stream: the body as it is on the wire, not decompressed.
-        keep: whether it is paid for: an oversized body is then written to a file. If that
-            fails, the part that fits into memory is returned.
-
-    Raises:
-        OversizedError: for a body above the bound that is not paid for.
+    Only a body to ``keep``, which is paid for, is written to a file. If that fails, the part
+    that fits into memory is returned. Other oversized bodies are an `OversizedError`.
     """
     chunks: list[bytes] = []
     size = 0

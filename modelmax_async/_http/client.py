@@ -91,11 +91,9 @@ class HTTPClient:
     async def poll(self, prepared: Prepared, read: Callable[[Reply], T]) -> T:
         """Make a free call, on a connection that is kept for the next.
 
-        Args:
-            prepared: the call.
-            read: makes a value of the response. It runs while the connection is still lent: if
-                it raises `InvalidResponseError`, no other call gets that connection, whose
-                responses may be out of step with its requests.
+        ``read`` makes a value of the response while the connection is still lent: if it raises
+        `InvalidResponseError`, no other call gets that connection, whose responses may be out
+        of step with its requests.
 
         Raises:
             TransportError: if no complete response was received; and whatever ``read`` raises.

@@ -79,10 +79,8 @@ class Exchange:
     async def begin(self, kind: Kind, *, by_trace: bool) -> None:
         """Hand the request to a transport.
 
-        Args:
-            kind: the kind of the transport.
-            by_trace: whether it is known to emit trace events, so that what must precede
-                byte 0 can wait for the event that announces it. Otherwise it is done now.
+        If it is known to emit trace events, what must precede byte 0 waits for the event that
+        announces byte 0. Otherwise it is done now.
         """
         self.kind = kind
         if not by_trace:

@@ -23,11 +23,7 @@ def _is_no_result(reply: Reply) -> bool:
 def quiet(reply: Reply, key: ApiKey, *, paid: bool = False) -> Reply:
     """Return a response without the key, because errors show what the response says.
 
-    Args:
-        reply: the response.
-        key: the key to remove.
-        paid: whether it may be a paid result, which stays as it was received. A response that
-            does not say COMPLETED is not a paid result.
+    A ``paid`` one that says COMPLETED stays as it was received.
     """
     refused = reply.status >= HTTPStatus.MULTIPLE_CHOICES
     if paid and not refused and not _is_no_result(reply):

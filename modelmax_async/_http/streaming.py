@@ -64,13 +64,9 @@ class Receiver:
         """Send a GET in a slot, and lend the response before its body is read.
 
         The connection belongs to this request and ends with it, so that a body left unread
-        costs nothing. No redirect is followed, and nothing is decompressed.
-
-        Args:
-            url: absolute; the caller has checked its host.
-            headers: what to send besides the client's own headers.
-            with_key: whether to send the key. Without it, the headers and cookies of a caller's
-                client are not sent either, because they are not meant for this host.
+        costs nothing. No redirect is followed, and nothing is decompressed. Without the key,
+        the headers and cookies of a caller's client are not sent either: they are not meant for
+        this host.
 
         Raises:
             TransportError: if no response was received; from the chunks, if the body broke off.

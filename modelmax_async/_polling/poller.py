@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from modelmax_async._billing.records import Records
-from modelmax_async._billing.settler import Settler
 from modelmax_async._errors import ClientStateError, JobError
-from modelmax_async._http import HTTPClient
 from modelmax_async._models import Job
 from modelmax_async._polling.backoff import PollBackoff
 from modelmax_async._polling.job import (
@@ -19,49 +16,26 @@ from modelmax_async._polling.job import (
 )
 from modelmax_async._polling.policies import DelayPolicy
 from modelmax_async._polling.schedule import Schedule
-from modelmax_async._polling.visits import Visits
-from modelmax_async._runtime.hooks import Hooks
-from modelmax_async._runtime.retry import Backoff
-from modelmax_async._runtime.tasks import Tasks
+from modelmax_async._polling.visits import Parts, Visits
 from modelmax_async.ledger import Key
 
 
 class Poller:
     """Visits every job that callers wait for, until it ends or no caller waits any more."""
 
-    def __init__(
-        self,
-        *,
-        http: HTTPClient,
-        settler: Settler,
-        records: Records,
-        tasks: Tasks,
-        hooks: Hooks,
-        retry: Backoff,
-        refetch: bool,
-        poll: DelayPolicy,
-        max_in_flight: int,
-    ) -> None:
-        self._records = records
-        self._tasks = tasks
-        self._random = retry.random
+    def __init__(self, parts: Parts, poll: DelayPolicy, max_in_flight: int) -> None:
+        self._records = parts.records
+        self._tasks = parts.tasks
+        self._random = parts.retry.random
         #: By model too: a model that the server refuses must not end the waiting for another.
         self._jobs: dict[tuple[Key, str], PolledJob] = {}
         self._models: dict[str, None] = {}
         self.max_in_flight = max_in_flight
         self._schedule: Schedule[PolledJob] = Schedule(
-            self._visit, self._lost, tasks, max_in_flight, retry.random
+            self._visit, self._lost, parts.tasks, max_in_flight, parts.retry.random
         )
-        self._backoff = PollBackoff(poll, retry, self._schedule, hooks)
-        self._visits = Visits(
-            http=http,
-            settler=settler,
-            records=records,
-            hooks=hooks,
-            retry=retry,
-            backoff=self._backoff,
-            refetch=refetch,
-        )
+        self._backoff = PollBackoff(poll, parts.retry, self._schedule, parts.hooks)
+        self._visits = Visits(parts, self._backoff)
 
     def __repr__(self) -> str:
         return f"<Poller: {len(self._jobs)} jobs, {self._schedule!r}>"

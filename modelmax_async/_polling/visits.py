@@ -33,6 +33,7 @@ from modelmax_async._polling.job import Again, Done, PolledJob, Recall, Stage, V
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff
+from modelmax_async._runtime.tasks import Tasks
 from modelmax_async.events import StatusPolled
 from modelmax_async.ledger import Fail, Remember
 from modelmax_async.ledger.transitions import is_held
@@ -42,16 +43,24 @@ INCONSISTENT_AFTER = 60.0
 
 
 @attrs.frozen(kw_only=True)
+class Parts:
+    """The parts of a client that visits and single calls work with."""
+
+    http: HTTPClient
+    settler: Settler
+    records: Records
+    tasks: Tasks
+    hooks: Hooks
+    retry: Backoff
+    refetch: bool
+
+
+@attrs.frozen
 class Visits:
     """What a visit does, from the ledger to the fetched result."""
 
-    _http: HTTPClient
-    _settler: Settler
-    _records: Records
-    _hooks: Hooks
-    _retry: Backoff
+    _parts: Parts
     _backoff: PollBackoff
-    _refetch: bool
 
     async def visit(self, job: PolledJob) -> Visit:
         """Take the job one visit further, or raise the error that ends it."""
@@ -81,9 +90,9 @@ class Visits:
 
     async def _recall(self, job: PolledJob) -> Again | Done | None:
         """Ask the ledger; ``None``: the visit goes on. A stored result needs no call at all."""
-        if (kept := self._settler.unsaved(job.job)) is not None:
+        if (kept := self._parts.settler.unsaved(job.job)) is not None:
             return Done(kept)
-        entry = await self._records.look(job.job)
+        entry = await self._parts.records.look(job.job)
         job.recall = Recall.ASKED
         if entry is None:
             return None
@@ -109,7 +118,7 @@ class Visits:
 
     def _decide(self, job: PolledJob, error: ResultUncertainError) -> None:
         """Decide to pay again, if the client was told to; once, or it might pay for ever."""
-        if job.decision is not None or not self._refetch or error.attempt is None:
+        if job.decision is not None or not self._parts.refetch or error.attempt is None:
             raise error
         job.decision = Decision(error.attempt, None, lambda: job.bills)
 
@@ -117,14 +126,14 @@ class Visits:
         """Ask for the status; ``None``: it is COMPLETED, and the visit goes on."""
         try:
             if job.prepared is None:
-                job.prepared = self._http.prepare(build_status(job.job))
-            report = await self._http.poll(
+                job.prepared = self._parts.http.prepare(build_status(job.job))
+            report = await self._parts.http.poll(
                 job.prepared, lambda reply: parse_status(reply, job.job, now=clock.wall())
             )
         except (TransportError, APIError, InvalidResponseError) as exc:
             return Again(self._backoff.failed(job, exc))
         self._backoff.succeeded(job)
-        self._hooks.emit(StatusPolled(job.job, report.status))
+        self._parts.hooks.emit(StatusPolled(job.job, report.status))
         job.report(report)
         if report.status == Status.FAILED:
             return await self._failed(job, report)
@@ -140,7 +149,7 @@ class Visits:
     async def _acknowledge(self, job: PolledJob) -> None:
         """Record that the server knows the job, if a caller wants its result."""
         if job.recall is Recall.ASKED:
-            await self._records.note(job.job, Remember(job.job))
+            await self._parts.records.note(job.job, Remember(job.job))
             job.recall = Recall.ACKNOWLEDGED
 
     async def _failed(self, job: PolledJob, report: StatusReport) -> Again | Done:
@@ -156,10 +165,10 @@ class Visits:
                 return recalled
         await self._acknowledge(job)
         if job.recall is not Recall.UNASKED:
-            error, gone = report.error or "", self._records.watch.gone(job.key)
-            done = await self._records.note(job.job, Fail(error, takeover=gone))
+            error, gone = report.error or "", self._parts.records.watch.gone(job.key)
+            done = await self._parts.records.note(job.job, Fail(error, takeover=gone))
             if done is not None and is_held(done.entry):
-                self._records.held(job.job, done.entry)
+                self._parts.records.held(job.job, done.entry)
                 return Again(self._backoff.held(job))
             also = f"now the server says FAILED: {error}"
             stored = None if done is None else read_entry(done.entry, job.job, also=also)
@@ -170,12 +179,12 @@ class Visits:
     async def _fetch(self, job: PolledJob) -> Again | Done:
         """Have the settler fetch the result."""
         try:
-            settled = await self._settler.settle(
+            settled = await self._parts.settler.settle(
                 job.job, decision=job.decision, acknowledged=True
             )
         except ResultUncertainError as exc:
             self._decide(job, exc)
-            return Again(self._retry.delay(0))
+            return Again(self._parts.retry.delay(0))
         match settled:
             case Result():
                 return Done(settled)

@@ -109,7 +109,7 @@ def _owned_decision() -> Iterator[None]:
     honest = calls.Calls.result
 
     async def result(self: Any, job: Any, *, accept: bool) -> Any:
-        return await self._tasks.run(honest(self, job, accept=accept))
+        return await self._parts.tasks.run(honest(self, job, accept=accept))
 
     with patch.object(calls.Calls, "result", result):
         yield
