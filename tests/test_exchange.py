@@ -493,3 +493,24 @@ async def test_hanging_arming_is_bounded() -> None:
 
     assert not caught.value.maybe_sent
     assert not isinstance(caught.value, ResultUncertainError)
+
+
+@pytest.mark.parametrize("given", ["client", "transport"])
+async def test_oversized_response_to_a_free_call_is_not_read_to_its_end(given: str) -> None:
+    """Nor is it decompressed: the caller's client must not read the body by itself."""
+    read: list[int] = []
+
+    class Large(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for number in range(64):
+                read.append(number)
+                yield bytes(1024 * 1024)
+
+    mock = httpx.MockTransport(lambda _: httpx.Response(200, stream=Large()))
+    made = mock if given == "transport" else httpx.AsyncClient(transport=mock)
+    transport = transport_to("http://127.0.0.1", made)
+
+    with pytest.raises(TransportError, match="larger than"):
+        await transport.poll(transport.prepare(CALL), same)
+
+    assert 9 == len(read)

@@ -447,6 +447,7 @@ async def test_fetching_a_dropped_job_again_needs_room(
     assert ["a"] == await listed(dropped, "delivered")
 
 
+@pytest.mark.timeout(90)  # coverage makes it ten times slower
 async def test_no_move_scans_a_full_memory() -> None:
     """A scan of all entries for each move would take seconds here."""
     ledger = MemoryLedger(max_entries=60_000)

@@ -1,11 +1,16 @@
-"""What is told of an entry to those who want its result."""
+"""What a ledger entry says to a caller that wants the result."""
 
 from __future__ import annotations
 
 import attrs
 import pytest
 
-from modelmax_async import LedgerEntry, ResultDroppedError, ResultUncertainError
+from modelmax_async import (
+    JobFailedError,
+    LedgerEntry,
+    ResultDroppedError,
+    ResultUncertainError,
+)
 from modelmax_async._api.paths import make_job
 from modelmax_async._billing.outcomes import read_entry
 from modelmax_async._models import LedgerState, Phase
@@ -63,3 +68,10 @@ def test_unreadable_answer_says_nothing_while_a_later_call_is_under_way(
 def test_result_that_was_handed_out_and_dropped_is_said_to_be() -> None:
     with pytest.raises(ResultDroppedError):
         read_entry(attrs.evolve(UNCERTAIN, state="delivered"), JOB)
+
+
+def test_failed_job_raises_what_the_server_said() -> None:
+    failed = LedgerEntry(job=JOB, state="failed", since=5.0, error="blocked")
+
+    with pytest.raises(JobFailedError, match="blocked"):
+        read_entry(failed, JOB)

@@ -19,10 +19,11 @@ from modelmax_async import (
     StatusReport,
 )
 from modelmax_async._api.paths import make_job
-from modelmax_async._polling.job import End, Watched
+from modelmax_async._polling.job import End, PolledJob, Watched
 from modelmax_async._polling.poller import Poller
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.events import Event, StatusPolled
+from modelmax_async.ledger import Key
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 RARELY = PollPolicy(initial=600, maximum=600, jitter=0)
@@ -281,3 +282,19 @@ async def test_wait_is_over_before_anybody_is_told_of_it(emulator: Emulator) -> 
     status, (end, state) = watcher.told
     assert (Status.COMPLETED, Watched()) == (status, end)
     assert "0 jobs" in state
+
+
+async def test_those_who_want_the_result_are_told_of_its_end_once(emulator: Emulator) -> None:
+    async with in_process(emulator) as client:
+        poller = poller_of(client)
+        watching, billing = Watcher(poller), Watcher(poller)
+        billing.bills = True
+        polled = PolledJob(make_job("veo-3", "reef"), Key("", "reef"), 0.0)
+        polled.subscribers |= {watching: None, billing: None}
+
+        others_watch = polled.end_billing(KeyError("uncertain"))
+        none_left = polled.end_billing(KeyError("again"))
+
+    assert (True, True) == (others_watch, none_left)
+    assert [watching] == list(polled.subscribers)
+    assert (1, 0) == (len(billing.told), len(watching.told))

@@ -8,6 +8,7 @@ from random import Random
 from typing import Literal
 
 import attrs
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -317,6 +318,7 @@ def _walk(machine: BilledOnce, chance: Random) -> None:
     chance.choice(steps)()
 
 
+@pytest.mark.timeout(90)  # coverage makes it ten times slower
 def test_thousands_of_random_walks_bill_once() -> None:
     """The same machine with fixed seeds and without shrinking covers more in less time."""
     for seed in range(3000):

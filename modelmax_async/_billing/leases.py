@@ -21,7 +21,7 @@ from modelmax_async.ledger import Arm, Key, Ledger, Renew
 LEASE = 10.0
 #: Seconds between two renewals.
 BEAT = 2.5
-#: Seconds after which a lease that nobody looks at any more is forgotten.
+#: Seconds without a look after which the lease of another client is forgotten.
 _KEPT = 600.0
 
 

@@ -1,4 +1,4 @@
-"""What a settled job comes to: its result, or the reason that there is none yet."""
+"""What settling a job returns: its result, or the reason that there is none yet."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ class AsyncQueueClient:
         model: str | None = None,
         timeout: float | None = TIMEOUT,
     ) -> AsyncGenerator[Outcome, None]:
-        """Iterate over the `Outcome` of each job as it ends; a job given twice comes once.
+        """Iterate over the `Outcome` of each job as it ends; a job given twice is yielded once.
 
         Args and errors are those of `gather_results`, but each error stays in its outcome.
         """

@@ -108,7 +108,7 @@ class HTTPClient:
     async def submit(self, call: Call) -> Reply:
         """Send a submit, once, on a new connection.
 
-        A kept connection could break so that nobody knows whether a job was created.
+        A kept connection could break and leave it open whether a job was created.
 
         Raises:
             TransportError: if no complete response was received; see its ``maybe_sent``.

@@ -27,8 +27,7 @@ NONE_KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 class Connections(httpx.AsyncBaseTransport):
     """A transport that lends each request a connection of its own.
 
-    A connection that saw an error or a cancellation is closed instead of kept, so that no
-    broken connection, and no slot of the HTTP library's pool, outlives it.
+    A connection that saw an error or a cancellation is closed instead of kept.
     """
 
     def __init__(self, opener: Opener) -> None:

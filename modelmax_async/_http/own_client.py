@@ -17,8 +17,7 @@ class PlainClient(httpx.AsyncClient):
     redirects (httpx parses a ``Location`` even where it does not follow it), no authentication
     flow, and it does not log URLs, whose query may be a signature.
 
-    Args:
-        transport: what sends its requests, and is closed with the client.
+    The ``transport`` is closed with the client.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:

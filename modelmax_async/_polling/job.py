@@ -44,7 +44,7 @@ class Failed:
     error: Exception
 
 
-#: What a visit comes to, and what subscribers receive in the end.
+#: What a visit returns, and what subscribers receive in the end.
 Visit = Again | Done | Watched
 End = Done | Watched | Failed
 
@@ -91,7 +91,7 @@ class PolledJob:
 
     Attributes:
         started: when the waiting began, by the loop's clock.
-        subscribers: the callers that wait for it, in the order in which they came.
+        subscribers: the callers that wait for it, in the order of their arrival.
         failures: ``None`` if its last call succeeded.
         intervals: how many intervals between polls there were.
         last: the last status report that differed from the one before.

@@ -37,7 +37,7 @@ async def in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
 async def finish_in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
     """Run work in a thread to its end, however often the caller is cancelled.
 
-    An event loop that ends cancels the task in here too, perhaps before its thread has begun.
+    An event loop that ends cancels the task in here too, even before its thread has begun.
     The work is then started once more, and no caller waits for it.
     """
     task = asyncio.ensure_future(in_thread(work, *arguments))
