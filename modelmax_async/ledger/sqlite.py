@@ -85,9 +85,7 @@ class SQLiteLedger:
 
     async def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
         """Return the records of an origin by model, see `KeepsDurations`."""
-        return await self._thread.run(
-            lambda db: dict(db.execute(_LOAD_DURATIONS, (origin, version)).fetchall())
-        )
+        return await self._thread.run(lambda db: _load_durations(db, origin, version))
 
     async def add_durations(
         self, origin: str, model: str, version: int, add: Callable[[bytes | None], bytes]
@@ -108,6 +106,10 @@ def _apply(db: sqlite3.Connection, key: Key, move: Move) -> Step | None:
     if done is not None and done.entry is not before:
         db.execute(_WRITE, (key.origin, *_row(done.entry)))
     return done
+
+
+def _load_durations(db: sqlite3.Connection, origin: str, version: int) -> dict[str, bytes]:
+    return dict(db.execute(_LOAD_DURATIONS, (origin, version)).fetchall())
 
 
 def _add_durations(
