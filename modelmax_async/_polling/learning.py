@@ -79,22 +79,31 @@ class _Model:
         if found is not None and found.valid > 0:
             return found.hazard
         hazard = Hazard.of(self.kept.get(basis).plus(self.fresh.get(basis)))
+        if hazard.jobs >= USABLE > (0.0 if found is None else found.hazard.jobs):
+            self._tell(basis, hazard)
         if found is None:
             found = self.estimates[basis] = _Estimate(hazard, 0, 0)
-        told = found.hazard.jobs >= USABLE and found.observations > 0
         found.hazard = hazard
         found.valid = min(_MANY, _FEW + int(found.observations * _GROWTH))
-        if hazard.jobs >= USABLE and not told:
-            _log.debug(
-                "model %s, %s: half of the jobs end within %.0f s and 90 %% within %.0f s, "
-                "learnt from %.0f jobs",
-                self.name,
-                basis.replace("_", " "),
-                Forecast(0.0, *hazard).quantile(0.5),
-                Forecast(0.0, *hazard).quantile(0.9),
-                hazard.jobs,
-            )
         return hazard
+
+    def _tell(self, basis: Basis, hazard: Hazard) -> None:
+        fresh = Forecast(0.0, *hazard)
+        _log.debug(
+            "model %s, %s: half of the jobs end within %.0f s and 90 %% within %.0f s, learnt "
+            "from %.0f jobs",
+            self.name,
+            basis.replace("_", " "),
+            fresh.quantile(0.5),
+            fresh.quantile(0.9),
+            hazard.jobs,
+        )
+
+    def keep(self, kept: Learnt) -> None:
+        """Replace what the ledger holds."""
+        self.kept = kept
+        for estimate in self.estimates.values():
+            estimate.valid = 0
 
 
 class Learning:
@@ -167,8 +176,7 @@ class Learning:
         except ValueError as exc:
             _log.warning("the durations of model %s are ignored: %s", learnt.name, exc)
             return
-        learnt.kept = found.plus(learnt.kept) if local else found
-        learnt.estimates.clear()
+        learnt.keep(found.plus(learnt.kept) if local else found)
 
     async def _save(self, learnt: _Model) -> None:
         fresh, learnt.fresh, learnt.ends = learnt.fresh, Learnt(), 0
