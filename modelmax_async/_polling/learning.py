@@ -61,17 +61,17 @@ class _Model:
 
     def alive(self, basis: Basis, start: float, end: float) -> None:
         self.fresh.alive(basis, start, end)
-        self._observed(basis)
+        self._observed(basis, 1)
 
     def ended(self, basis: Basis, start: float, end: float) -> None:
         self.fresh.ended(basis, start, end)
-        self._observed(basis)
+        self._observed(basis, _FEW)  # an end says more than that a job is alive
 
-    def _observed(self, basis: Basis) -> None:
+    def _observed(self, basis: Basis, weight: int) -> None:
         found = self.estimates.get(basis)
         if found is not None:
             found.observations += 1
-            found.valid -= 1
+            found.valid -= weight
 
     def hazard(self, basis: Basis) -> Hazard:
         """Return the present estimate."""
