@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import attrs
 
 from modelmax_async._models import Expected
+from modelmax_async._polling.durations import Durations
 from modelmax_async._polling.forecast import Forecast
 from modelmax_async._polling.hazard import Hazard
 from modelmax_async._polling.learnt import VERSION, Learnt, added
@@ -87,6 +89,11 @@ class _Model:
         found.valid = min(_MANY, _FEW + int(found.observations * _GROWTH))
         return hazard
 
+    def overall(self, bases: Sequence[Basis]) -> Hazard:
+        """Return an estimate from several bases together."""
+        both = self.kept.plus(self.fresh)
+        return Hazard.of(reduce(Durations.plus, map(both.get, bases)))
+
     def _tell(self, basis: Basis, hazard: Hazard) -> None:
         fresh = Forecast(0.0, *hazard)
         _log.debug(
@@ -139,9 +146,12 @@ class Learning:
         """Return what was learnt about jobs of this age in seconds."""
         return Forecast(max(0.0, age), *self._model(model).hazard(basis))
 
-    def expected(self, model: str, basis: Basis, age: float) -> Expected | None:
+    def expected(self, model: str, observation: Observation, now: float) -> Expected | None:
         """Return the seconds still to go; ``None`` until a few jobs have ended."""
-        forecast = self.forecast(model, basis, age)
+        forecast = self.forecast(model, *observation.whole_life(now))
+        if forecast.jobs < USABLE:  # of jobs just like this one
+            bases, age = observation.from_the_origin(now)
+            forecast = Forecast(max(0.0, age), *self._model(model).overall(bases))
         if forecast.jobs < USABLE:
             return None
         return Expected(forecast.quantile(0.5), forecast.quantile(0.9))
