@@ -48,7 +48,7 @@ _IN_QUEUE = frozenset({Basis.SUBMITTED_IN_QUEUE, Basis.FOUND_IN_QUEUE})
 Note = Callable[[Basis, float, float], object]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class Observation:
     """What is known of a job's age. All times are by the event loop's clock.
 
