@@ -96,6 +96,21 @@ async def test_caller_who_joins_with_an_earlier_deadline_is_served(
     assert [0.0, 68.0] == pytest.approx(polls.times, abs=0.01)
 
 
+async def test_caller_who_joins_with_a_later_deadline_changes_nothing(
+    emulator: Emulator,
+) -> None:
+    request_id, polls = emulator.add_job(script=JobScript(run_seconds=10_000)), Polls()
+
+    async with in_process(emulator, poll=RARELY, hooks=[polls]) as client:
+        first = asyncio.create_task(wait_in_vain(client, request_id, 100))
+        await asyncio.sleep(20)
+        second = asyncio.create_task(client.wait_for(request_id, timeout=500))
+        await first
+        second.cancel()
+
+    assert [0.0, 98.0] == pytest.approx(polls.times, abs=0.01)
+
+
 async def test_last_polls_of_a_batch_are_spread(emulator: Emulator) -> None:
     ids = [emulator.add_job(script=JobScript(run_seconds=10_000)) for _ in range(200)]
     polls = Polls()

@@ -123,10 +123,11 @@ class Learning:
         self._models: dict[str, _Model] = {}
         self._loading: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
-        """Load what the ledger holds, at the client's first wait."""
+    def begin(self) -> asyncio.Task[None]:
+        """Load what the ledger holds, at the client's first wait; return the task."""
         if self._loading is None:
             self._loading = self._tasks.spawn(self._load())
+        return self._loading
 
     def seen(self, model: str, observation: Observation, now: float, status: str) -> None:
         """Note that a poll saw a job alive; ``now`` is the event loop's time."""
@@ -193,8 +194,7 @@ class Learning:
         learnt.kept = learnt.kept.plus(fresh)
         if self._ledger is None:
             return
-        if self._loading is not None:
-            await asyncio.wait([self._loading])
+        await asyncio.wait([self.begin()])  # or it might load what is written here
         try:
             async with asyncio.timeout(_PATIENCE):
                 record = await self._ledger.add_durations(
