@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import reduce
 
 import attrs
@@ -172,14 +172,13 @@ class Learning:
     async def _load(self) -> None:
         if self._ledger is None:
             return
-        records: Mapping[str, bytes] = {}
         try:
             async with asyncio.timeout(_PATIENCE):
                 records = await self._ledger.load_durations(self._origin, VERSION)
+            for name, record in records.items():
+                self._keep(self._model(name), record, local=True)
         except Exception as exc:  # noqa: BLE001 - the ledger may be the user's own
             _log.warning("the learnt durations could not be loaded from the ledger: %s", exc)
-        for name, record in records.items():
-            self._keep(self._model(name), record, local=True)
 
     def _keep(self, learnt: _Model, record: bytes, *, local: bool) -> None:
         try:
