@@ -159,7 +159,7 @@ class Learning:
 
     async def save(self) -> None:
         """Write what was learnt about every model."""
-        for learnt in self._models.values():
+        for learnt in list(self._models.values()):  # a load may add some
             if learnt.ends:
                 await self._save(learnt)
 
