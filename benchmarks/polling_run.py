@@ -36,7 +36,7 @@ from modelmax_async import MemoryLedger
 OPEN = 50
 #: The search for a poll cost ends this close to the wanted polls, or after so many pilots.
 _NEAR, _PILOTS = 0.02, 6
-#: Speed of the runs that a ledger learns from, against that of the measured run.
+#: Speed of the runs that a ledger learns from, against that of the distribution.
 _HURRY = 2.0
 _PEERS = {"fal-client": "fal", "runwayml": "runway", "openai": "open_ai"}
 
@@ -123,7 +123,7 @@ class Bench:
         """Run the contender, and return its jobs in the order of their submits."""
         distribution = DISTRIBUTIONS[given.distribution]
         if learning:  # what comes later is not known yet
-            distribution = dataclasses.replace(distribution, later=None)
+            distribution = distribution.before
         durations = distribution.draw(given.jobs, given.seed)
         found: list[Record] = []
 
@@ -142,7 +142,8 @@ class Bench:
 
     def learn(self, given: Run) -> None:
         """Let the ledger learn from other jobs of the same distribution."""
-        speed, seed = given.speed * _HURRY, given.seed + 1_000
+        speed = DISTRIBUTIONS[given.distribution].speed * _HURRY
+        seed = given.seed + 1_000
         others = dataclasses.replace(given, jobs=given.learnt, speed=speed, seed=seed)
         self.measure(others, learning=True)
 

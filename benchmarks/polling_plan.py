@@ -1,0 +1,135 @@
+"""Which runs the polling benchmark measures, and how many of them at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from benchmarks._local import LocalServer, in_child
+from benchmarks.distributions import DISTRIBUTIONS
+from benchmarks.polling_figures import Measured
+from benchmarks.polling_run import OPEN, Run
+
+#: Contenders that poll rarely enough for every run.
+_FRUGAL = ("documented loop", "runwayml", "plain backoff", "ours")
+#: Speed and jobs of those that poll every 1 s and every 0.1 s: one process can send no more.
+_EAGER = {"openai": (8.0, 100), "fal-client": (2.0, 20)}
+#: fal-client polls a job hundreds of times, so two distributions must do.
+_FAL = frozenset({"log-normal", "fast"})
+#: Speeds of the large batch, whose first polls all start at the same moment.
+_LARGE = {"log-normal": 1.5, "fast": 0.6}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        stream: jobs of a stream.
+        learnt: jobs that a warm client has waited for before.
+        first: jobs of a stream that count as the first ones of a cold client.
+        seeds: streams of so many first jobs.
+        batches: sizes of the small and the large batch.
+        hurry: factor on all speeds.
+    """
+
+    stream: int = 400
+    learnt: int = 300
+    first: int = 100
+    seeds: int = 5
+    batches: tuple[int, int] = (50, 2_000)
+    hurry: float = 1.0
+
+
+FULL = Sizes()
+QUICK = Sizes(stream=100, learnt=100, seeds=1, batches=(50, 200), hurry=2.0)
+
+
+def streams(sizes: Sizes) -> list[Run]:
+    """Return a stream for each contender and distribution, and further cold ones."""
+    found = []
+    for name, distribution in DISTRIBUTIONS.items():
+        speed = distribution.speed * sizes.hurry
+        plain = Run("ours", name, "stream", sizes.stream, speed)
+        found += [dataclasses.replace(plain, contender=each) for each in _FRUGAL]
+        found.append(dataclasses.replace(plain, learnt=sizes.learnt))
+        found += _eager(plain)
+        if distribution.later is None:
+            found += [
+                dataclasses.replace(plain, jobs=sizes.first, seed=seed)
+                for seed in range(2, sizes.seeds + 1)
+            ]
+    return found
+
+
+def batches(sizes: Sizes) -> list[Run]:
+    """Return a small batch for each contender and distribution that does not drift."""
+    found = []
+    jobs = sizes.batches[0]
+    for name, distribution in DISTRIBUTIONS.items():
+        if distribution.later is None:
+            speed = distribution.speed * sizes.hurry
+            plain = Run("ours", name, "batch", jobs, speed)
+            found += [dataclasses.replace(plain, contender=each) for each in _FRUGAL]
+            found.append(dataclasses.replace(plain, learnt=sizes.learnt))
+            found += _eager(plain)
+    return found
+
+
+def large_batches(sizes: Sizes) -> list[Run]:
+    """Return the large batches, which are not measured by contenders that poll too often."""
+    found = []
+    jobs = sizes.batches[1]
+    for name, speed in _LARGE.items():
+        plain = Run("ours", name, "batch", jobs, speed * FULL.batches[1] / jobs)
+        contenders = _FRUGAL if name == "log-normal" else ("documented loop", "ours")
+        found += [dataclasses.replace(plain, contender=each) for each in contenders]
+        found.append(dataclasses.replace(plain, learnt=sizes.learnt))
+    return found
+
+
+def matching(sizes: Sizes, loops: Iterable[Measured]) -> list[Run]:
+    """Return a warm stream with as many polls as each of the documented loop's streams."""
+    return [
+        dataclasses.replace(
+            loop.run, contender="ours", learnt=sizes.learnt, match=loop.figures.polls
+        )
+        for loop in loops
+        if DISTRIBUTIONS[loop.run.distribution].later is None
+    ]
+
+
+def _eager(plain: Run) -> list[Run]:
+    return [
+        dataclasses.replace(
+            plain,
+            contender=contender,
+            jobs=min(plain.jobs, most),
+            speed=min(plain.speed, fastest),
+        )
+        for contender, (fastest, most) in _EAGER.items()
+        if contender != "fal-client" or plain.distribution in _FAL
+    ]
+
+
+def measure(runs: Iterable[Run], at_once: int) -> list[Measured]:
+    """Measure each run in a child process with a server of its own, the longest first."""
+
+    def one(run: Run) -> Measured:
+        with LocalServer(3600) as server:
+            text = json.dumps(dataclasses.asdict(run))
+            return Measured.from_json(
+                in_child("benchmarks.polling_run", server.url, text, timeout=3600)
+            )
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(one, sorted(runs, key=_length, reverse=True)))
+
+
+def _length(run: Run) -> float:
+    """Return about how many real seconds a run takes."""
+    mean = DISTRIBUTIONS[run.distribution].mean
+    jobs = (run.jobs if run.scenario == "stream" else 0) * (1 if run.match is None else 3)
+    return mean * ((jobs + run.learnt / 2) / OPEN + 2.5) / run.speed
