@@ -15,13 +15,15 @@ _MODULES = ("emulator", "events", "ledger", "testing")
 
 __all__ = [
     "APIError",
+    "AdaptivePolicy",
     "AsyncQueueClient",
     "AuthenticationError",
     "BadRequestError",
     "ClientStateError",
     "ConfigurationError",
-    "DelayPolicy",
     "DownloadError",
+    "Expected",
+    "Forecast",
     "GatherError",
     "InconsistentStateError",
     "InsufficientBalanceError",
@@ -40,6 +42,7 @@ __all__ = [
     "Outcome",
     "PermissionDeniedError",
     "PollPolicy",
+    "PollingPolicy",
     "RateLimitError",
     "RequestTimeoutError",
     "Result",
@@ -55,6 +58,7 @@ __all__ = [
     "Usage",
     "Video",
     "VideoParameters",
+    "WaitState",
     "__version__",
 ]
 
@@ -93,6 +97,7 @@ if TYPE_CHECKING:
         TransportError,
     )
     from modelmax_async._models import (
+        Expected,
         Job,
         LedgerEntry,
         Outcome,
@@ -103,7 +108,13 @@ if TYPE_CHECKING:
         Video,
         VideoParameters,
     )
-    from modelmax_async._polling.policies import DelayPolicy, PollPolicy
+    from modelmax_async._polling.forecast import Forecast
+    from modelmax_async._polling.policies import (
+        AdaptivePolicy,
+        PollingPolicy,
+        PollPolicy,
+        WaitState,
+    )
     from modelmax_async._runtime.retry import RetryPolicy
     from modelmax_async.ledger import Ledger, MemoryLedger, SQLiteLedger
 else:  # hidden from type checkers, which would accept any name

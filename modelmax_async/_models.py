@@ -60,18 +60,22 @@ class Job(Value):
         request_id: the server's opaque id of it.
         status_url: the path of the free status call, empty for the documented path.
         response_url: the path of the **billed** result, empty for the documented path.
+        submitted_at: when `submit` received the job, in seconds since the epoch; ``None`` if
+            that is unknown. Only the times of polls depend on it.
 
     Raises:
-        ValueError: for a request id or a model that cannot be one path segment.
+        ValueError: for a request id or a model that cannot be one path segment, or a time that
+            is not a number.
     """
 
     model: str = attrs.field(validator=valid.segment("model"))
     request_id: str = attrs.field(validator=valid.segment("request id"))
     status_url: str = attrs.field(default="", validator=valid.text)
     response_url: str = attrs.field(default="", validator=valid.text)
+    submitted_at: float | None = attrs.field(default=None, validator=valid.timestamp)
 
-    def to_dict(self) -> dict[str, str]:
-        """Return the job as a dict of strings, ready for JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the job as a dict that is ready for JSON."""
         return attrs.asdict(self)
 
     @classmethod
@@ -108,6 +112,17 @@ class StatusReport(Value):
     def terminal(self) -> bool:
         """Whether the job has ended: COMPLETED or FAILED."""
         return self.status in {Status.COMPLETED, Status.FAILED}
+
+
+@attrs.frozen
+class Expected(Value):
+    """How long a job still takes, as learnt from other jobs: see `AsyncQueueClient.expected`.
+
+    Half of such jobs end within ``median`` seconds from now, 90 % within ``p90`` seconds.
+    """
+
+    median: float
+    p90: float
 
 
 @attrs.frozen

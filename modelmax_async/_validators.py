@@ -106,4 +106,8 @@ positive = _must_be(
 at_least_one = _must_be(
     "a number of at least 1", lambda value: is_number(value) and 1 <= value <= _LARGEST
 )
+timestamp = _must_be(
+    "None, or a number of seconds since the epoch",
+    lambda value: value is None or (is_number(value) and 0 <= value <= _LARGEST),
+)
 fraction = _must_be("a number from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)

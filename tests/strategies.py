@@ -59,7 +59,14 @@ def _is_segment(text: str) -> bool:
 
 
 segments = st.text(max_size=40).filter(_is_segment)
-jobs = st.builds(Job, segments, segments, st.text(max_size=40), st.text(max_size=40))
+jobs = st.builds(
+    Job,
+    segments,
+    segments,
+    st.text(max_size=40),
+    st.text(max_size=40),
+    st.none() | st.floats(0, 4e9),
+)
 
 #: JSON as servers may send it, with unpaired surrogates, NaN and huge numbers.
 wild_text = st.text(st.characters(exclude_categories=()), max_size=30)

@@ -8,11 +8,23 @@ import attrs
 import pytest
 from support import in_virtual_time
 
-from modelmax_async import APIError, ModelMaxError, PollPolicy, RetryPolicy, TransportError
+from modelmax_async import (
+    APIError,
+    MemoryLedger,
+    ModelMaxError,
+    PollingPolicy,
+    PollPolicy,
+    RetryPolicy,
+    Status,
+    StatusReport,
+    TransportError,
+    WaitState,
+)
 from modelmax_async._api.paths import make_job
 from modelmax_async._polling.backoff import PollBackoff
-from modelmax_async._polling.job import PolledJob
-from modelmax_async._polling.policies import DelayPolicy
+from modelmax_async._polling.job import End, PolledJob
+from modelmax_async._polling.learning import Learning
+from modelmax_async._polling.observation import Observation
 from modelmax_async._polling.schedule import Schedule
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff
@@ -30,7 +42,8 @@ def now() -> float:
 
 
 def a_job() -> PolledJob:
-    return PolledJob(JOB, Key("http://127.0.0.1:80", "reef"), now())
+    observation = Observation.start(JOB, now(), 0.0)
+    return PolledJob(JOB, Key("http://127.0.0.1:80", "reef"), now(), observation)
 
 
 def error_of(status: int, retry_after: float | None = None) -> APIError:
@@ -40,14 +53,16 @@ def error_of(status: int, retry_after: float | None = None) -> APIError:
 class Setting:
     """A backoff and the schedule that it acts on."""
 
-    def __init__(self, poll: DelayPolicy | None = None) -> None:
+    def __init__(self, poll: PollingPolicy | None = None) -> None:
         self.seen: list[Event] = []
         retry = Backoff(RETRY, lambda: 0.5)
+        tasks = Tasks()
         self.schedule: Schedule[PolledJob] = Schedule(
-            self._visit, lambda _: None, Tasks(), 4, lambda: 0.5
+            self._visit, lambda _: None, tasks, 4, lambda: 0.5
         )
+        learning = Learning(MemoryLedger(), "http://127.0.0.1:80", tasks)
         self.backoff = PollBackoff(
-            poll or PollPolicy(), retry, self.schedule, Hooks([self.seen.append])
+            poll or PollPolicy(), learning, retry, self.schedule, Hooks([self.seen.append])
         )
 
     async def _visit(self, job: PolledJob) -> float | None:
@@ -154,23 +169,75 @@ async def test_good_answers_let_the_visits_at_once_grow_back() -> None:
     assert "of 4 in flight" in repr(setting.schedule)
 
 
-async def test_policy_is_asked_with_the_number_of_the_poll_and_the_time_since_the_start() -> (
-    None
-):
-    asked: list[tuple[int, float, float]] = []
+async def test_policy_is_told_what_is_known_of_the_wait() -> None:
+    asked: list[WaitState] = []
 
     @attrs.frozen
     class Noting:
-        def delay(self, attempt: int, elapsed: float, random: float) -> float:
-            asked.append((attempt, elapsed, random))
-            return 7
+        def delay(self, wait: WaitState, random: float) -> float:
+            asked.append(wait)
+            return 7 + random
 
     await asyncio.sleep(5)
     setting, job = Setting(Noting()), a_job()
     delays = []
-    for _ in range(3):
+    for status in (Status.IN_QUEUE, Status.IN_QUEUE, "PAUSED"):
         await asyncio.sleep(2)
+        job.report(StatusReport("reef", status), now())
+        await asyncio.sleep(1)
         delays.append(setting.backoff.interval(job))
 
-    assert [(0, 2.0, 0.5), (1, 4.0, 0.5), (2, 6.0, 0.5)] == asked
-    assert [7.0] * 3 == delays
+    assert [7.5] * 3 == delays
+    assert [(0, 3.0), (1, 6.0), (2, 9.0)] == [(w.attempts, w.waited) for w in asked]
+    assert [("IN_QUEUE", 1.0), ("IN_QUEUE", 4.0), ("PAUSED", 1.0)] == [
+        (w.status, w.status_age) for w in asked
+    ]
+    assert {("veo-3", None)} == {(w.model, w.age) for w in asked}
+    assert [3.0, 6.0, 9.0] == [w.forecast.age for w in asked]
+
+
+async def test_policy_is_told_the_age_of_a_job_whose_submit_time_is_known() -> None:
+    asked: list[WaitState] = []
+
+    class Noting:
+        def delay(self, wait: WaitState, random: float) -> float:
+            asked.append(wait)
+            return 100.0
+
+    setting = Setting(Noting())
+    job = attrs.evolve(JOB, submitted_at=1000.0)
+    polled = PolledJob(job, Key("", "reef"), now(), Observation.start(job, now(), 1040.0))
+    first = setting.backoff.before_first(polled)
+    await asyncio.sleep(2)
+    again = setting.backoff.before_first(polled)
+    setting.backoff.interval(polled)
+
+    assert (60.0, None) == (first, again)
+    assert [(0, 0.0, None), (1, 42.0, None)] == [(w.attempts, w.age, w.status) for w in asked]
+
+
+@pytest.mark.parametrize(
+    ("last_polls", "expected"),
+    [([None], 7.0), ([3.0], 3.0), ([9.0, 3.0, None, 5.0], 3.0), ([8.0], 7.0), ([-1.0], 7.0)],
+)
+async def test_interval_ends_just_before_a_deadline(
+    last_polls: list[float | None], expected: float
+) -> None:
+    setting, job = Setting(PollPolicy(initial=7, maximum=7, jitter=0)), a_job()
+    for last_poll in last_polls:
+        job.subscribers[Deadline(None if last_poll is None else now() + last_poll)] = None
+
+    assert expected == setting.backoff.interval(job)
+
+
+class Deadline:
+    """A subscriber with a deadline."""
+
+    bills = True
+
+    def __init__(self, last_poll: float | None) -> None:
+        self.last_poll = last_poll
+
+    def on_status(self, report: StatusReport) -> None: ...
+
+    def on_end(self, end: End) -> None: ...

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from ledgers import Handle, Pause, on, states
-from support import ORIGIN, in_process, in_virtual_time, on_socket, until
+from support import ORIGIN, STEADY, in_process, in_virtual_time, on_socket, until
 
 from modelmax_async import MemoryLedger
 from modelmax_async._http import Exchange
@@ -95,7 +95,7 @@ async def test_cancelled_while_the_billed_call_is_out_the_result_is_stored(
     emulator.fault("result", Fault.hang(9))
     ledger = MemoryLedger()
 
-    async with in_process(emulator, ledger=ledger) as client:
+    async with in_process(emulator, ledger=ledger, poll=STEADY) as client:
         argument: Any = {
             "generate": "a reef",
             "gather_results": [emulator.add_job()],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support import in_process, in_virtual_time
 
-from modelmax_async import ConfigurationError
+from modelmax_async import ConfigurationError, WaitState
 from modelmax_async.emulator import Emulator, JobScript
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
@@ -20,7 +20,7 @@ class Constant:
     def __init__(self, delay: Any) -> None:
         self.value = delay
 
-    def delay(self, attempt: int, elapsed: float, random: float) -> Any:
+    def delay(self, wait: WaitState, random: float) -> Any:
         return self.value
 
 
@@ -58,7 +58,7 @@ class BrokenLater:
     def __init__(self) -> None:
         self.asked = 0
 
-    def delay(self, attempt: int, elapsed: float, random: float) -> float:
+    def delay(self, wait: WaitState, random: float) -> float:
         self.asked += 1
         if self.asked == 40:
             raise ValueError("no delay")

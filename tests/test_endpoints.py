@@ -98,7 +98,7 @@ def test_parameters_that_contain_themselves_are_a_value_error() -> None:
 def test_submit_response_may_have_an_awkward_id(value: str) -> None:
     job = parse_submit(_accepted(request_id=value), "veo-3", now=NOW)
 
-    assert make_job("veo-3", value) == job
+    assert attrs.evolve(make_job("veo-3", value), submitted_at=NOW) == job
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_refused_status_raises_the_servers_error_with_the_job(status: int) -> No
 @given(replies)
 def test_any_reply_is_a_job_or_one_of_our_errors(response: Reply) -> None:
     found = value_or_error(lambda: parse_submit(response, "veo-3", now=NOW), *OURS)
-    shown = "".join(attrs.astuple(found)) if isinstance(found, Job) else str(found)
+    shown = "".join(map(str, attrs.astuple(found))) if isinstance(found, Job) else str(found)
 
     assert shown.encode()
 

@@ -93,7 +93,7 @@ def test_jobs_round_trip_through_a_dict_and_json(job: Job) -> None:
     data = json.loads(json.dumps(job.to_dict()))
 
     assert job == Job.from_dict(data)
-    assert {"model", "request_id", "status_url", "response_url"} == set(data)
+    assert {"model", "request_id", "status_url", "response_url", "submitted_at"} == set(data)
 
 
 def test_job_of_a_dict_ignores_unknown_keys() -> None:

@@ -20,6 +20,8 @@ from modelmax_async._api.endpoints import (
 from modelmax_async._api.messages import Reply
 from modelmax_async._api.paths import check_job, make_job
 
+SUBMITTED = attrs.evolve(JOB, submitted_at=NOW)
+
 STATUS_PATH = "/v1/queue/veo-3/requests/req-1/status"
 RESULT_PATH = "/v1/queue/veo-3/requests/req-1"
 
@@ -150,21 +152,21 @@ def _accepted(**fields: Any) -> Reply:
 def test_submitted_job_has_the_paths_of_the_server() -> None:
     response = _accepted(status_url="/s/1/status", response_url="/r/1", queue_position=3)
 
-    assert Job("veo-3", "req-1", "/s/1/status", "/r/1") == parse_submit(
+    assert Job("veo-3", "req-1", "/s/1/status", "/r/1", NOW) == parse_submit(
         response, "veo-3", now=NOW
     )
 
 
 @pytest.mark.parametrize("fields", [{}, {"status_url": None, "response_url": 5}])
 def test_submitted_job_without_paths_has_the_documented_ones(fields: dict[str, Any]) -> None:
-    assert JOB == parse_submit(_accepted(**fields), "veo-3", now=NOW)
+    assert SUBMITTED == parse_submit(_accepted(**fields), "veo-3", now=NOW)
 
 
 @pytest.mark.parametrize("path", ELSEWHERE)
 def test_paths_of_another_origin_are_not_kept(path: str) -> None:
     response = _accepted(status_url=path, response_url=path)
 
-    assert JOB == parse_submit(response, "veo-3", now=NOW)
+    assert SUBMITTED == parse_submit(response, "veo-3", now=NOW)
 
 
 OWN = "/v1/queue/veo-3/requests/req-1"

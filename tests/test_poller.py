@@ -20,6 +20,7 @@ from modelmax_async import (
 )
 from modelmax_async._api.paths import make_job
 from modelmax_async._polling.job import End, PolledJob, Watched
+from modelmax_async._polling.observation import Observation
 from modelmax_async._polling.poller import Poller
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.events import Event, StatusPolled
@@ -34,6 +35,7 @@ class Watcher:
     """A subscriber that keeps what it is told."""
 
     bills = False
+    last_poll: float | None = None
 
     def __init__(self, poller: Poller) -> None:
         self.poller = poller
@@ -289,7 +291,8 @@ async def test_those_who_want_the_result_are_told_of_its_end_once(emulator: Emul
         poller = poller_of(client)
         watching, billing = Watcher(poller), Watcher(poller)
         billing.bills = True
-        polled = PolledJob(make_job("veo-3", "reef"), Key("", "reef"), 0.0)
+        job = make_job("veo-3", "reef")
+        polled = PolledJob(job, Key("", "reef"), 0.0, Observation.start(job, 0.0, 0.0))
         polled.subscribers |= {watching: None, billing: None}
 
         others_watch = polled.end_billing(KeyError("uncertain"))

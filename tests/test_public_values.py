@@ -16,6 +16,9 @@ import pytest
 
 import modelmax_async
 from modelmax_async import (
+    AdaptivePolicy,
+    Expected,
+    Forecast,
     Job,
     LedgerEntry,
     ModelMaxError,
@@ -28,6 +31,7 @@ from modelmax_async import (
     Usage,
     Video,
     VideoParameters,
+    WaitState,
     events,
     ledger,
 )
@@ -97,6 +101,23 @@ VALUES: list[Any] = [
     events.LedgerFailed(JOB, "disk full"),
     events.VideoSaved("req-1", "videos/req-1-0.mp4", 1234),
 ]
+FORECAST = Forecast(5.0, (0.0, 0.5, 0.25), 12.5)
+#: Values that are newer than the stored pickles.
+NEWER: list[Any] = [
+    attrs.evolve(JOB, submitted_at=1.5e9),
+    Expected(40.0, 90.5),
+    AdaptivePolicy(poll_cost=0.5),
+    FORECAST,
+    WaitState(
+        model="veo-3",
+        attempts=2,
+        waited=9.5,
+        age=None,
+        status=Status.IN_QUEUE,
+        status_age=3.0,
+        forecast=FORECAST,
+    ),
+]
 #: These have no dict of fields of their own, or hold an error.
 OTHERS: list[Any] = [
     Status.COMPLETED,
@@ -137,7 +158,9 @@ ERRORS: list[ModelMaxError] = [
     errors.LedgerError("disk full"),
     errors.GatherError("1 failed", [BROKEN], outcomes=[Outcome(JOB, error=BROKEN)]),
 ]
-each_value = pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+each_value = pytest.mark.parametrize(
+    "value", VALUES + NEWER, ids=lambda value: type(value).__name__
+)
 each_error = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 
 
@@ -151,7 +174,7 @@ def test_every_public_value_and_error_is_here() -> None:
     values = {kind for kind in public if attrs.has(kind)} | {Status, ledger.Key}
     failures = {kind for kind in public if issubclass(kind, ModelMaxError)}
 
-    assert values == {type(value) for value in VALUES + OTHERS}
+    assert values == {type(value) for value in VALUES + NEWER + OTHERS}
     assert failures == {type(error) for error in ERRORS}
 
 
@@ -166,14 +189,16 @@ def test_plain_cattrs_reads_what_it_wrote(value: Any) -> None:
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy])
 def test_copies_of_values_are_equal(again: Any) -> None:
-    assert VALUES + OTHERS == [again(value) for value in VALUES + OTHERS]
+    values = VALUES + NEWER + OTHERS
+
+    assert values == [again(value) for value in values]
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_pickle_names_public_modules_only(protocol: int) -> None:
-    data = pickle.dumps((VALUES, OTHERS, ERRORS), protocol)
+    data = pickle.dumps((VALUES, NEWER, OTHERS, ERRORS), protocol)
 
-    assert (VALUES, OTHERS, ERRORS) == pickle.loads(data)
+    assert (VALUES, NEWER, OTHERS, ERRORS) == pickle.loads(data)
     assert b"modelmax_async._" not in data
 
 

@@ -122,6 +122,7 @@ def test_a_planted_second_charge_is_found(name: str) -> None:
 OTHERS = [name for name in DEFECTS if not name.startswith(("none", *PLAIN))]
 
 
+@pytest.mark.timeout(120)  # the rarest takes 60 seeds
 @pytest.mark.parametrize("name", OTHERS)
 def test_defect_that_is_put_back_is_found(name: str) -> None:
     assert hunt(name, limit=150).found

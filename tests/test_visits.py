@@ -22,6 +22,7 @@ from modelmax_async import (
 )
 from modelmax_async._api.paths import make_job
 from modelmax_async._polling.job import PolledJob
+from modelmax_async._polling.observation import Observation
 from modelmax_async._runtime import clock
 from modelmax_async.emulator import Emulator, Fault, JobScript
 from modelmax_async.events import Event, StatusPolled
@@ -135,7 +136,8 @@ async def test_first_poll_comes_one_interval_after_the_submit(
 
     monkeypatch.setattr(clock, "wall", lambda: 1e9)
     store = MemoryLedger()
-    await store.apply(key_of(request_id), Remember(make_job("veo-3", request_id)))
+    job = attrs.evolve(make_job("veo-3", request_id), submitted_at=1e9)
+    await store.apply(key_of(request_id), Remember(job))
     monkeypatch.setattr(clock, "wall", lambda: 1e9 + age)
 
     poll = PollPolicy(initial=2.0, factor=5.0, maximum=100.0, jitter=0.0)
@@ -290,7 +292,7 @@ async def test_job_that_another_client_fetches_is_looked_at_ever_more_rarely(
     emulator: Emulator,
 ) -> None:
     job = make_job("veo-3", "reef")
-    polled = PolledJob(job, key_of("reef"), 0.0)
+    polled = PolledJob(job, key_of("reef"), 0.0, Observation.start(job, 0.0, 0.0))
 
     async with in_process(emulator) as client:
         visits = client._engine.poller._visits

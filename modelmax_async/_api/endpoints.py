@@ -50,7 +50,7 @@ def build_result(job: Job) -> Call:
 
 
 def parse_submit(reply: Reply, model: str, *, now: float) -> Job:
-    """Return the job of a 202 (API §1).
+    """Return the job of a 202 (API §1), submitted ``now``.
 
     Raises:
         APIError: for an error response.
@@ -58,7 +58,7 @@ def parse_submit(reply: Reply, model: str, *, now: float) -> Job:
     """
     data = read_json(reply, now=now, job=None)
     try:
-        return paths.submitted_job(schemas.structure(data, schemas.SubmitBody), model)
+        return paths.submitted_job(schemas.structure(data, schemas.SubmitBody), model, now)
     except ValueError as exc:
         raise InvalidResponseError(
             f"the submit response could not be understood: {exc}", body=shown(reply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import attrs
@@ -28,14 +29,15 @@ def make_job(model: str, request_id: str) -> Job:
     return attrs.evolve(job, status_url=f"{path}/status", response_url=path)
 
 
-def submitted_job(body: SubmitBody, model: str) -> Job:
+def submitted_job(body: SubmitBody, model: str, now: float) -> Job:
     """Return the job of a 202 (API §1): it keeps the server's paths if they name the job."""
     job = make_job(model, body.request_id)
+    given: dict[str, Any] = {"submitted_at": now}
     for name, tail in _TAILS.items():
         url = getattr(body, name)
         if isinstance(url, str) and _is_path(url) and _names(url, job.request_id, tail):
-            job = attrs.evolve(job, **{name: url})
-    return job
+            given[name] = url
+    return attrs.evolve(job, **given)
 
 
 def check_job(job: Job) -> Job:

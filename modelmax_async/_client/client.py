@@ -16,6 +16,7 @@ from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import ClientOrTransport, Timeout
 from modelmax_async._models import (
     UNFINISHED,
+    Expected,
     Job,
     LedgerEntry,
     Outcome,
@@ -24,9 +25,10 @@ from modelmax_async._models import (
     Video,
     VideoParameters,
 )
-from modelmax_async._polling import subscribers
-from modelmax_async._polling.policies import DelayPolicy
-from modelmax_async._polling.subscribers import OnOutcome, OnStatus
+from modelmax_async._polling import batch, subscribers
+from modelmax_async._polling.batch import OnOutcome
+from modelmax_async._polling.policies import PollingPolicy
+from modelmax_async._polling.subscribers import OnStatus
 from modelmax_async._runtime.retry import RetryPolicy
 from modelmax_async._settings import read_key, read_settings
 from modelmax_async._validators import check_prompt, check_segment, check_timeout
@@ -47,7 +49,8 @@ class AsyncQueueClient:
         api_key: the API key; ``MODELMAX_API_KEY`` by default.
         base_url: ``MODELMAX_API_BASE_URL``, else ``https://api.modelmax.io``.
         model: the model of submits and bare request ids that come without ``model=``.
-        poll: the intervals between status calls; ``PollPolicy()`` by default.
+        poll: the intervals between status calls: ``AdaptivePolicy()`` by default, or a
+            ``PollPolicy``, or a `PollingPolicy` of your own.
         retry: the backoff after failures that cost nothing; ``RetryPolicy()`` by default.
         ledger: where billed calls are recorded; by default a `MemoryLedger`, which is lost with
             the process.
@@ -72,7 +75,7 @@ class AsyncQueueClient:
         api_key: str | None = None,
         base_url: str | None = None,
         model: str | None = None,
-        poll: DelayPolicy | None = None,
+        poll: PollingPolicy | None = None,
         retry: RetryPolicy | None = None,
         ledger: Ledger | None = None,
         on_uncertain: Literal["raise", "refetch"] = "raise",
@@ -255,14 +258,14 @@ class AsyncQueueClient:
         limit = check_timeout(timeout)
         targets = [self._engine.target(job, model) for job in jobs]
         self._engine.tasks.bind()
-        stream = subscribers.each_outcome(self._engine.poller, targets, limit)
-        outcomes = await subscribers.gather(stream, targets, on_outcome)
+        stream = batch.each_outcome(self._engine.poller, targets, limit)
+        outcomes = await batch.gather(stream, targets, on_outcome)
         for outcome in outcomes:
             if outcome.result is not None:
                 self._engine.records.delivered(outcome.job)
         if return_exceptions:
             return [o.result or o.error for o in outcomes]  # type: ignore[misc]  # as asyncio.gather's
-        return subscribers.results_of(outcomes)
+        return batch.results_of(outcomes)
 
     def as_completed(
         self,
@@ -279,7 +282,7 @@ class AsyncQueueClient:
         targets = [self._engine.target(job, model) for job in jobs]
         self._engine.tasks.bind()
         delivered = self._engine.records.delivered
-        return subscribers.each_outcome(self._engine.poller, targets, limit, delivered)
+        return batch.each_outcome(self._engine.poller, targets, limit, delivered)
 
     def watch(
         self, job: Job | str, *, model: str | None = None
@@ -306,6 +309,25 @@ class AsyncQueueClient:
         request_id = job.request_id if isinstance(job, Job) else job
         key = self._engine.records.key_of(check_segment("request id", request_id))
         self._engine.poller.notify(key)
+
+    def expected(self, job: Job | str, *, model: str | None = None) -> Expected | None:
+        """Return how many more seconds a job is expected to take: for a progress bar.
+
+        The client learns how long the jobs of each model take from every poll, whatever its
+        policy. The ledger keeps it if it can, and adds up what several clients learn. Call
+        this method on the client's event loop; it does no I/O.
+
+        Args:
+            job: a job that a coroutine of this client waits for, or one that `submit` returned.
+            model: the model of a bare request id; the client's ``model`` by default.
+
+        Returns:
+            The expected seconds from now, given the job's age and its last known status;
+            ``None`` before a few jobs like it have ended, and for an id whose age is unknown.
+        """
+        target = self._engine.target(job, model)
+        self._engine.tasks.bind()
+        return self._engine.poller.expected(target)
 
     async def download(
         self,

@@ -17,7 +17,11 @@ from modelmax_async._download import Downloads
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._http import ClientOrTransport, HTTPClient, Timeout
 from modelmax_async._models import Job
-from modelmax_async._polling.policies import DelayPolicy, PollPolicy
+from modelmax_async._polling.durations import Durations
+from modelmax_async._polling.forecast import Forecast
+from modelmax_async._polling.hazard import Hazard
+from modelmax_async._polling.learning import Learning
+from modelmax_async._polling.policies import AdaptivePolicy, PollingPolicy, WaitState
 from modelmax_async._polling.poller import Poller
 from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime.hooks import Hooks
@@ -41,7 +45,7 @@ class Engine:
         self,
         settings: Settings,
         *,
-        poll: DelayPolicy | None,
+        poll: PollingPolicy | None,
         retry: RetryPolicy | None,
         ledger: Ledger | None,
         timeout: Timeout,
@@ -49,7 +53,7 @@ class Engine:
         hooks: Sequence[Hook],
     ) -> None:
         schemas.converter()  # compiled now, and not while the event loop is running
-        poll = poll or PollPolicy()
+        poll = poll or AdaptivePolicy()
         _check_policy(poll)
         backoff = Backoff(retry or RetryPolicy(), random.random)
         ledger = ledger if ledger is not None else MemoryLedger()
@@ -70,7 +74,8 @@ class Engine:
             refetch=settings.on_uncertain == "refetch",
         )
         self.calls = Calls(parts)
-        self.poller = Poller(parts, poll, settings.max_in_flight)
+        self.learning = Learning(ledger, settings.origin, self.tasks)
+        self.poller = Poller(parts, poll, self.learning, settings.max_in_flight)
         self.downloads = Downloads(self.http, self.tasks, self.hooks, settings, backoff)
         self._closing: asyncio.Task[None] | None = None
 
@@ -111,16 +116,26 @@ class Engine:
         self.poller.end_all()
         self.tasks.life = Life.CLOSED
         await self.downloads.aclose()
+        await self.tasks.finish({self.tasks.spawn(self.learning.save())}, GRACE)
         await self.tasks.finish(self.tasks.others(), 0)
         await self.tasks.finish({self.tasks.spawn(self.http.aclose())}, GRACE)
         await self.tasks.finish({self.tasks.spawn(self.records.ledger.aclose())}, GRACE)
 
 
-def _check_policy(poll: DelayPolicy) -> None:
+def _check_policy(poll: PollingPolicy) -> None:
     """Call a policy of the user's once, before any job depends on it."""
+    wait = WaitState(
+        model="veo-3",
+        attempts=0,
+        waited=0.0,
+        age=0.0,
+        status=None,
+        status_age=0.0,
+        forecast=Forecast(0.0, *Hazard.of(Durations())),
+    )
     try:
-        usable = float(poll.delay(0, 0.0, 0.5)) >= 0
+        usable = float(poll.delay(wait, 0.5)) >= 0
     except Exception as exc:
-        raise ConfigurationError(f"poll does not work as a DelayPolicy: {exc}") from exc
+        raise ConfigurationError(f"poll does not work as a PollingPolicy: {exc}") from exc
     if not usable:
         raise ConfigurationError("poll.delay() must return seconds from 0, got less or NaN")

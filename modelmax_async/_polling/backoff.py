@@ -9,7 +9,8 @@ import attrs
 
 from modelmax_async._errors import APIError, ModelMaxError
 from modelmax_async._polling.job import Failures, PolledJob
-from modelmax_async._polling.policies import DelayPolicy
+from modelmax_async._polling.learning import Learning
+from modelmax_async._polling.policies import PollingPolicy, WaitState
 from modelmax_async._polling.schedule import Schedule
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff, is_final
@@ -25,25 +26,54 @@ _PAUSING = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILAB
 class PollBackoff:
     """Turns a client's policies into delays, and the server's wishes into pauses for all."""
 
-    _poll: DelayPolicy
+    _poll: PollingPolicy
+    _learning: Learning
     _retry: Backoff
     _schedule: Schedule[PolledJob]
     _hooks: Hooks
 
     def interval(self, job: PolledJob) -> float:
-        """Return the seconds to the next poll."""
-        delay = self._delay(job, job.intervals)
+        """Return the seconds to the next poll, at the latest just before a deadline."""
+        now = asyncio.get_running_loop().time()
+        delay = self._delay(job, now)
         job.intervals += 1
-        return delay
+        return _in_time(job, now, delay)
 
-    def first_interval(self, job: PolledJob, age: float = 0.0) -> float | None:
-        """Return the rest of the first interval, in seconds, ``age`` seconds after it began."""
-        first = self._delay(job, 0)
-        return first - age if 0 <= age < first else None
+    def before_first(self, job: PolledJob) -> float | None:
+        """Return the seconds to the first poll of a fresh submit, ``None`` if it is due now.
 
-    def _delay(self, job: PolledJob, intervals: int) -> float:
-        elapsed = asyncio.get_running_loop().time() - job.started
-        return float(self._poll.delay(intervals, elapsed, self._retry.random()))
+        The interval counts from the submit: the job is not likely to have ended before.
+        """
+        now = asyncio.get_running_loop().time()
+        if job.intervals or job.last is not None or job.observation.since_submit(now) is None:
+            return None
+        first = self._delay(job, job.observation.origin)
+        rest = job.observation.origin + first - now
+        if rest <= 0:
+            return None
+        job.intervals = 1
+        job.observation.from_the_start()
+        return _in_time(job, now, rest)
+
+    def spread(self, job: PolledJob) -> float:
+        """Return the seconds over which the first visits of a batch are spread."""
+        return self._delay(job, asyncio.get_running_loop().time())
+
+    def _delay(self, job: PolledJob, now: float) -> float:
+        observation = job.observation
+        forecast = self._learning.forecast(
+            job.job.model, observation.basis, now - observation.since
+        )
+        wait = WaitState(
+            model=job.job.model,
+            attempts=job.intervals,
+            waited=max(0.0, now - job.started),
+            age=observation.since_submit(now),
+            status=None if job.last is None else job.last.status,
+            status_age=0.0 if job.last is None else now - job.changed,
+            forecast=forecast,
+        )
+        return float(self._poll.delay(wait, self._retry.random()))
 
     def held(self, job: PolledJob) -> float:
         """Return the seconds to the next look at a job that another client is fetching."""
@@ -82,6 +112,12 @@ class PollBackoff:
         if error.retry_after and _pauses(error):
             self._schedule.pause(error.retry_after)
             self._hooks.emit(PollingPaused(error.retry_after))
+
+
+def _in_time(job: PolledJob, now: float, delay: float) -> float:
+    """Return the delay, cut short to poll once more just before a caller's deadline."""
+    deadline = job.next_deadline(now)
+    return delay if deadline is None else min(delay, deadline - now)
 
 
 def _pauses(error: ModelMaxError) -> bool:

@@ -14,6 +14,7 @@ import attrs
 from modelmax_async._billing.decisions import Decision
 from modelmax_async._http import Prepared
 from modelmax_async._models import Job, Result, StatusReport
+from modelmax_async._polling.observation import Observation
 from modelmax_async._polling.schedule import Slot
 from modelmax_async.ledger import Key
 
@@ -50,9 +51,14 @@ End = Done | Watched | Failed
 
 
 class Subscriber(Protocol):
-    """A caller that waits for a job. If it ``bills``, it wants the result; else it watches."""
+    """A caller that waits for a job. If it ``bills``, it wants the result; else it watches.
+
+    Its wait may have a deadline: at ``last_poll``, just before that, the job is polled once
+    more if it would otherwise be polled only later. Both are times of the loop's clock.
+    """
 
     bills: bool
+    last_poll: float | None
 
     def on_status(self, report: StatusReport) -> None:
         """Receive a status that differs from the one before."""
@@ -91,10 +97,12 @@ class PolledJob:
 
     Attributes:
         started: when the waiting began, by the loop's clock.
+        observation: what is observed of its age.
         subscribers: the callers that wait for it, in the order of their arrival.
         failures: ``None`` if its last call succeeded.
         intervals: how many intervals between polls there were.
         last: the last status report that differed from the one before.
+        changed: when that was received, by the loop's clock.
         completed_since: when the status became COMPLETED, by the loop's clock; ``None`` if the
             last status was another one.
         decision: the client's decision to fetch again, made once at most.
@@ -104,12 +112,14 @@ class PolledJob:
     job: Job
     key: Key
     started: float
+    observation: Observation
     subscribers: dict[Subscriber, None] = attrs.field(factory=dict)
     slot: Slot = attrs.field(factory=Slot)
     failures: Failures | None = None
     prepared: Prepared | None = None
     intervals: int = 0
     last: StatusReport | None = None
+    changed: float = 0.0
     stage: Stage = Stage.POLL
     completed_since: float | None = None
     recall: Recall = Recall.UNASKED
@@ -121,11 +131,16 @@ class PolledJob:
         """Whether a subscriber wants the result."""
         return any(subscriber.bills for subscriber in self.subscribers)
 
-    def report(self, report: StatusReport) -> None:
+    def next_deadline(self, now: float) -> float | None:
+        """Return the next ``last_poll`` of a subscriber, if there is one."""
+        times = [each.last_poll for each in self.subscribers if each.last_poll is not None]
+        return min((time for time in times if time > now), default=None)
+
+    def report(self, report: StatusReport, now: float) -> None:
         """Tell the subscribers of a status, if it differs from the one before."""
         if self.last is not None and self.last.status == report.status:
             return
-        self.last = report
+        self.last, self.changed = report, now
         for subscriber in list(self.subscribers):
             subscriber.on_status(report)
 

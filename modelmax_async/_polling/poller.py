@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from modelmax_async._errors import ClientStateError, JobError
-from modelmax_async._models import Job
+from modelmax_async._models import Expected, Job
 from modelmax_async._polling.backoff import PollBackoff
 from modelmax_async._polling.job import (
     Again,
@@ -14,19 +16,25 @@ from modelmax_async._polling.job import (
     Subscriber,
     Visit,
 )
-from modelmax_async._polling.policies import DelayPolicy
+from modelmax_async._polling.learning import Learning
+from modelmax_async._polling.observation import Observation
+from modelmax_async._polling.policies import PollingPolicy
 from modelmax_async._polling.schedule import Schedule
 from modelmax_async._polling.visits import Parts, Visits
+from modelmax_async._runtime import clock
 from modelmax_async.ledger import Key
 
 
 class Poller:
     """Visits every job that callers wait for, until it ends or no caller waits any more."""
 
-    def __init__(self, parts: Parts, poll: DelayPolicy, max_in_flight: int) -> None:
+    def __init__(
+        self, parts: Parts, poll: PollingPolicy, learning: Learning, max_in_flight: int
+    ) -> None:
         self._records = parts.records
         self._tasks = parts.tasks
         self._random = parts.retry.random
+        self._learning = learning
         #: By model too: a model that the server refuses must not end the waiting for another.
         self._jobs: dict[tuple[Key, str], PolledJob] = {}
         self._models: dict[str, None] = {}
@@ -34,8 +42,8 @@ class Poller:
         self._schedule: Schedule[PolledJob] = Schedule(
             self._visit, self._lost, parts.tasks, max_in_flight, parts.retry.random
         )
-        self._backoff = PollBackoff(poll, parts.retry, self._schedule, parts.hooks)
-        self._visits = Visits(parts, self._backoff)
+        self._backoff = PollBackoff(poll, learning, parts.retry, self._schedule, parts.hooks)
+        self._visits = Visits(parts, self._backoff, learning)
 
     def __repr__(self) -> str:
         return f"<Poller: {len(self._jobs)} jobs, {self._schedule!r}>"
@@ -50,17 +58,26 @@ class Poller:
         key = self._records.key(job)
         polled = self._jobs.get((key, job.model))
         if polled is None:
-            polled = PolledJob(job, key, loop.time())
-            spread = self._backoff.first_interval(polled) or 0.0 if bulk else 0.0  # may raise
+            self._learning.begin()
+            now = loop.time()
+            polled = PolledJob(job, key, now, Observation.start(job, now, clock.wall()))
+            spread = self._backoff.spread(polled) if bulk else 0.0  # may raise
             self._jobs[key, job.model] = polled
             self._models[job.model] = None
             self._schedule.put(polled, spread * self._random())
-        elif subscriber.bills and polled.recall is Recall.UNASKED and not polled.slot.visited:
-            self._schedule.put(polled, 0.0)
+        elif not polled.slot.visited:
+            self._join(polled, subscriber, loop.time())
         polled.subscribers[subscriber] = None
         if polled.last is not None:
             subscriber.on_status(polled.last)
         return polled
+
+    def _join(self, polled: PolledJob, subscriber: Subscriber, now: float) -> None:
+        """Visit a job earlier if a caller who joins needs it."""
+        if subscriber.bills and polled.recall is Recall.UNASKED:
+            self._schedule.put(polled, 0.0)
+        elif subscriber.last_poll is not None and polled.failures is None:
+            self._schedule.put_before(polled, subscriber.last_poll - now)
 
     def unsubscribe(self, polled: PolledJob, subscriber: Subscriber) -> None:
         """Wait no longer. With no subscriber left, the polling stops; a billed call goes on."""
@@ -74,6 +91,17 @@ class Poller:
             polled = self._jobs.get((key, model))
             if polled is not None:
                 self._schedule.put_now(polled)
+
+    def expected(self, job: Job) -> Expected | None:
+        """Return how long a job still takes, as far as was learnt."""
+        now = asyncio.get_running_loop().time()
+        polled = self._jobs.get((self._records.key(job), job.model))
+        if polled is None and job.submitted_at is None:
+            return None
+        observation = (
+            Observation.start(job, now, clock.wall()) if polled is None else polled.observation
+        )
+        return self._learning.expected(job.model, *observation.whole_life(now))
 
     def stop(self) -> None:
         """Start no visit any more; those under way go on."""

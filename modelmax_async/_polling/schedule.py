@@ -36,10 +36,11 @@ class Turn(enum.Enum):
 
 @attrs.define(eq=False)
 class Slot:
-    """An item's place in its schedule, and the ticket of its entry if a visit is due."""
+    """An item's place in its schedule; if a visit is due, when, and the ticket of its entry."""
 
     turn: Turn = Turn.OFF
     ticket: int = 0
+    due: float = 0.0
 
     @property
     def visited(self) -> bool:
@@ -94,10 +95,15 @@ class Schedule(Generic[S]):
         self._stale += item.slot.turn is Turn.DUE
         self._tickets += 1
         item.slot.turn, item.slot.ticket = Turn.DUE, self._tickets
-        due = asyncio.get_running_loop().time() + max(0.0, delay)
+        due = item.slot.due = asyncio.get_running_loop().time() + max(0.0, delay)
         heapq.heappush(self._heap, (due, self._tickets, item))
         self._sweep()  # a job may be put again and again before it is visited
         self._set_timer()
+
+    def put_before(self, item: S, delay: float) -> None:
+        """Visit the item in ``delay`` seconds, unless that is past or it is due before."""
+        if 0 < delay < item.slot.due - asyncio.get_running_loop().time():
+            self.put(item, delay)
 
     def put_now(self, item: S) -> None:
         """Visit the item now, or once more as soon as the visit under way ends."""

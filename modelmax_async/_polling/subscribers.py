@@ -1,4 +1,4 @@
-"""The callers that wait: a coroutine for one job, an iterator of its statuses, a batch.
+"""The callers that wait for one job: a coroutine, and an iterator of its statuses.
 
 Each waits on a future or an event of its own, so that cancelling one affects no other.
 """
@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 
-from modelmax_async._errors import GatherError, JobFailedError, JobTimeoutError, fresh
-from modelmax_async._models import Job, Outcome, Result, Status, StatusReport
+from modelmax_async._errors import JobFailedError, JobTimeoutError, fresh
+from modelmax_async._models import Job, Result, Status, StatusReport
 from modelmax_async._polling.job import Done, End, Failed, PolledJob
 from modelmax_async._polling.poller import Poller
 from modelmax_async._runtime.hooks import call_safely
 
+#: The last poll before a deadline comes this many seconds before it, and in a batch up to as
+#: many more; but at most this fraction of the whole wait before it.
+_LAST, _LAST_SPREAD, _LAST_FRACTION = 2.0, 5.0, 0.2
 OnStatus = Callable[[StatusReport], object]
-OnOutcome = Callable[[Outcome], object]
 
 
 class _One:
@@ -24,8 +26,9 @@ class _One:
 
     bills = True
 
-    def __init__(self, on_status: OnStatus | None) -> None:
+    def __init__(self, on_status: OnStatus | None, timeout: float | None) -> None:
         self.future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.last_poll = last_poll(timeout)
         self._on_status = on_status
 
     def on_status(self, report: StatusReport) -> None:
@@ -44,7 +47,7 @@ async def wait_one(
     poller: Poller, job: Job, timeout: float | None, on_status: OnStatus | None
 ) -> Result:
     """Wait for one job's result, ``timeout`` seconds at most."""
-    one = _One(on_status)
+    one = _One(on_status, timeout)
     polled = poller.subscribe(job, one)
     try:
         await asyncio.wait([one.future], timeout=timeout)
@@ -55,6 +58,17 @@ async def wait_one(
         poller.unsubscribe(polled, one)
         if not one.future.cancel() and not one.future.cancelled():
             one.future.exception()  # marked as seen, even if the caller was just cancelled
+
+
+def last_poll(timeout: float | None, share: float = 0.0) -> float | None:
+    """Return when to poll at the latest in a wait of ``timeout`` seconds that begins now.
+
+    A ``share`` from 0 to 1 spreads the last polls of a batch.
+    """
+    if timeout is None:
+        return None
+    before = min(_LAST + _LAST_SPREAD * share, timeout * _LAST_FRACTION)
+    return asyncio.get_running_loop().time() + timeout - before
 
 
 def timed_out(polled: PolledJob, timeout: float | None) -> JobTimeoutError:
@@ -78,6 +92,7 @@ class _Watcher:
     """An iterator over the statuses of one job. It never has a job billed."""
 
     bills = False
+    last_poll: float | None = None
 
     def __init__(self) -> None:
         self.reports: deque[StatusReport] = deque()
@@ -117,128 +132,3 @@ async def watch(poller: Poller, job: Job) -> AsyncGenerator[StatusReport, None]:
                 raise fresh(watcher.error)
     finally:
         poller.unsubscribe(polled, watcher)
-
-
-class Batch:
-    """Many jobs waited for together; a job that fails affects no other."""
-
-    def __init__(self, poller: Poller, jobs: Sequence[Job]) -> None:
-        self._poller = poller
-        self._members = {_identity(job): _Member(self, job) for job in jobs}
-        self.open = len(self._members)
-        self.ended: deque[Outcome] = deque()
-        self.news = asyncio.Event()
-        bulk = self.open > poller.max_in_flight
-        try:
-            for member in self._members.values():
-                member.polled = poller.subscribe(member.job, member, bulk=bulk)
-        except BaseException:
-            self.leave()  # or jobs would be billed that no caller waits for
-            raise
-
-    def end(self, outcome: Outcome) -> None:
-        """Note how one job ended."""
-        self.open -= 1
-        self.ended.append(outcome)
-        self.news.set()
-
-    def expire(self, timeout: float | None) -> None:
-        """End every job that has not ended: the deadline has passed."""
-        for member in self._members.values():
-            if not member.over and member.polled is not None:
-                # At once: the consumer may be busy for long before it comes back to leave.
-                self._poller.unsubscribe(member.polled, member)
-                member.on_end(Failed(timed_out(member.polled, timeout)))
-
-    def leave(self) -> None:
-        """Wait for no job any more."""
-        for member in self._members.values():
-            if member.polled is not None:
-                self._poller.unsubscribe(member.polled, member)
-
-
-class _Member:
-    """One job of a batch."""
-
-    __slots__ = ("_batch", "job", "over", "polled")
-    bills = True
-
-    def __init__(self, batch: Batch, job: Job) -> None:
-        self._batch = batch
-        self.job = job
-        self.over = False
-        self.polled: PolledJob | None = None
-
-    def on_status(self, report: StatusReport) -> None:
-        """Ignore it: a batch only needs the ends."""
-
-    def on_end(self, end: End) -> None:
-        self.over = True
-        result = end.result if isinstance(end, Done) else None
-        error = fresh(end.error) if isinstance(end, Failed) else None
-        self._batch.end(Outcome(self.job, result, error))
-
-
-def _identity(job: Job) -> tuple[str, str]:
-    """Return what makes two jobs one; the same id under another model is another job."""
-    return job.request_id, job.model
-
-
-async def each_outcome(
-    poller: Poller,
-    jobs: Sequence[Job],
-    timeout: float | None,
-    delivered: Callable[[Job], None] | None = None,
-) -> AsyncGenerator[Outcome, None]:
-    """Yield the outcome of each different job as it ends; one deadline for all.
-
-    ``delivered`` is called with the job of each result that was yielded.
-    """
-    loop = asyncio.get_running_loop()
-    batch = Batch(poller, jobs)
-    timer = None if timeout is None else loop.call_later(timeout, batch.expire, timeout)
-    try:
-        while batch.open or batch.ended:
-            await batch.news.wait()
-            batch.news.clear()
-            while batch.ended:
-                outcome = batch.ended.popleft()
-                try:
-                    yield outcome
-                finally:
-                    if delivered is not None and outcome.result is not None:
-                        delivered(outcome.job)
-    finally:
-        if timer is not None:
-            timer.cancel()
-        batch.leave()
-
-
-async def gather(
-    outcomes: AsyncGenerator[Outcome, None], jobs: Sequence[Job], on_outcome: OnOutcome | None
-) -> list[Outcome]:
-    """Return the outcomes of all jobs in the order given, duplicates included."""
-    found: dict[tuple[str, str], Outcome] = {}
-    async for outcome in outcomes:
-        found[_identity(outcome.job)] = outcome
-        if on_outcome is not None:
-            call_safely(on_outcome, outcome)
-    return [found[_identity(job)] for job in jobs]
-
-
-def results_of(outcomes: Sequence[Outcome]) -> list[Result]:
-    """Return the results of outcomes that all succeeded.
-
-    Raises:
-        GatherError: if one failed; it has all outcomes, also those that succeeded.
-    """
-    results = [outcome.result for outcome in outcomes if outcome.result is not None]
-    errors = {_identity(o.job): o.error for o in outcomes if o.error is not None}
-    if errors:
-        raise GatherError(
-            f"{len(errors)} of the jobs ended without a result; the results of the others are "
-            "in .outcomes and in the ledger",
-            list(errors.values()),
-            outcomes=outcomes,
-        )
-    return results

@@ -7,7 +7,6 @@ settler fetch the result. The visit ends in the result, or in the time of the ne
 from __future__ import annotations
 
 import asyncio
-import math
 
 import attrs
 
@@ -27,9 +26,11 @@ from modelmax_async._errors import (
     TransportError,
 )
 from modelmax_async._http import HTTPClient
-from modelmax_async._models import LedgerEntry, Result, Status, StatusReport
+from modelmax_async._models import Result, Status, StatusReport
 from modelmax_async._polling.backoff import PollBackoff
 from modelmax_async._polling.job import Again, Done, PolledJob, Recall, Stage, Visit, Watched
+from modelmax_async._polling.learning import Learning
+from modelmax_async._polling.observation import Observation
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff
@@ -61,6 +62,7 @@ class Visits:
 
     _parts: Parts
     _backoff: PollBackoff
+    _learning: Learning
 
     async def visit(self, job: PolledJob) -> Visit:
         """Take the job one visit further, or raise the error that ends it."""
@@ -69,6 +71,8 @@ class Visits:
             if recalled is not None:
                 return recalled
         if job.stage is Stage.POLL:
+            if (rest := self._backoff.before_first(job)) is not None:
+                return Again(rest)
             polled = await self._poll(job)
             if polled is not None:
                 return polled
@@ -78,7 +82,7 @@ class Visits:
             return Again(0.0)  # a subscriber that wants the result joined meanwhile
         return await self._fetch(job)
 
-    async def _recall_for_some(self, job: PolledJob) -> Again | Done | None:
+    async def _recall_for_some(self, job: PolledJob) -> Done | None:
         """Recall; an error that the ledger reports concerns only those who want the result."""
         try:
             return await self._recall(job)
@@ -88,7 +92,7 @@ class Visits:
             job.recall = Recall.UNASKED  # for those who want it later
             return None
 
-    async def _recall(self, job: PolledJob) -> Again | Done | None:
+    async def _recall(self, job: PolledJob) -> Done | None:
         """Ask the ledger; ``None``: the visit goes on. A stored result needs no call at all."""
         if (kept := self._parts.settler.unsaved(job.job)) is not None:
             return Done(kept)
@@ -103,18 +107,12 @@ class Visits:
         except ResultUncertainError as exc:
             self._decide(job, exc)
             return None
-        return self._first_poll(job, entry) if stored is None else Done(stored)
-
-    def _first_poll(self, job: PolledJob, entry: LedgerEntry) -> Again | None:
-        """Put the first poll of a fresh submit off: the job cannot have ended yet."""
-        if job.last is not None:
-            return None
-        age = clock.wall() - entry.since if entry.state == "known" else math.inf
-        rest = self._backoff.first_interval(job, age)
-        if rest is None:
-            return None
-        job.intervals = 1
-        return Again(rest)
+        if stored is not None:
+            return Done(stored)
+        if job.last is None and job.job.submitted_at is None:
+            now = asyncio.get_running_loop().time()
+            job.observation = Observation.start(entry.job, now, clock.wall())
+        return None
 
     def _decide(self, job: PolledJob, error: ResultUncertainError) -> None:
         """Decide to pay again, if the client was told to; once, or it might pay for ever."""
@@ -132,9 +130,14 @@ class Visits:
             )
         except (TransportError, APIError, InvalidResponseError) as exc:
             return Again(self._backoff.failed(job, exc))
+        now = asyncio.get_running_loop().time()
         self._backoff.succeeded(job)
         self._parts.hooks.emit(StatusPolled(job.job, report.status))
-        job.report(report)
+        job.report(report, now)
+        if report.terminal:
+            self._learning.ended(job.job.model, job.observation, now)
+        else:
+            self._learning.seen(job.job.model, job.observation, now, report.status)
         if report.status == Status.FAILED:
             return await self._failed(job, report)
         await self._acknowledge(job)
@@ -143,7 +146,7 @@ class Visits:
             return Again(self._backoff.interval(job))
         job.stage = Stage.FETCH
         if job.completed_since is None:
-            job.completed_since = asyncio.get_running_loop().time()
+            job.completed_since = now
         return None
 
     async def _acknowledge(self, job: PolledJob) -> None:

@@ -30,6 +30,8 @@ A ledger that cannot keep every body may have another method, ``delivered(key: K
 The client calls it, without awaiting it, once a stored result has been returned to a caller.
 The ledger may then move the entry to state ``delivered``, but must remember that it was paid
 for.
+
+A ledger may also keep what clients learn about how long jobs take: see `KeepsDurations`.
 """
 
 from modelmax_async.ledger.memory import MemoryLedger
@@ -45,7 +47,7 @@ from modelmax_async.ledger.moves import (
     Store,
     Uncertain,
 )
-from modelmax_async.ledger.protocol import Key, Ledger
+from modelmax_async.ledger.protocol import KeepsDurations, Key, Ledger
 from modelmax_async.ledger.sqlite import SQLiteLedger
 from modelmax_async.ledger.transitions import Step, observed, step
 
@@ -56,6 +58,7 @@ __all__ = [
     "Claim",
     "Doubt",
     "Fail",
+    "KeepsDurations",
     "Key",
     "Ledger",
     "Look",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from attrs import evolve
@@ -67,6 +67,7 @@ class MemoryLedger:
         self._spare: OrderedDict[Key, None] = OrderedDict()  # known or failed: owe nothing
         self._given: OrderedDict[Key, None] = OrderedDict()  # stored, and delivered
         self._dropped: dict[Key, _Dropped] = {}
+        self._durations: dict[tuple[str, str, int], bytes] = {}
         self._body_bytes = 0
         self._given_bytes = 0
         self._warned = False
@@ -103,6 +104,21 @@ class MemoryLedger:
                 mine[:0] = [kept.entry(key) for key, kept in dropped if key.origin == origin]
         seen = (observed(entry, now) for entry in mine)
         return [evolve(entry, body=None) for entry in seen if entry.state in states]
+
+    async def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
+        """Return the records of an origin by model, see `KeepsDurations`."""
+        with self._lock:
+            kept = self._durations.copy()
+        return {m: record for (o, m, v), record in kept.items() if (o, v) == (origin, version)}
+
+    async def add_durations(
+        self, origin: str, model: str, version: int, add: Callable[[bytes | None], bytes]
+    ) -> bytes:
+        """Add to one record, see `KeepsDurations`."""
+        key = (origin, model, version)
+        with self._lock:
+            record = self._durations[key] = add(self._durations.get(key))
+        return record
 
     async def aclose(self) -> None:
         """Do nothing: there is nothing to close, and the results stay available."""
@@ -150,6 +166,7 @@ class MemoryLedger:
         self._forget_delivery(key)
         self._body_bytes -= _weight(self._entries.pop(key, None))
         job = entry.job
+        job = evolve(job, submitted_at=None)  # of no use any more
         plain = key.request_id == job.request_id and job == make_job(job.model, job.request_id)
         self._dropped[key] = _Dropped(
             job.model, entry.attempt, clock.wall(), None if plain else job

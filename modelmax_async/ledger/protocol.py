@@ -1,7 +1,7 @@
 """The protocol that every ledger implements."""
 
-from collections.abc import Collection
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from modelmax_async._models import LedgerEntry, LedgerState
 from modelmax_async.ledger.moves import Move
@@ -48,4 +48,35 @@ class Ledger(Protocol):
 
     async def aclose(self) -> None:
         """Close files and connections. The next use of the ledger opens them again."""
+        ...
+
+
+@runtime_checkable
+class KeepsDurations(Protocol):
+    """The optional part of a ledger that keeps what clients learn about how long jobs take.
+
+    The records are opaque to the ledger, and have a few kilobytes at most. A ledger that loses
+    them loses no money: the next client learns anew.
+    """
+
+    async def load_durations(self, origin: str, version: int) -> Mapping[str, bytes]:
+        """Return the records of an origin by model.
+
+        Args:
+            origin: scheme, host and port of a base URL.
+            version: the version of the records; those of other versions are left out.
+        """
+        ...
+
+    async def add_durations(
+        self, origin: str, model: str, version: int, add: Callable[[bytes | None], bytes]
+    ) -> bytes:
+        """Replace one record by ``add(record)``, atomically, and return the new one.
+
+        Args:
+            origin: scheme, host and port of a base URL.
+            model: the model that the record is about.
+            version: the version of the record. Records of other versions stay.
+            add: a pure function of the record, or of ``None`` if there is none.
+        """
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from modelmax_async.ledger.sqlite_schema import UNFINISHED
 from modelmax_async.ledger.sqlite_thread import SQLiteThread
 from modelmax_async.ledger.transitions import Step, observed, step
 
-_JOB = ("model", "request_id", "status_url", "response_url")
+_JOB = ("model", "request_id", "status_url", "response_url", "submitted_at")
 _ENTRY = (
     "state",
     "since",
@@ -38,9 +38,16 @@ _LIST = f"SELECT {_COLUMNS}, NULL FROM entries WHERE origin = ? ORDER BY rowid" 
 _LIST_UNFINISHED = _LIST.replace("ORDER", f"AND {UNFINISHED} ORDER")
 _CHANGED = ", ".join(f"{name} = excluded.{name}" for name in (*_JOB, *_ENTRY, "body"))
 _WRITE = f"""
-INSERT INTO entries (origin, {_COLUMNS}, body) VALUES ({", ".join("?" * 18)})
+INSERT INTO entries (origin, {_COLUMNS}, body) VALUES ({", ".join("?" * 19)})
 ON CONFLICT (origin, request_id) DO UPDATE SET {_CHANGED}
 """  # noqa: S608 - constants
+_LOAD_DURATIONS = "SELECT model, record FROM durations WHERE origin = ? AND version = ?"
+_READ_DURATIONS = "SELECT record FROM durations WHERE origin = ? AND model = ? AND version = ?"
+_WRITE_DURATIONS = """
+INSERT INTO durations (origin, model, version, since, record) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (origin, model, version)
+DO UPDATE SET since = excluded.since, record = excluded.record
+"""
 
 
 class SQLiteLedger:
@@ -76,6 +83,17 @@ class SQLiteLedger:
         wanted = frozenset(states)
         return await self._thread.run(lambda db: _entries(db, origin, wanted))
 
+    async def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
+        """Return the records of an origin by model, see `KeepsDurations`."""
+        return await self._thread.run(lambda db: _load_durations(db, origin, version))
+
+    async def add_durations(
+        self, origin: str, model: str, version: int, add: Callable[[bytes | None], bytes]
+    ) -> bytes:
+        """Add to one record in a transaction, see `KeepsDurations`."""
+        key = (origin, model, version)
+        return await self._thread.run(lambda db: _add_durations(db, key, add))
+
     async def aclose(self) -> None:
         """Finish pending moves and close the file. The next use opens it again."""
         await self._thread.aclose()
@@ -90,6 +108,19 @@ def _apply(db: sqlite3.Connection, key: Key, move: Move) -> Step | None:
     return done
 
 
+def _load_durations(db: sqlite3.Connection, origin: str, version: int) -> dict[str, bytes]:
+    return dict(db.execute(_LOAD_DURATIONS, (origin, version)).fetchall())
+
+
+def _add_durations(
+    db: sqlite3.Connection, key: tuple[str, str, int], add: Callable[[bytes | None], bytes]
+) -> bytes:
+    row = db.execute(_READ_DURATIONS, key).fetchone()
+    record = add(None if row is None else row[0])
+    db.execute(_WRITE_DURATIONS, (*key, clock.wall(), record))
+    return record
+
+
 def _entries(
     db: sqlite3.Connection, origin: str, states: frozenset[LedgerState]
 ) -> list[LedgerEntry]:
@@ -100,12 +131,13 @@ def _entries(
 
 
 def _entry(row: tuple[Any, ...]) -> LedgerEntry:
-    rest = dict(zip(_ENTRY, row[4:-1], strict=True))
+    rest = dict(zip(_ENTRY, row[len(_JOB) : -1], strict=True))
     rest["acknowledged"] = bool(rest["acknowledged"])
-    return LedgerEntry(job=Job(*row[:4]), body=row[-1], **rest)
+    return LedgerEntry(job=Job(*row[: len(_JOB)]), body=row[-1], **rest)
 
 
 def _row(entry: LedgerEntry) -> tuple[object, ...]:
     job = entry.job
-    columns = (job.model, job.request_id, job.status_url, job.response_url)
+    paths = (job.status_url, job.response_url)
+    columns = (job.model, job.request_id, *paths, job.submitted_at)
     return (*columns, *(getattr(entry, name) for name in _ENTRY), entry.body)

@@ -11,7 +11,7 @@ import attrs
 from attrs import evolve
 
 from modelmax_async._api.endpoints import is_readable
-from modelmax_async._models import LedgerEntry, LedgerState, Value
+from modelmax_async._models import Job, LedgerEntry, LedgerState, Value
 from modelmax_async.ledger import moves
 
 GONE = "the process that made the call ended or hung before it recorded a response"
@@ -150,7 +150,13 @@ def _remember(entry: LedgerEntry, move: moves.Remember) -> LedgerEntry | None:
     renamed = entry.state == "known" and entry.job.model != move.job.model
     if entry.acknowledged and not renamed:
         return None
-    return evolve(entry, job=move.job if renamed else entry.job, acknowledged=True)
+    job = _replaced(entry.job, move.job) if renamed else entry.job
+    return evolve(entry, job=job, acknowledged=True)
+
+
+def _replaced(old: Job, new: Job) -> Job:
+    """Return the new job, with the submit time of the old one if it has none of its own."""
+    return new if new.submitted_at is not None else evolve(new, submitted_at=old.submitted_at)
 
 
 def _claim(entry: LedgerEntry, move: moves.Claim, now: float) -> LedgerEntry | None:
@@ -158,9 +164,10 @@ def _claim(entry: LedgerEntry, move: moves.Claim, now: float) -> LedgerEntry | N
     accepted = decided and entry.state in _OWING and not _has_result(entry)
     if entry.state != "known" and not accepted:
         return None
+    renewed = entry.state == "known" and move.acknowledged
     return evolve(
         _leased(entry, move.lease, now),
-        job=move.job if entry.state == "known" and move.acknowledged else entry.job,
+        job=_replaced(entry.job, move.job) if renewed else entry.job,
         state="claimed",
         since=now,
         owner=move.owner,

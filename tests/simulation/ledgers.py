@@ -14,7 +14,7 @@ from simulation.evidence import Moved
 from simulation.judge import Judge
 from simulation.loop import State
 from simulation.processes import CLOCKS
-from simulation.stores import States, Store
+from simulation.stores import Add, States, Store
 
 if TYPE_CHECKING:
     from simulation.processes import Process
@@ -58,6 +58,20 @@ class FlakyLedger:
             "list", lambda: self._store.entries(origin, wanted)
         )
         return found
+
+    async def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
+        """Load what was learnt."""
+        found: dict[str, bytes] = await self._submit(
+            "load durations", lambda: self._store.load_durations(origin, version)
+        )
+        return found
+
+    async def add_durations(self, origin: str, model: str, version: int, add: Add) -> bytes:
+        """Add what was learnt. Cancelled, it stays sent."""
+        record: bytes = await self._submit(
+            "add durations", lambda: self._store.add_durations(origin, model, version, add)
+        )
+        return record
 
     async def aclose(self) -> None:
         """Nothing is held here: the store is the world's."""

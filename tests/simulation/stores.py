@@ -16,6 +16,8 @@ from modelmax_async.ledger.sqlite_file import SQLiteFile
 
 #: What a ledger's list of entries may be asked for.
 States = Collection[Any]
+#: What adds to a record of durations.
+Add = Callable[[bytes | None], bytes]
 
 
 class Store(Protocol):
@@ -27,6 +29,14 @@ class Store(Protocol):
 
     def entries(self, origin: str, states: States) -> list[LedgerEntry]:
         """List entries."""
+        ...
+
+    def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
+        """Load what was learnt."""
+        ...
+
+    def add_durations(self, origin: str, model: str, version: int, add: Add) -> bytes:
+        """Add what was learnt."""
         ...
 
     def peek(self, key: Key) -> LedgerEntry | None:
@@ -60,6 +70,14 @@ class MemoryStore:
     def entries(self, origin: str, states: States) -> list[LedgerEntry]:
         found: list[LedgerEntry] = _now(self._ledger.entries(origin, states))
         return found
+
+    def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
+        found: dict[str, bytes] = _now(self._ledger.load_durations(origin, version))
+        return found
+
+    def add_durations(self, origin: str, model: str, version: int, add: Add) -> bytes:
+        record: bytes = _now(self._ledger.add_durations(origin, model, version, add))
+        return record
 
     def peek(self, key: Key) -> LedgerEntry | None:
         return self._ledger._entries.get(key)
@@ -96,6 +114,12 @@ class SQLiteStore:
 
     def entries(self, origin: str, states: States) -> list[LedgerEntry]:
         return sqlite._entries(self._db, origin, frozenset(states))
+
+    def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
+        return sqlite._load_durations(self._db, origin, version)
+
+    def add_durations(self, origin: str, model: str, version: int, add: Add) -> bytes:
+        return sqlite._add_durations(self._db, (origin, model, version), add)
 
     def peek(self, key: Key) -> LedgerEntry | None:
         row = self._db.execute(sqlite._READ, key).fetchone()

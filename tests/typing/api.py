@@ -9,9 +9,12 @@ from typing import Any, assert_type
 import httpx
 
 from modelmax_async import (
+    AdaptivePolicy,
     APIError,
     AsyncQueueClient,
     ConfigurationError,
+    Expected,
+    Forecast,
     GatherError,
     Job,
     JobError,
@@ -35,6 +38,7 @@ from modelmax_async import (
     Usage,
     Video,
     VideoParameters,
+    WaitState,
 )
 from modelmax_async.emulator import Emulator
 from modelmax_async.ledger import Claim, Key, Move, Remember, Step, step
@@ -43,8 +47,11 @@ from modelmax_async.ledger import Claim, Key, Move, Remember, Step, step
 class SteadyPolicy:
     """A poll policy of a user's own."""
 
-    def delay(self, attempt: int, elapsed: float, random: float) -> float:
-        return 5.0 + attempt + elapsed + random
+    def delay(self, wait: WaitState, random: float) -> float:
+        assert_type(wait.age, float | None)
+        assert_type(wait.status, Status | str | None)
+        assert_type(wait.forecast, Forecast)
+        return 5.0 + wait.attempts + wait.waited + wait.forecast.quantile(0.5) + random
 
 
 def hook(event: object) -> None:
@@ -80,6 +87,9 @@ async def constructors() -> None:
         allow_insecure=False,
     )
     AsyncQueueClient(poll=PollPolicy(initial=1, maximum=5), timeout=None)
+    AsyncQueueClient(poll=AdaptivePolicy(poll_cost=0.5, maximum=30))
+    AsyncQueueClient(poll=SteadyPolicy())
+    AsyncQueueClient(poll=max)  # type: ignore[arg-type]  # not a policy
     AsyncQueueClient("sk-…")  # type: ignore[call-arg]  # keyword only
     AsyncQueueClient(on_uncertain="retry")  # type: ignore[arg-type]  # two words only
     async with AsyncQueueClient(ledger=SQLiteLedger("runs.db")) as client:
@@ -96,6 +106,7 @@ async def one_job(client: AsyncQueueClient, job: Job) -> None:
         assert_type(await client.wait_for(target, model="veo-3", timeout=None), Result)
         assert_type(client.watch(target, model="veo-3"), AsyncGenerator[StatusReport, None])
         assert_type(client.notify(target), None)
+        assert_type(client.expected(target, model="veo-3"), Expected | None)
     assert_type(await client.result(job, accept_second_charge=True), Result)
     assert_type(await client.wait_for(job, timeout=60, on_status=on_status), Result)
     assert_type(await client.generate("A reef", model="m", parameters=None, timeout=60), Result)
@@ -136,7 +147,8 @@ async def videos(client: AsyncQueueClient, result: Result) -> None:
 
 def values(job: Job, result: Result, entry: LedgerEntry) -> None:
     assert_type(job.model, str)
-    assert_type(job.to_dict(), dict[str, str])
+    assert_type(job.to_dict(), dict[str, Any])
+    assert_type(job.submitted_at, float | None)
     assert_type(Job.from_dict({"model": "veo-3", "request_id": "r"}), Job)
     assert_type(result.videos, tuple[Video, ...])
     assert_type(result.usage, Usage)
