@@ -146,11 +146,11 @@ def _stratified(law: Law, jobs: int, source: random.Random) -> list[float]:
 DISTRIBUTIONS = {
     each.name: each
     for each in (
-        Distribution("log-normal", LogNormal(75, 0.35), 12),
-        Distribution("mixture", Mixture(LogNormal(60, 0.25), LogNormal(240, 0.3), 0.8), 12),
-        Distribution("exponential", Exponential(20, 120), 18),
-        Distribution("fast", LogNormal(15, 0.3), 5),
-        Distribution("slow", LogNormal(400, 0.4), 28),
-        Distribution("drift", LogNormal(60, 0.35), 12, LogNormal(120, 0.35)),
+        Distribution("log-normal", LogNormal(75, 0.35), 8),
+        Distribution("mixture", Mixture(LogNormal(60, 0.25), LogNormal(240, 0.3), 0.8), 9),
+        Distribution("exponential", Exponential(20, 120), 13),
+        Distribution("fast", LogNormal(15, 0.3), 3.5),
+        Distribution("slow", LogNormal(400, 0.4), 18),
+        Distribution("drift", LogNormal(60, 0.35), 8, LogNormal(120, 0.35)),
     )
 }

@@ -6,17 +6,21 @@ Each has a dial, the number that it trades polls for lag with, and a default for
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
 
 import aiohttp
 
-import modelmax_async
 from benchmarks._local import MODEL
 from benchmarks.contenders import Task, documented
-from modelmax_async import AsyncQueueClient, Job, MemoryLedger, PollPolicy
+from modelmax_async import (
+    AdaptivePolicy,
+    AsyncQueueClient,
+    Job,
+    MemoryLedger,
+    PollingPolicy,
+    PollPolicy,
+)
 
 OnResult = Callable[[str], object]
 
@@ -114,7 +118,7 @@ class _Ours(Waiter):
 
 
 @asynccontextmanager
-async def _ours(url: str, poll: Any, ledger: MemoryLedger) -> AsyncIterator[Waiter]:
+async def _ours(url: str, poll: PollingPolicy, ledger: MemoryLedger) -> AsyncIterator[Waiter]:
     async with AsyncQueueClient(
         api_key="sk-benchmark", base_url=url, model=MODEL, poll=poll, ledger=ledger
     ) as client:
@@ -132,10 +136,4 @@ def adaptive(
     url: str, ledger: MemoryLedger, poll_cost: float | None = None
 ) -> AbstractAsyncContextManager[Waiter]:
     """Run our client with the policy that learns, and keeps what it learnt in the ledger."""
-    cost = poll_cost or POLL_COST
-    made = getattr(modelmax_async, "AdaptivePolicy", None)
-    if made is None:  # until it is there, a policy with a similar dial
-        poll: Any = PollPolicy(maximum=MAXIMUM * math.sqrt(cost / POLL_COST))
-    else:
-        poll = made(poll_cost=cost)
-    return _ours(url, poll, ledger)
+    return _ours(url, AdaptivePolicy(poll_cost=poll_cost or POLL_COST), ledger)

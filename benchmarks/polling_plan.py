@@ -12,8 +12,9 @@ from benchmarks.distributions import DISTRIBUTIONS
 from benchmarks.polling_figures import Measured
 from benchmarks.polling_run import OPEN, Run
 
-#: Contenders that poll rarely enough for every run.
-_FRUGAL = ("documented loop", "runwayml", "plain backoff", "ours")
+#: Contenders that poll rarely enough for every run. The speed of a run is multiplied: requests
+#: are a smaller part of the others' costs, which are higher, or contain no billed call.
+_FRUGAL = {"documented loop": 2.0, "runwayml": 2.0, "plain backoff": 1.5, "ours": 1.0}
 #: Speed and jobs of those that poll every 1 s and every 0.1 s: one process can send no more.
 _EAGER = {"openai": (8.0, 100), "fal-client": (2.0, 20)}
 #: fal-client polls a job hundreds of times, so two distributions must do.
@@ -32,7 +33,8 @@ class Sizes:
         first: jobs of a stream that count as the first ones of a cold client.
         seeds: streams of so many first jobs.
         batches: sizes of the small and the large batch.
-        hurry: factor on all speeds.
+        hurry: a factor of the speeds.
+        others: the distributions for batches, searches and eager contenders.
     """
 
     stream: int = 400
@@ -41,21 +43,26 @@ class Sizes:
     seeds: int = 5
     batches: tuple[int, int] = (50, 2_000)
     hurry: float = 1.0
+    others: tuple[str, ...] = tuple(DISTRIBUTIONS)
 
 
 FULL = Sizes()
-QUICK = Sizes(stream=100, learnt=100, seeds=1, batches=(50, 200), hurry=2.0)
+QUICK = Sizes(
+    stream=100,
+    learnt=100,
+    seeds=1,
+    batches=(50, 200),
+    hurry=3.0,
+    others=("log-normal", "fast"),
+)
 
 
 def streams(sizes: Sizes) -> list[Run]:
     """Return a stream for each contender and distribution, and further cold ones."""
     found = []
     for name, distribution in DISTRIBUTIONS.items():
-        speed = distribution.speed * sizes.hurry
-        plain = Run("ours", name, "stream", sizes.stream, speed)
-        found += [dataclasses.replace(plain, contender=each) for each in _FRUGAL]
-        found.append(dataclasses.replace(plain, learnt=sizes.learnt))
-        found += _eager(plain)
+        plain = Run("ours", name, "stream", sizes.stream, distribution.speed * sizes.hurry)
+        found += _each(plain, sizes)
         if distribution.later is None:
             found += [
                 dataclasses.replace(plain, jobs=sizes.first, seed=seed)
@@ -67,14 +74,31 @@ def streams(sizes: Sizes) -> list[Run]:
 def batches(sizes: Sizes) -> list[Run]:
     """Return a small batch for each contender and distribution that does not drift."""
     found = []
-    jobs = sizes.batches[0]
     for name, distribution in DISTRIBUTIONS.items():
-        if distribution.later is None:
+        if distribution.later is None and name in sizes.others:
             speed = distribution.speed * sizes.hurry
-            plain = Run("ours", name, "batch", jobs, speed)
-            found += [dataclasses.replace(plain, contender=each) for each in _FRUGAL]
-            found.append(dataclasses.replace(plain, learnt=sizes.learnt))
-            found += _eager(plain)
+            found += _each(Run("ours", name, "batch", sizes.batches[0], speed), sizes)
+    return found
+
+
+def _each(plain: Run, sizes: Sizes) -> list[Run]:
+    """Return the run for each contender."""
+    found = [
+        dataclasses.replace(plain, contender=name, speed=plain.speed * factor)
+        for name, factor in _FRUGAL.items()
+    ]
+    found.append(dataclasses.replace(plain, learnt=sizes.learnt))
+    if plain.distribution in sizes.others:
+        found += [
+            dataclasses.replace(
+                plain,
+                contender=name,
+                jobs=min(plain.jobs, most),
+                speed=min(plain.speed, fastest),
+            )
+            for name, (fastest, most) in _EAGER.items()
+            if name != "fal-client" or plain.distribution in _FAL
+        ]
     return found
 
 
@@ -84,33 +108,28 @@ def large_batches(sizes: Sizes) -> list[Run]:
     jobs = sizes.batches[1]
     for name, speed in _LARGE.items():
         plain = Run("ours", name, "batch", jobs, speed * FULL.batches[1] / jobs)
-        contenders = _FRUGAL if name == "log-normal" else ("documented loop", "ours")
+        contenders = tuple(_FRUGAL) if name == "log-normal" else ("documented loop", "ours")
         found += [dataclasses.replace(plain, contender=each) for each in contenders]
         found.append(dataclasses.replace(plain, learnt=sizes.learnt))
     return found
 
 
 def matching(sizes: Sizes, loops: Iterable[Measured]) -> list[Run]:
-    """Return a warm stream with as many polls as each of the documented loop's streams."""
+    """Return a warm stream with as many polls as each of the documented loop's streams.
+
+    It runs at half the speed: with more polls the lag is shorter, and requests a larger part.
+    """
     return [
         dataclasses.replace(
-            loop.run, contender="ours", learnt=sizes.learnt, match=loop.figures.polls
+            loop.run,
+            contender="ours",
+            speed=distribution.speed * sizes.hurry / 2,
+            learnt=sizes.learnt,
+            match=loop.figures.polls,
         )
         for loop in loops
-        if DISTRIBUTIONS[loop.run.distribution].later is None
-    ]
-
-
-def _eager(plain: Run) -> list[Run]:
-    return [
-        dataclasses.replace(
-            plain,
-            contender=contender,
-            jobs=min(plain.jobs, most),
-            speed=min(plain.speed, fastest),
-        )
-        for contender, (fastest, most) in _EAGER.items()
-        if contender != "fal-client" or plain.distribution in _FAL
+        for distribution in [DISTRIBUTIONS[loop.run.distribution]]
+        if distribution.later is None and distribution.name in sizes.others
     ]
 
 
@@ -131,5 +150,5 @@ def measure(runs: Iterable[Run], at_once: int) -> list[Measured]:
 def _length(run: Run) -> float:
     """Return about how many real seconds a run takes."""
     mean = DISTRIBUTIONS[run.distribution].mean
-    jobs = (run.jobs if run.scenario == "stream" else 0) * (1 if run.match is None else 3)
+    jobs = (run.jobs if run.scenario == "stream" else 0) * (1 if run.match is None else 2)
     return mean * ((jobs + run.learnt / 2) / OPEN + 2.5) / run.speed

@@ -153,8 +153,9 @@ class Bench:
         In the continuous limit the polls are inverse to the square root of the poll cost.
         """
         dial = given.dial or POLL_COST
+        speed, seed = DISTRIBUTIONS[given.distribution].speed, given.seed + 2_000
         for pilot in range(_PILOTS):
-            trial = dataclasses.replace(given, dial=dial, seed=given.seed + 2_000 + pilot)
+            trial = dataclasses.replace(given, dial=dial, speed=speed, seed=seed + pilot)
             polls = statistics.fmean(record.polls for record in self.measure(trial))
             if abs(polls / match - 1) < _NEAR:
                 break
