@@ -42,7 +42,7 @@ class FastLoop(asyncio.SelectorEventLoop):
 
 
 class FastClock:
-    """The clocks that a client reads besides the loop's, at the speed of the loop."""
+    """The clock that a client reads besides the loop's, at the speed of the loop."""
 
     def __init__(self) -> None:
         self._speed = 1.0
@@ -61,12 +61,13 @@ class FastClock:
     def install(self) -> None:
         """Make our client read this clock, in this process.
 
-        A client takes the age of a job since its submit from ``wall``, and the end of a lease
-        from ``boottime``, because both must hold across processes. On an event loop that runs
-        fast, ages by real time would be ``speed`` times too small.
+        A client takes the age of a job since its submit from ``clock.wall``, because it must
+        hold across processes. On an event loop that runs fast, ages by real time would be
+        ``speed`` times too small. Everything else that the contenders time by other clocks is
+        real: leases, which must not end while a request is slow, and idle connections, which
+        therefore stay open for longer than they would.
         """
         clock.wall = self
-        clock.boottime = self
 
 
 def run(speed: float, work: Coroutine[Any, Any, None]) -> None:

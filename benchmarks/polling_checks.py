@@ -90,6 +90,8 @@ def _after_the_drift(find: Find) -> list[Check]:
     found = []
     for state in ("warm", "cold"):
         for each in find(f"ours, {state}", "drift", "stream"):
+            if each.run.jobs // 2 <= _FOLLOWED:
+                continue
             after = slice(each.run.jobs // 2 + _FOLLOWED, None)
             what = f"drift, {state}, from job {_FOLLOWED + 1} after it: cost / optimum"
             found.append(Check(what, ratio([each], after), "<=", _DRIFTED))

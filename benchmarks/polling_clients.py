@@ -120,7 +120,12 @@ class _Ours(Waiter):
 @asynccontextmanager
 async def _ours(url: str, poll: PollingPolicy, ledger: MemoryLedger) -> AsyncIterator[Waiter]:
     async with AsyncQueueClient(
-        api_key="sk-benchmark", base_url=url, model=MODEL, poll=poll, ledger=ledger
+        api_key="sk-benchmark",
+        base_url=url,
+        model=MODEL,
+        poll=poll,
+        ledger=ledger,
+        timeout=None,  # on a fast loop, a timeout ends a request too soon
     ) as client:
         yield _Ours(client)
 

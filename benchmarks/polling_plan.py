@@ -94,7 +94,7 @@ def _each(plain: Run, sizes: Sizes) -> list[Run]:
                 plain,
                 contender=name,
                 jobs=min(plain.jobs, most),
-                speed=min(plain.speed, fastest),
+                speed=min(plain.speed, fastest * sizes.hurry),
             )
             for name, (fastest, most) in _EAGER.items()
             if name != "fal-client" or plain.distribution in _FAL

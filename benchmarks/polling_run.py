@@ -36,7 +36,7 @@ from modelmax_async import MemoryLedger
 OPEN = 50
 #: The search for a poll cost ends this close to the wanted polls, or after so many pilots.
 _NEAR, _PILOTS = 0.02, 6
-#: Speed of the runs that a ledger learns from, against that of the distribution.
+#: Speed of the runs that are not measured, against that of the measured run.
 _HURRY = 2.0
 _PEERS = {"fal-client": "fal", "runwayml": "runway", "openai": "open_ai"}
 
@@ -128,7 +128,7 @@ class Bench:
         found: list[Record] = []
 
         async def work() -> None:
-            async with self._waiter(given) as waiter:
+            async with self._waiter(given, self._ledger) as waiter:
                 arrivals = _Arrivals(self._url)
                 if given.scenario == "stream":
                     await _stream(waiter, given, durations, arrivals)
@@ -140,9 +140,20 @@ class Bench:
         run(given.speed, work())
         return found
 
+    def prepare(self, given: Run) -> None:
+        """Let the contender import and compile what it needs at its first job."""
+
+        async def work() -> None:
+            async with self._waiter(given, MemoryLedger()) as waiter:
+                await waiter.gather(["0-first"], str)
+
+        run(1.0, work())
+
     def learn(self, given: Run) -> None:
         """Let the ledger learn from other jobs of the same distribution."""
-        speed = DISTRIBUTIONS[given.distribution].speed * _HURRY
+        speed = given.speed * _HURRY
+        if given.scenario == "batch":  # much smaller than the one that is measured
+            speed = DISTRIBUTIONS[given.distribution].speed * _HURRY
         seed = given.seed + 1_000
         others = dataclasses.replace(given, jobs=given.learnt, speed=speed, seed=seed)
         self.measure(others, learning=True)
@@ -153,7 +164,7 @@ class Bench:
         In the continuous limit the polls are inverse to the square root of the poll cost.
         """
         dial = given.dial or POLL_COST
-        speed, seed = DISTRIBUTIONS[given.distribution].speed, given.seed + 2_000
+        speed, seed = given.speed * _HURRY, given.seed + 2_000
         for pilot in range(_PILOTS):
             trial = dataclasses.replace(given, dial=dial, speed=speed, seed=seed + pilot)
             polls = statistics.fmean(record.polls for record in self.measure(trial))
@@ -162,14 +173,14 @@ class Bench:
             dial *= (polls / match) ** 2
         return dataclasses.replace(given, dial=dial)
 
-    def _waiter(self, given: Run) -> AbstractAsyncContextManager[Waiter]:
+    def _waiter(self, given: Run, ledger: MemoryLedger) -> AbstractAsyncContextManager[Waiter]:
         match given.contender:
             case "documented loop":
                 return documented_loop(self._url, given.dial)
             case "plain backoff":
-                return backoff(self._url, self._ledger, given.dial)
+                return backoff(self._url, ledger, given.dial)
             case "ours":
-                return adaptive(self._url, self._ledger, given.dial)
+                return adaptive(self._url, ledger, given.dial)
             case name:  # imported here, because the other SDKs take seconds to import
                 peers = importlib.import_module("benchmarks.polling_peers")
                 make: MakeWaiter = getattr(peers, _PEERS[name])
@@ -211,6 +222,7 @@ def main() -> None:
     arguments = parser.parse_args()
     given = Run(**arguments.run)
     bench = Bench(arguments.url)
+    bench.prepare(given)
     if given.learnt:
         bench.learn(given)
     if given.match is not None:
