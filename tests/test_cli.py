@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import runpy
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from modelmax_async import Expected, Job
 from modelmax_async import __version__ as version
 from modelmax_async.__main__ import main
-from modelmax_async._cli import commands, demo
-from modelmax_async.emulator import Emulator, Fault
+from modelmax_async._cli import commands, demo, demo_view
+from modelmax_async.emulator import Emulator, Fault, JobScript
 
 SPEED = ["--speed", "50"]
 
@@ -92,6 +94,37 @@ def test_demo_draws_a_live_table_on_a_terminal() -> None:
     assert "Waiting for 8 jobs" in done.output
     assert "\x1b[32mCOMPLETED" in done.output
     assert "7 billed calls" in done.output
+
+
+def test_progress_of_a_running_job_follows_what_was_learnt() -> None:
+    job = Job("veo-3", "reef", submitted_at=1000.0)
+    row = demo.Row(1, "Coral reef", JobScript(), status="IN_PROGRESS", job=job)
+
+    demo.update(row, None, 1003.0)
+    unknown = (row.progress, row.left)
+    demo.update(row, Expected(9.0, 20.0), 1003.0)
+
+    assert (0.0, None) == unknown
+    assert (0.25, 9.0) == (row.progress, row.left)
+    assert 25 == demo_view.bar(row).percentage_completed
+
+
+def test_progress_of_an_ended_job_is_complete() -> None:
+    job = Job("veo-3", "reef", submitted_at=1000.0)
+    row = demo.Row(1, "Coral reef", JobScript(), status="FAILED", job=job)
+    demo.update(row, Expected(9.0, 20.0), 1003.0)
+
+    assert 0.0 == row.progress
+    assert 100 == demo_view.bar(row).percentage_completed
+
+
+def test_demo_learns_how_long_its_jobs_take(temporary: Path) -> None:
+    rows = demo.new_rows(20)
+    asyncio.run(demo.run(rows, temporary, speed=20, tell=lambda _: None))
+    learnt = [row for row in rows if row.left is not None]
+
+    assert learnt, "the later jobs know of those that have ended before"
+    assert all(0 < row.progress < 1 for row in learnt)
 
 
 def test_demo_interrupted_exits_130_and_leaves_no_empty_directory(

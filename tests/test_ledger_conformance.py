@@ -91,6 +91,79 @@ async def test_lease_in_the_far_future_strands_no_job(
     assert taken.granted
 
 
+Add = Callable[[bytes | None], bytes]
+
+
+class Replacing(MemoryLedger):
+    """Replaces records of durations instead of adding to them."""
+
+    async def add_durations(self, origin: str, model: str, version: int, add: Add) -> bytes:
+        return await super().add_durations(origin, model, version, lambda _: add(None))
+
+
+class OneForAll(MemoryLedger):
+    """Mixes what it should keep apart."""
+
+    def __init__(self, *mixed: str) -> None:
+        super().__init__()
+        self._mixed = mixed
+
+    async def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
+        given = self._of(origin, "", version)
+        return await super().load_durations(given[0], given[2])
+
+    async def add_durations(self, origin: str, model: str, version: int, add: Add) -> bytes:
+        return await super().add_durations(*self._of(origin, model, version), add)
+
+    def _of(self, origin: str, model: str, version: int) -> tuple[str, str, int]:
+        return (
+            "" if "origin" in self._mixed else origin,
+            "veo-3" if "model" in self._mixed else model,
+            0 if "version" in self._mixed else version,
+        )
+
+
+@pytest.mark.parametrize(
+    ("ledger", "promise"),
+    [
+        (Replacing(), "add_durations() adds to the record"),
+        (OneForAll("version"), "add_durations() adds to the record"),
+        (OneForAll("model"), "add_durations() adds to the record"),
+        (OneForAll("origin"), "returns the records of one origin only"),
+    ],
+)
+async def test_suite_sees_a_ledger_that_mixes_up_durations(
+    ledger: MemoryLedger, promise: str
+) -> None:
+    with pytest.raises(AssertionError, match=re.escape(promise)):
+        await check_ledger(ledger)
+
+
+async def test_ledger_may_do_without_durations() -> None:
+    kept = MemoryLedger()
+
+    class Plain:
+        apply, entries, aclose, delivered = (
+            kept.apply,
+            kept.entries,
+            kept.aclose,
+            kept.delivered,
+        )
+
+    await check_ledger(Plain())
+
+
+async def test_suite_sees_a_ledger_that_forgets_the_submit_time() -> None:
+    class Forgetful(MemoryLedger):
+        async def apply(self, key: Key, move: Move) -> Step | None:
+            if isinstance(move, Remember):
+                move = Remember(attrs.evolve(move.job, submitted_at=None))
+            return await super().apply(key, move)
+
+    with pytest.raises(AssertionError, match="a job is returned equal"):
+        await check_ledger(Forgetful())
+
+
 class Broken(MemoryLedger):
     """A ledger with one mistake: in its rules, in what it writes, or in its lists."""
 

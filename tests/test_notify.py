@@ -28,6 +28,23 @@ async def test_notify_polls_at_once(emulator: Emulator) -> None:
     assert 63.0 == pytest.approx(at, abs=0.5)
 
 
+async def test_notify_before_the_first_poll_of_a_fresh_submit_is_not_lost(
+    emulator: Emulator,
+) -> None:
+    emulator.script(JobScript())
+    poll = PollPolicy(initial=600, maximum=600, jitter=0)
+
+    async with in_process(emulator, poll=poll) as client:
+        job = await client.submit("a reef")
+        waiting = asyncio.create_task(client.wait_for(job))
+        await asyncio.sleep(0)
+        client.notify(job)
+        async with asyncio.timeout(5):
+            await waiting
+
+    assert {job.request_id: 1} == emulator.polls
+
+
 async def test_notify_during_a_poll_polls_once_more(emulator: Emulator) -> None:
     request_id = emulator.add_job(script=JobScript(statuses=("IN_PROGRESS", "COMPLETED")))
     emulator.fault("status", Fault.hang(5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import attrs
 
 from modelmax_async._client import AsyncQueueClient
 from modelmax_async._errors import JobFailedError
-from modelmax_async._models import Job, Outcome
-from modelmax_async._polling.policies import PollPolicy
+from modelmax_async._models import Expected, Job, Outcome, Status
+from modelmax_async._polling.policies import AdaptivePolicy
 from modelmax_async.emulator import Emulator, JobScript
 from modelmax_async.events import Event, StatusPolled
 
@@ -28,6 +29,7 @@ _SCENES = (
 _FAILING = 6  # the number of the job that fails
 _REASON = "the provider refused the prompt"
 _KEY = "sk-emulator"
+_TICK = 0.1  # seconds between two updates of the progress
 
 
 @attrs.define
@@ -43,6 +45,14 @@ class Row:
     error: str = ""  # why the job FAILED
     files: Sequence[Path] = ()
     size: int = 0  # bytes of all files
+    job: Job | None = None
+    left: float | None = None  # the expected seconds to go, as far as was learnt
+    progress: float = 0.0  # from 0 to 1, as far as was learnt
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has ended."""
+        return self.status in {Status.COMPLETED, Status.FAILED}
 
 
 def new_rows(speed: float) -> list[Row]:
@@ -80,7 +90,7 @@ async def run(
             row.status, row.polls = str(event.status), row.polls + 1
             tell(row)
 
-    poll = PollPolicy(initial=0.5 / speed, maximum=1.0 / speed)
+    poll = AdaptivePolicy(poll_cost=0.2 / speed, minimum=0.1 / speed, maximum=1.0 / speed)
     async with (
         emulator.serve() as url,
         AsyncQueueClient(
@@ -89,18 +99,39 @@ async def run(
     ):
         jobs: list[Job] = []
         for row in rows:
-            jobs.append(await client.submit(row.prompt))
-            known[jobs[-1].request_id] = row
-        async for outcome in client.as_completed(jobs):
-            row = known[outcome.job.request_id]
-            await _finish(client, row, outcome, directory)
-            tell(row)
+            row.job = await client.submit(row.prompt)
+            jobs.append(row.job)
+            known[row.job.request_id] = row
+        ticking = asyncio.create_task(_tick(client, rows))
+        try:
+            async for outcome in client.as_completed(jobs):
+                row = known[outcome.job.request_id]
+                await _finish(client, row, outcome, directory)
+                tell(row)
+        finally:
+            ticking.cancel()
         for job in jobs:
             row = known[job.request_id]
             row.polls = emulator.polls[job.request_id]
             row.billed = emulator.billed[job.request_id]
         await client.gather_results(jobs, return_exceptions=True)
     return emulator.billed_total
+
+
+async def _tick(client: AsyncQueueClient, rows: Sequence[Row]) -> None:
+    """Update the progress of the rows from what the client has learnt."""
+    while True:
+        for row in rows:
+            update(row, None if row.job is None else client.expected(row.job), time.time())
+        await asyncio.sleep(_TICK)
+
+
+def update(row: Row, expected: Expected | None, now: float) -> None:
+    """Update the progress of a row whose job still runs; ``now`` is seconds since the epoch."""
+    if row.job is None or row.job.submitted_at is None or row.ended or expected is None:
+        return
+    age = max(0.0, now - row.job.submitted_at)
+    row.left, row.progress = expected.median, age / (age + expected.median)
 
 
 async def _finish(

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from modelmax_async._cli.demo import Row
 
 _COLOURS = {"IN_PROGRESS": "cyan", "COMPLETED": "green", "FAILED": "red"}
+_BAR = 16  # columns of a progress bar
 _PLAIN_WIDTH = 160  # columns, for a pipe or a file
 
 
@@ -90,15 +92,24 @@ def _say(console: Console, text: str) -> None:
 
 def _live_table(rows: Sequence[Row], seconds: float) -> Table:
     table = Table(title=f"Waiting for {len(rows)} jobs: {seconds:.1f} s", title_justify="left")
-    table.add_column("job", min_width=36)
+    table.add_column("job", min_width=20)
     table.add_column("status", min_width=12)
     table.add_column("polls", justify="right")
+    table.add_column("progress", min_width=_BAR)
+    table.add_column("to go", justify="right", min_width=6)
     table.add_column("saved")
     for row in rows:
         saved = f"{row.size:,} B" if row.files else ""
         status = _coloured(row.status)
-        table.add_row(f"{row.number} {row.prompt}", status, str(row.polls), saved)
+        to_go = "" if row.ended or row.left is None else f"{row.left:.1f} s"
+        cells = (f"{row.number} {row.prompt}", status, str(row.polls), bar(row), to_go, saved)
+        table.add_row(*cells)
     return table
+
+
+def bar(row: Row) -> ProgressBar:
+    """Return a bar of how far a job is, by what was learnt from those before."""
+    return ProgressBar(total=1.0, completed=1.0 if row.ended else row.progress, width=_BAR)
 
 
 def _coloured(status: str) -> Text:

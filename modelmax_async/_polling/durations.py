@@ -33,6 +33,9 @@ LENGTHS = tuple(
 PIECES = len(STARTS)
 #: The fraction of a piece's memory that each job which passes through it takes off.
 FORGETTING = 0.01
+#: An end between two polls is shared by this power of the age: the probability that it was
+#: before an age is ``age ** _LATE`` in proportion.
+_LATE = 7
 #: The most ends that a stored piece can hold; a larger number is not from here.
 _MOST = 10_000.0
 
@@ -70,20 +73,23 @@ class Durations:
     def ended(self, start: float, end: float) -> None:
         """Note that a job ended between two ages in seconds.
 
-        The end is shared over the pieces between them. A moment counts in proportion to the
-        square of its age, since few jobs end long before they can be done: this matters for the
-        long interval before a first poll, and hardly at all for the short ones later.
+        The end is shared over the pieces between them, most of it over the latest: few jobs end
+        long before they can be done. It matters for the long interval before a first poll, and
+        hardly at all for the short ones later.
         """
-        if end <= start:
+        before = (start / end) ** _LATE if 0 < start < end else 0.0
+        if end <= start or before == 1.0:
             self.ends[piece_at(end)] += 1.0
             return
-        whole, left = end**3 - start**3, 1.0  # left: the probability of an end after this age
+        whole, left = 1.0 - before, 1.0  # left: the probability of an end after this age
         for k, seconds in _pieces(start, end):
-            here = ((start + seconds) ** 3 - start**3) / whole
+            start += seconds
+            until = (start / end) ** _LATE
+            here = (until - before) / whole
             self._fade(k, seconds)
             self.ends[k] += here
             self.seconds[k] += seconds * (left - here / 2)
-            left, start = left - here, start + seconds
+            left, before = left - here, until
 
     def _fade(self, k: int, seconds: float) -> None:
         kept = 1.0 - self.forgetting * min(1.0, seconds / LENGTHS[k])

@@ -91,7 +91,7 @@ class Failures:
     count: int = 0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class PolledJob:
     """One job that callers wait for.
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import attrs
 
 from modelmax_async._models import Expected
+from modelmax_async._polling.durations import Durations
 from modelmax_async._polling.forecast import Forecast
 from modelmax_async._polling.hazard import Hazard
 from modelmax_async._polling.learnt import VERSION, Learnt, added
@@ -61,17 +63,17 @@ class _Model:
 
     def alive(self, basis: Basis, start: float, end: float) -> None:
         self.fresh.alive(basis, start, end)
-        self._observed(basis)
+        self._observed(basis, 1)
 
     def ended(self, basis: Basis, start: float, end: float) -> None:
         self.fresh.ended(basis, start, end)
-        self._observed(basis)
+        self._observed(basis, _FEW)  # an end says more than that a job is alive
 
-    def _observed(self, basis: Basis) -> None:
+    def _observed(self, basis: Basis, weight: int) -> None:
         found = self.estimates.get(basis)
         if found is not None:
             found.observations += 1
-            found.valid -= 1
+            found.valid -= weight
 
     def hazard(self, basis: Basis) -> Hazard:
         """Return the present estimate."""
@@ -79,22 +81,36 @@ class _Model:
         if found is not None and found.valid > 0:
             return found.hazard
         hazard = Hazard.of(self.kept.get(basis).plus(self.fresh.get(basis)))
+        if hazard.jobs >= USABLE > (0.0 if found is None else found.hazard.jobs):
+            self._tell(basis, hazard)
         if found is None:
             found = self.estimates[basis] = _Estimate(hazard, 0, 0)
-        told = found.hazard.jobs >= USABLE and found.observations > 0
         found.hazard = hazard
         found.valid = min(_MANY, _FEW + int(found.observations * _GROWTH))
-        if hazard.jobs >= USABLE and not told:
-            _log.debug(
-                "model %s, %s: half of the jobs end within %.0f s and 90 %% within %.0f s, "
-                "learnt from %.0f jobs",
-                self.name,
-                basis.replace("_", " "),
-                Forecast(0.0, *hazard).quantile(0.5),
-                Forecast(0.0, *hazard).quantile(0.9),
-                hazard.jobs,
-            )
         return hazard
+
+    def overall(self, bases: Sequence[Basis]) -> Hazard:
+        """Return an estimate from several bases together."""
+        both = self.kept.plus(self.fresh)
+        return Hazard.of(reduce(Durations.plus, map(both.get, bases)))
+
+    def _tell(self, basis: Basis, hazard: Hazard) -> None:
+        fresh = Forecast(0.0, *hazard)
+        _log.debug(
+            "model %s, %s: half of the jobs end within %.0f s and 90 %% within %.0f s, learnt "
+            "from %.0f jobs",
+            self.name,
+            basis.replace("_", " "),
+            fresh.quantile(0.5),
+            fresh.quantile(0.9),
+            hazard.jobs,
+        )
+
+    def keep(self, kept: Learnt) -> None:
+        """Replace what the ledger holds."""
+        self.kept = kept
+        for estimate in self.estimates.values():
+            estimate.valid = 0
 
 
 class Learning:
@@ -107,10 +123,11 @@ class Learning:
         self._models: dict[str, _Model] = {}
         self._loading: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
-        """Load what the ledger holds, at the client's first wait."""
+    def begin(self) -> asyncio.Task[None]:
+        """Load what the ledger holds, at the client's first wait; return the task."""
         if self._loading is None:
             self._loading = self._tasks.spawn(self._load())
+        return self._loading
 
     def seen(self, model: str, observation: Observation, now: float, status: str) -> None:
         """Note that a poll saw a job alive; ``now`` is the event loop's time."""
@@ -130,9 +147,12 @@ class Learning:
         """Return what was learnt about jobs of this age in seconds."""
         return Forecast(max(0.0, age), *self._model(model).hazard(basis))
 
-    def expected(self, model: str, basis: Basis, age: float) -> Expected | None:
+    def expected(self, model: str, observation: Observation, now: float) -> Expected | None:
         """Return the seconds still to go; ``None`` until a few jobs have ended."""
-        forecast = self.forecast(model, basis, age)
+        forecast = self.forecast(model, *observation.whole_life(now))
+        if forecast.jobs < USABLE:  # of jobs just like this one
+            bases, age = observation.from_the_origin(now)
+            forecast = Forecast(max(0.0, age), *self._model(model).overall(bases))
         if forecast.jobs < USABLE:
             return None
         return Expected(forecast.quantile(0.5), forecast.quantile(0.9))
@@ -167,16 +187,14 @@ class Learning:
         except ValueError as exc:
             _log.warning("the durations of model %s are ignored: %s", learnt.name, exc)
             return
-        learnt.kept = found.plus(learnt.kept) if local else found
-        learnt.estimates.clear()
+        learnt.keep(found.plus(learnt.kept) if local else found)
 
     async def _save(self, learnt: _Model) -> None:
         fresh, learnt.fresh, learnt.ends = learnt.fresh, Learnt(), 0
         learnt.kept = learnt.kept.plus(fresh)
         if self._ledger is None:
             return
-        if self._loading is not None:
-            await asyncio.wait([self._loading])
+        await asyncio.wait([self.begin()])  # or it might load what is written here
         try:
             async with asyncio.timeout(_PATIENCE):
                 record = await self._ledger.add_durations(

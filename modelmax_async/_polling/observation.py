@@ -41,12 +41,14 @@ _QUEUED = {
     Basis.SUBMITTED: (Basis.SUBMITTED_IN_QUEUE, Basis.SUBMITTED_VIA_QUEUE),
     Basis.FOUND: (Basis.FOUND_IN_QUEUE, Basis.FOUND_VIA_QUEUE),
 }
+_SUBMITTED = (Basis.SUBMITTED, Basis.SUBMITTED_VIA_QUEUE)
+_FOUND = (Basis.FOUND, Basis.FOUND_VIA_QUEUE)
 _IN_QUEUE = frozenset({Basis.SUBMITTED_IN_QUEUE, Basis.FOUND_IN_QUEUE})
 #: Called with the basis and the two ages in seconds between which a fact was observed.
 Note = Callable[[Basis, float, float], object]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class Observation:
     """What is known of a job's age. All times are by the event loop's clock.
 
@@ -75,7 +77,7 @@ class Observation:
 
     def since_submit(self, now: float) -> float | None:
         """Return the seconds since the submit, ``None`` if its time is unknown."""
-        known = (self.via or self.basis) in {Basis.SUBMITTED, Basis.SUBMITTED_VIA_QUEUE}
+        known = (self.via or self.basis) in _SUBMITTED
         return now - self.origin if known else None
 
     def whole_life(self, now: float) -> tuple[Basis, float]:
@@ -83,6 +85,11 @@ class Observation:
         if self.via is not None and self.basis in _IN_QUEUE:
             return self.via, now - self.origin
         return self.basis, now - self.since
+
+    def from_the_origin(self, now: float) -> tuple[tuple[Basis, ...], float]:
+        """Return the bases of all jobs of one origin, and the age since that of this job."""
+        submitted = self.since_submit(now) is not None
+        return _SUBMITTED if submitted else _FOUND, now - self.origin
 
     def from_the_start(self) -> None:
         """Observe the job from its submit on: no poll can have missed its end."""

@@ -79,19 +79,21 @@ class PollPolicy(Value):
 
 @attrs.frozen
 class AdaptivePolicy(Value):
-    """Polls when it pays, from what was learnt of how long jobs of a model take.
+    """Polls when it pays, from what the client has learnt about how long jobs take.
 
-    Two costs are in balance: a poll is worth ``poll_cost`` seconds of lag, and lag is the time
-    between the end of a job and the poll that notices it. After a poll that saw a job alive,
-    the expected lag of the next poll grows with each second, slowly while jobs of that age
-    seldom end and quickly while many do. The next poll is due when the expected lag has grown
-    to ``poll_cost``: earlier, the poll would cost more than the lag that it saves; later, less.
-    If jobs end at a constant rate r, this is an interval of about ``sqrt(2 * poll_cost / r)``,
-    which is the optimum. Jobs that have outlived the bulk of their model are polled less and
-    less often, because their rate falls.
+    The policy balances two costs: the number of status calls, and the lag, which is the time
+    between the end of a job and the poll that notices it. One call is worth ``poll_cost``
+    seconds of lag. After a poll that saw a job alive, the lag that the next poll must expect to
+    find grows with every second: slowly while jobs of that age seldom end, and quickly while
+    many do. The next poll is due when that expected lag reaches ``poll_cost``. An earlier poll
+    would cost more than the lag that it saves; a later one would save more than it costs.
 
-    The rate at each age is learnt from every poll, see `AsyncQueueClient.expected`. Until ends
-    were seen, it is that of a log-normal distribution with a median of 60 seconds.
+    If jobs end at a constant rate r, the interval is about ``sqrt(2 * poll_cost / r)``, which
+    is the optimum. A job that has outlived most others of its model is polled more and more
+    rarely, because the rate falls.
+
+    The rate at each age is learnt from every poll, for each model. Before anything is learnt,
+    it is that of jobs which mostly take about a minute and sometimes a few seconds.
 
     The rule follows J. B. Keller, "Optimum checking schedules for systems subject to random
     failure", Management Science 21 (3), 1974.

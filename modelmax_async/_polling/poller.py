@@ -90,6 +90,7 @@ class Poller:
         for model in self._models:
             polled = self._jobs.get((key, model))
             if polled is not None:
+                polled.intervals = polled.intervals or 1  # its first poll is not put off
                 self._schedule.put_now(polled)
 
     def expected(self, job: Job) -> Expected | None:
@@ -101,7 +102,7 @@ class Poller:
         observation = (
             Observation.start(job, now, clock.wall()) if polled is None else polled.observation
         )
-        return self._learning.expected(job.model, *observation.whole_life(now))
+        return self._learning.expected(job.model, observation, now)
 
     def stop(self) -> None:
         """Start no visit any more; those under way go on."""

@@ -34,7 +34,7 @@ class Turn(enum.Enum):
     """A visit is under way, and the next one is due as soon as it ends."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class Slot:
     """An item's place in its schedule; if a visit is due, when, and the ticket of its entry."""
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from modelmax_async._models import UNFINISHED
-from modelmax_async.ledger import Fail, Release, Remember, Store, Uncertain
+from modelmax_async.ledger import (
+    Fail,
+    KeepsDurations,
+    Release,
+    Remember,
+    Store,
+    Uncertain,
+)
 from modelmax_async.testing._view import READABLE, UNREADABLE, Check, View, check
 
 
@@ -94,6 +101,23 @@ async def _lists_by_origin_and_state(view: View, there: View) -> None:
     check(elsewhere == [], "a list has the jobs of one origin only")
 
 
+async def _durations_add_up(view: View, there: View) -> None:
+    here, far = view.ledger, there.ledger
+    if not isinstance(here, KeepsDurations) or not isinstance(far, KeepsDurations):
+        return
+    model, other, origin = view.key.request_id, there.another_job().key.request_id, "check"
+    await here.add_durations(origin, model, 1, lambda old: (old or b"") + b"\x00a")
+    await here.add_durations(origin, other, 1, lambda _: b"other")
+    await here.add_durations(origin, model, 2, lambda old: (old or b"") + b"later")
+    added = await far.add_durations(origin, model, 1, lambda old: (old or b"") + b"\xffb")
+    check(added == b"\x00a\xffb", "add_durations() adds to the record, and returns it")
+    found = await here.load_durations(origin, 1)
+    check(found.get(model) == added, "load_durations() returns the records of one version")
+    check(found.get(other) == b"other", "load_durations() returns the records of every model")
+    elsewhere = await here.load_durations("https://elsewhere.invalid:443", 1)
+    check(not elsewhere, "load_durations() returns the records of one origin only")
+
+
 RESULTS: tuple[Check, ...] = (
     _stored_stays,
     _readable_is_never_paid_again,
@@ -102,4 +126,5 @@ RESULTS: tuple[Check, ...] = (
     _late_result_displaces_no_call,
     _delivered_is_not_fetched_again,
     _lists_by_origin_and_state,
+    _durations_add_up,
 )

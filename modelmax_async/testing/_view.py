@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable
 
+import attrs
+
 from modelmax_async._api.paths import make_job
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async.ledger import Arm, Claim, Key, Ledger, Look, Move
@@ -29,7 +31,8 @@ class View:
 
     def __init__(self, ledger: Ledger, job: Job | None = None) -> None:
         self.ledger = ledger
-        self.job = job or make_job("veo-3", f"check/{uuid.uuid4().hex}=é")
+        fresh = make_job("veo-3", f"check/{uuid.uuid4().hex}=é")
+        self.job = job or attrs.evolve(fresh, submitted_at=1_700_000_000.25)
         self.key = Key("https://check.invalid:443", self.job.request_id)
 
     def through(self, ledger: Ledger) -> View:

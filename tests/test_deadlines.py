@@ -1,0 +1,139 @@
+"""A wait that ends before its next poll polls once more, just before its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from support import in_process, in_virtual_time
+
+from modelmax_async import (
+    AsyncQueueClient,
+    GatherError,
+    JobTimeoutError,
+    PollPolicy,
+    RetryPolicy,
+)
+from modelmax_async.emulator import Emulator, Fault, JobScript
+from modelmax_async.events import Event, StatusPolled
+
+pytestmark = [pytest.mark.anyio, in_virtual_time]
+RARELY = PollPolicy(initial=600, maximum=600, jitter=0)
+
+
+class Polls:
+    """Notes when each job is polled."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StatusPolled):
+            self.times.append(asyncio.get_running_loop().time())
+
+
+async def wait_in_vain(
+    client: AsyncQueueClient, request_id: str, timeout: float | None
+) -> None:
+    with pytest.raises(JobTimeoutError):
+        await client.wait_for(request_id, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "expected"),
+    [(100.0, [0.0, 98.0]), (5.0, [0.0, 4.0]), (700.0, [0.0, 600.0, 698.0])],
+)
+async def test_last_poll_comes_just_before_the_deadline(
+    emulator: Emulator, timeout: float, expected: list[float]
+) -> None:
+    request_id, polls = emulator.add_job(script=JobScript(run_seconds=10_000)), Polls()
+
+    async with in_process(emulator, poll=RARELY, hooks=[polls]) as client:
+        await wait_in_vain(client, request_id, timeout)
+
+    assert expected == pytest.approx(polls.times, abs=0.01)
+
+
+async def test_job_that_ends_between_the_polls_is_not_missed(emulator: Emulator) -> None:
+    request_id = emulator.add_job(script=JobScript(run_seconds=50))
+
+    async with in_process(emulator, poll=RARELY) as client:
+        result = await client.wait_for(request_id, timeout=100)
+
+    assert request_id == result.request_id
+
+
+async def test_fresh_submit_is_polled_before_its_deadline_too(emulator: Emulator) -> None:
+    emulator.script(JobScript(run_seconds=10))
+
+    async with in_process(emulator, poll=RARELY) as client:
+        result = await client.generate("a reef", timeout=30)
+
+    assert {result.request_id: 1} == emulator.polls
+
+
+async def test_each_of_several_deadlines_gets_its_poll(emulator: Emulator) -> None:
+    request_id, polls = emulator.add_job(script=JobScript(run_seconds=10_000)), Polls()
+
+    async with in_process(emulator, poll=RARELY, hooks=[polls]) as client:
+        waits = [wait_in_vain(client, request_id, timeout) for timeout in (300.0, 100.0, 200.0)]
+        await asyncio.gather(*waits)
+
+    assert [0.0, 98.0, 198.0, 298.0] == pytest.approx(polls.times, abs=0.01)
+
+
+async def test_caller_who_joins_with_an_earlier_deadline_is_served(
+    emulator: Emulator,
+) -> None:
+    request_id, polls = emulator.add_job(script=JobScript(run_seconds=10_000)), Polls()
+
+    async with in_process(emulator, poll=RARELY, hooks=[polls]) as client:
+        first = asyncio.create_task(wait_in_vain(client, request_id, 500))
+        await asyncio.sleep(20)
+        await wait_in_vain(client, request_id, 50)
+        first.cancel()
+
+    assert [0.0, 68.0] == pytest.approx(polls.times, abs=0.01)
+
+
+async def test_caller_who_joins_with_a_later_deadline_changes_nothing(
+    emulator: Emulator,
+) -> None:
+    request_id, polls = emulator.add_job(script=JobScript(run_seconds=10_000)), Polls()
+
+    async with in_process(emulator, poll=RARELY, hooks=[polls]) as client:
+        first = asyncio.create_task(wait_in_vain(client, request_id, 100))
+        await asyncio.sleep(20)
+        second = asyncio.create_task(client.wait_for(request_id, timeout=500))
+        await first
+        second.cancel()
+
+    assert [0.0, 98.0] == pytest.approx(polls.times, abs=0.01)
+
+
+async def test_last_polls_of_a_batch_are_spread(emulator: Emulator) -> None:
+    ids = [emulator.add_job(script=JobScript(run_seconds=10_000)) for _ in range(200)]
+    polls = Polls()
+
+    async with in_process(emulator, poll=RARELY, hooks=[polls]) as client:
+        with pytest.raises(GatherError):
+            await client.gather_results(ids, timeout=2000)
+    last = sorted(polls.times)[-200:]
+
+    assert 1993 <= last[0] < 1994
+    assert 1997 < last[-1] < 1999
+    assert last[100] - last[0] == pytest.approx(2.5, abs=0.2)
+
+
+async def test_deadline_does_not_override_a_retry_after(
+    emulator: Emulator,
+) -> None:
+    request_id, polls = emulator.add_job(script=JobScript(run_seconds=10_000)), Polls()
+    emulator.fault("status", Fault.error(429, retry_after="300"))
+
+    async with in_process(
+        emulator, poll=RARELY, hooks=[polls], retry=RetryPolicy(give_up_after=1e6)
+    ) as client:
+        await wait_in_vain(client, request_id, 100)
+
+    assert [] == polls.times
