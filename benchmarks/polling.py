@@ -4,6 +4,9 @@ Durations are scaled in time: the contenders run on an event loop whose clock is
 keeps its own intervals. The cost of a job is ``0.2 * polls + lag``: one poll is worth 0.2
 seconds of lag. The optimum is computed from the true distribution, by dynamic programming, and
 applied to the very durations that the contender waited for.
+
+What real time adds is shown too, as shares of the cost: ``requests`` is the time from the
+server's word that a job is done to the result, and ``timers`` is how late timers were.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ def _rows(found: Sequence[Measured]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str, int], list[Measured]] = {}
     for each in found:
         run = each.run
-        size = run.jobs if run.scenario == "batch" else 0
+        size = max(run.jobs, plan.FULL.batches[0]) if run.scenario == "batch" else 0
         groups.setdefault((run.distribution, run.scenario, size), []).append(each)
     names = list(DISTRIBUTIONS)
     rows = []
@@ -74,6 +77,7 @@ def _row(each: Measured) -> dict[str, Any]:
         "ratio": figures.cost / Figures.of(each.best).cost,
         "requests": figures.fetch / figures.cost,
         "polls_per_s": figures.polls * figures.jobs / each.real_seconds,
+        "late": each.late,
         "cpu": each.cpu_seconds / each.real_seconds,
     }
 
@@ -101,6 +105,7 @@ def _text(rows: Sequence[dict[str, Any]]) -> str:
         "cost, s",
         "/ optimum",
         "requests",
+        "timers",
         "speed",
         "polls/s",
         "CPU",
@@ -108,10 +113,12 @@ def _text(rows: Sequence[dict[str, Any]]) -> str:
 
     def measured(row: dict[str, Any]) -> list[str]:
         if "cpu" not in row:
-            return ["-"] * 4
-        speed = f"{row['speed']:g} x"
+            return ["-"] * 5
+        late = f"{row['late'] / row['cost']:.1%}"
+        speed = f"{row['speed']:.3g} x"
         return [
             f"{row['requests']:.1%}",
+            late,
             speed,
             f"{row['polls_per_s']:.0f}",
             f"{row['cpu']:.0%}",

@@ -44,18 +44,23 @@ class Figures:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """A run, with a record for each job in the order of the submits."""
+    """A run, with a record for each job in the order of the submits.
+
+    ``late`` is how many seconds too late a timer was on average, on the contender's clock.
+    """
 
     run: Run
     records: list[Record]
     real_seconds: float
     cpu_seconds: float
+    late: float
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Measured:
         """Read the output of `benchmarks.polling_run`."""
         records = [Record(*each) for each in found["records"]]
-        return cls(Run(**found["run"]), records, found["real_seconds"], found["cpu_seconds"])
+        others = {name: found[name] for name in ("real_seconds", "cpu_seconds", "late")}
+        return cls(Run(**found["run"]), records, **others)
 
     @property
     def figures(self) -> Figures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -33,8 +34,7 @@ class Sizes:
         first: jobs of a stream that count as the first ones of a cold client.
         seeds: streams of so many first jobs.
         batches: sizes of the small and the large batch.
-        hurry: a factor of the speeds.
-        others: the distributions for batches, searches and eager contenders.
+        distributions: those that are measured.
     """
 
     stream: int = 400
@@ -42,26 +42,19 @@ class Sizes:
     first: int = 100
     seeds: int = 5
     batches: tuple[int, int] = (50, 2_000)
-    hurry: float = 1.0
-    others: tuple[str, ...] = tuple(DISTRIBUTIONS)
+    distributions: tuple[str, ...] = tuple(DISTRIBUTIONS)
 
 
 FULL = Sizes()
-QUICK = Sizes(
-    stream=100,
-    learnt=100,
-    seeds=1,
-    batches=(50, 200),
-    hurry=3.0,
-    others=("log-normal", "fast"),
-)
+QUICK = Sizes(stream=100, learnt=100, seeds=1, batches=(50, 200), distributions=("fast",))
 
 
 def streams(sizes: Sizes) -> list[Run]:
     """Return a stream for each contender and distribution, and further cold ones."""
     found = []
-    for name, distribution in DISTRIBUTIONS.items():
-        plain = Run("ours", name, "stream", sizes.stream, distribution.speed * sizes.hurry)
+    for name in sizes.distributions:
+        distribution = DISTRIBUTIONS[name]
+        plain = Run("ours", name, "stream", sizes.stream, distribution.speed)
         found += _each(plain, sizes)
         if distribution.later is None:
             found += [
@@ -74,10 +67,11 @@ def streams(sizes: Sizes) -> list[Run]:
 def batches(sizes: Sizes) -> list[Run]:
     """Return a small batch for each contender and distribution that does not drift."""
     found = []
-    for name, distribution in DISTRIBUTIONS.items():
-        if distribution.later is None and name in sizes.others:
-            speed = distribution.speed * sizes.hurry
-            found += _each(Run("ours", name, "batch", sizes.batches[0], speed), sizes)
+    for name in sizes.distributions:
+        distribution = DISTRIBUTIONS[name]
+        if distribution.later is None:
+            plain = Run("ours", name, "batch", sizes.batches[0], distribution.speed)
+            found += _each(plain, sizes)
     return found
 
 
@@ -88,17 +82,13 @@ def _each(plain: Run, sizes: Sizes) -> list[Run]:
         for name, factor in _FRUGAL.items()
     ]
     found.append(dataclasses.replace(plain, learnt=sizes.learnt))
-    if plain.distribution in sizes.others:
-        found += [
-            dataclasses.replace(
-                plain,
-                contender=name,
-                jobs=min(plain.jobs, most),
-                speed=min(plain.speed, fastest * sizes.hurry),
-            )
-            for name, (fastest, most) in _EAGER.items()
-            if name != "fal-client" or plain.distribution in _FAL
-        ]
+    found += [
+        dataclasses.replace(
+            plain, contender=name, jobs=min(plain.jobs, most), speed=min(plain.speed, fastest)
+        )
+        for name, (fastest, most) in _EAGER.items()
+        if name != "fal-client" or plain.distribution in _FAL
+    ]
     return found
 
 
@@ -107,7 +97,10 @@ def large_batches(sizes: Sizes) -> list[Run]:
     found = []
     jobs = sizes.batches[1]
     for name, speed in _LARGE.items():
-        plain = Run("ours", name, "batch", jobs, speed * FULL.batches[1] / jobs)
+        if name not in sizes.distributions:
+            continue
+        faster = math.sqrt(FULL.batches[1] / jobs)
+        plain = Run("ours", name, "batch", jobs, speed * faster)
         contenders = tuple(_FRUGAL) if name == "log-normal" else ("documented loop", "ours")
         found += [dataclasses.replace(plain, contender=each) for each in contenders]
         found.append(dataclasses.replace(plain, learnt=sizes.learnt))
@@ -123,13 +116,13 @@ def matching(sizes: Sizes, loops: Iterable[Measured]) -> list[Run]:
         dataclasses.replace(
             loop.run,
             contender="ours",
-            speed=distribution.speed * sizes.hurry / 2,
+            speed=distribution.speed / 2,
             learnt=sizes.learnt,
             match=loop.figures.polls,
         )
         for loop in loops
         for distribution in [DISTRIBUTIONS[loop.run.distribution]]
-        if distribution.later is None and distribution.name in sizes.others
+        if distribution.later is None
     ]
 
 

@@ -118,6 +118,8 @@ class Bench:
         self._clock = FastClock()
         self._clock.install()
         self._batches = 0
+        #: How late the loop's timers were, in its seconds; of the last run.
+        self.late: list[float] = []
 
     def measure(self, given: Run, *, learning: bool = False) -> list[Record]:
         """Run the contender, and return its jobs in the order of their submits."""
@@ -130,15 +132,26 @@ class Bench:
         async def work() -> None:
             async with self._waiter(given, self._ledger) as waiter:
                 arrivals = _Arrivals(self._url)
+                watch = asyncio.create_task(self._watch(given.speed))
                 if given.scenario == "stream":
                     await _stream(waiter, given, durations, arrivals)
                 else:
                     await self._batch(waiter, given, durations, arrivals)
+                watch.cancel()
                 found.extend(arrivals.records(self._url, durations, given.speed))
 
         self._clock.run_at(given.speed)
         run(given.speed, work())
         return found
+
+    async def _watch(self, speed: float) -> None:
+        """Look twice in each real second how late a timer is."""
+        self.late.clear()
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + speed / 2
+            await asyncio.sleep(speed / 2)
+            self.late.append(loop.time() - due)
 
     def prepare(self, given: Run) -> None:
         """Let the contender import and compile what it needs at its first job."""
@@ -233,6 +246,7 @@ def main() -> None:
         "run": dataclasses.asdict(given),
         "real_seconds": time.monotonic() - real,
         "cpu_seconds": time.process_time() - cpu,
+        "late": statistics.fmean(bench.late or [0.0]),
         "records": [dataclasses.astuple(record) for record in records],
     }
     finish(found)
