@@ -16,6 +16,7 @@ from benchmarks import (
     interrupt,
     ledgers,
     memory,
+    polling,
     real_shape,
     saturation,
 )
@@ -24,6 +25,7 @@ from benchmarks._report import checklist
 ALL = {
     "saturation": saturation.run,
     "real_shape": real_shape.run,
+    "polling": polling.run,
     "memory": memory.run,
     "imports": imports.run,
     "ledgers": ledgers.run,
@@ -31,7 +33,16 @@ ALL = {
     "download": download.run,
     "chaos": chaos.run,
 }
-_LIBRARIES = ("httpx", "httpcore", "anyio", "aiohttp", "httpx-aiohttp", "fal-client")
+_LIBRARIES = (
+    "httpx",
+    "httpcore",
+    "anyio",
+    "aiohttp",
+    "httpx-aiohttp",
+    "fal-client",
+    "openai",
+    "runwayml",
+)
 
 
 def main() -> None:

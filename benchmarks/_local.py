@@ -44,8 +44,10 @@ class LocalServer:
         traceback: TracebackType | None,
     ) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(10)
+        self._process.stdout.close()
 
     def reset(self, **options: float) -> dict[str, Any]:
         """Reset the server's counters and set options such as ``latency``."""

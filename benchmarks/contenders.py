@@ -53,7 +53,7 @@ class Task:
     errors: Errors = dataclasses.field(default_factory=Counter)
 
 
-async def _documented(get: Get, task: Task, request_id: str) -> None:
+async def documented(get: Get, task: Task, request_id: str) -> None:
     """Run the loop of the API's documentation: poll until terminal, then get the result."""
     path = f"{task.url}/v1/queue/{MODEL}/requests/{request_id}"
     status: object = None
@@ -88,7 +88,7 @@ async def _plain_httpx(
             found: dict[str, object] = response.json()
             return found
 
-        await asyncio.gather(*(_documented(get, task, each) for each in task.ids))
+        await asyncio.gather(*(documented(get, task, each) for each in task.ids))
 
 
 async def documented_loop(task: Task) -> None:
@@ -116,7 +116,7 @@ async def aiohttp_by_hand(task: Task) -> None:
                 found: dict[str, object] = await response.json()
                 return found
 
-        await asyncio.gather(*(_documented(get, task, each) for each in task.ids))
+        await asyncio.gather(*(documented(get, task, each) for each in task.ids))
 
 
 async def fal(task: Task) -> None:

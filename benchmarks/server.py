@@ -2,8 +2,10 @@
 
 An `asyncio.Protocol` implements just the HTTP/1.1 that the contenders need. A request id says
 when its job is done: ``<milliseconds after the last reset>-<anything>``, or
-``never-<anything>``. The server listens on 127.0.0.1 only. It exits when its standard input
-is closed, as happens when its parent process exits, or after ``lifetime`` seconds.
+``never-<anything>``. A submitted job takes as many milliseconds as its prompt says, and is
+never done if the prompt is not a number. The server listens on 127.0.0.1 only. It exits when
+its standard input is closed, as happens when its parent process exits, or after ``lifetime``
+seconds.
 """
 
 from __future__ import annotations
@@ -13,68 +15,14 @@ import asyncio
 import json
 import os
 import sys
-import time
-from collections import Counter
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
+from benchmarks import status_bodies
+from benchmarks.books import Books
+
 _USAGE = {"video_seconds": 8, "video_resolution": "720p", "video_has_audio": True}
-
-
-class Books:
-    """The options of the server, and its counters since the last reset."""
-
-    def __init__(self) -> None:
-        self.reset({})
-
-    def reset(self, options: dict[str, str]) -> None:
-        """Reset the counters, and start all durations now.
-
-        Options: ``latency`` (seconds before each response), ``every`` (every n-th status call
-        gets a 429), ``rate`` (status calls above this many per second get a 429),
-        ``retry_after`` (seconds in the ``Retry-After`` of a 429; no such header by default).
-        """
-        self.start = time.monotonic()
-        self.latency = float(options.get("latency", 0))
-        self.every = int(options.get("every", 0))
-        self.rate = float(options.get("rate", 0))
-        self.retry_after = options.get("retry_after", "")
-        self.calls: Counter[str] = Counter()
-        self.bills: Counter[bytes] = Counter()
-        self.out = self.most_out = self.billed_out = self.most_billed_out = 0
-        self.polls_this_second, self.second = 0, 0
-
-    def stats(self) -> dict[str, Any]:
-        """Return the counters as a JSON object."""
-        return {
-            **{name: self.calls[name] for name in ("status", "result", "submit", "refused")},
-            "billed": self.bills.total(),
-            "billed_jobs": len(self.bills),
-            "most_in_flight": self.most_out,
-            "most_billed_in_flight": self.most_billed_out,
-            "connections": self.calls["connection"],
-            "start": self.start,
-            "now": time.monotonic(),
-            "cpu": time.process_time(),
-        }
-
-    def is_done(self, request_id: bytes) -> bool:
-        """Whether the job is done."""
-        when, _, _ = request_id.partition(b"-")
-        return when != b"never" and time.monotonic() - self.start >= int(when) / 1000
-
-    def refuses(self) -> bool:
-        """Whether this status call gets a 429."""
-        if self.every and self.calls["status"] % self.every == 0:
-            return True
-        if not self.rate:
-            return False
-        second = int(time.monotonic())
-        if second != self.second:
-            self.second, self.polls_this_second = second, 0
-        self.polls_this_second += 1
-        return self.polls_this_second > self.rate
 
 
 def response(status: HTTPStatus, content: object, extra: str = "") -> bytes:
@@ -110,10 +58,11 @@ class Connection(asyncio.Protocol):
             whole = end + 4 + _body_length(head)
             if len(self._unread) < whole:
                 return
+            body = self._unread[end + 4 : whole]
             self._unread = self._unread[whole:]
-            self._serve(head)
+            self._serve(head, body)
 
-    def _serve(self, head: bytes) -> None:
+    def _serve(self, head: bytes, body: bytes) -> None:
         method, target, _ = head.split(b" ", 2)
         path, _, query = target.partition(b"?")
         if path.startswith(b"/_"):
@@ -122,11 +71,11 @@ class Connection(asyncio.Protocol):
         books = self._books
         books.out += 1
         books.most_out = max(books.most_out, books.out)
-        billed = method == b"GET" and not path.endswith(b"/status")
+        billed = method == b"GET" and path.count(b"/") == 5
         if billed:
             books.billed_out += 1
             books.most_billed_out = max(books.most_billed_out, books.billed_out)
-        reply = self._reply(method, path, logs=bool(query))
+        reply = self._reply(method, path, body, logs=bool(query))
         close = b"connection: close" in head.lower()
         # Deferred, so that requests that arrive together are in flight together.
         if books.latency:
@@ -144,30 +93,35 @@ class Connection(asyncio.Protocol):
     def _control(self, path: bytes, query: bytes) -> None:
         if path == b"/_reset":
             self._books.reset(dict(parse_qsl(query.decode())))
-        self._transport.write(response(HTTPStatus.OK, self._books.stats()))
+        books = self._books
+        self._transport.write(
+            response(HTTPStatus.OK, books.jobs() if path == b"/_jobs" else books.stats())
+        )
 
-    def _reply(self, method: bytes, path: bytes, *, logs: bool) -> bytes:
+    def _reply(self, method: bytes, path: bytes, body: bytes, *, logs: bool) -> bytes:
         parts = path.split(b"/")
         if len(parts) == 4 and method == b"POST":
-            return self._submit(parts[3].decode())
+            return self._submit(parts[3].decode(), json.loads(body)["prompt"])
         if len(parts) == 7 and parts[6] == b"status":
-            return self._status(parts[5], logs=logs)
+            return self._status(parts[5], b"logs" if logs else b"queue")
+        if len(parts) == 4 and parts[2] in status_bodies.FOREIGN:
+            return self._status(parts[3], parts[2])
         if len(parts) == 6:
             return self._result(parts[3].decode(), parts[5])
         return response(
             HTTPStatus.NOT_FOUND, {"error": {"message": "no such path", "type": "not_found"}}
         )
 
-    def _submit(self, model: str) -> bytes:
+    def _submit(self, model: str, prompt: str) -> bytes:
         self._books.calls["submit"] += 1
-        name = f"never-{self._books.calls['submit']}"
+        name = self._books.new_id(prompt)
         url = f"/v1/queue/{model}/requests/{name}"
         content = {"request_id": name, "status": "IN_QUEUE"}
         return response(
             HTTPStatus.ACCEPTED, {**content, "status_url": f"{url}/status", "response_url": url}
         )
 
-    def _status(self, request_id: bytes, *, logs: bool) -> bytes:
+    def _status(self, request_id: bytes, shape: bytes) -> bytes:
         books = self._books
         books.calls["status"] += 1
         if (books.every or books.rate) and books.refuses():
@@ -175,9 +129,7 @@ class Connection(asyncio.Protocol):
             extra = f"retry-after: {books.retry_after}\r\n" if books.retry_after else ""
             error = {"message": "slow down", "type": "rate_limited"}
             return response(HTTPStatus.TOO_MANY_REQUESTS, {"error": error}, extra)
-        word = b"COMPLETED" if books.is_done(request_id) else b"IN_PROGRESS"
-        more = b', "logs": null' if logs else b""  # fal-client needs them
-        body = b'{"request_id": "%b", "status": "%b"%b}' % (request_id, word, more)
+        body = status_bodies.SHAPES[shape](request_id, books.poll(request_id))
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
         return b"%b%d\r\n\r\n%b" % (head, len(body), body)
 
