@@ -10,6 +10,7 @@ on a grid that is fine against the intervals between polls.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,8 +22,8 @@ _STEPS = 8_192
 _BEYOND = 1e-6
 
 
-def schedule(law: Law, poll_cost: float) -> list[float]:
-    """Return the seconds from the submit to each poll.
+def schedule(law: Law, poll_cost: float, longest: float = math.inf) -> list[float]:
+    """Return the seconds from the submit to each poll; no interval is over ``longest``.
 
     Let W(t) be the expected cost after a poll at ``t``, times the share of jobs alive then.
     W(t) is the least over ``s > t`` of ``poll_cost * alive(t) + lag(t, s) + W(s)``: the poll
@@ -35,9 +36,11 @@ def schedule(law: Law, poll_cost: float) -> list[float]:
     integral = np.concatenate(([0.0], np.cumsum(strips)))
     later = np.zeros(_STEPS + 1)
     following = np.zeros(_STEPS + 1, dtype=np.int64)
+    reach = int(min(longest, times[-1]) / times[1])
     for t in range(_STEPS - 1, -1, -1):
-        lag = integral[t + 1 :] - integral[t] - ended[t] * (times[t + 1 :] - times[t])
-        cost = lag + later[t + 1 :]
+        near = slice(t + 1, t + 1 + reach)
+        lag = integral[near] - integral[t] - ended[t] * (times[near] - times[t])
+        cost = lag + later[near]
         best = int(np.argmin(cost))
         later[t] = poll_cost * (1 - ended[t]) + cost[best]
         following[t] = t + 1 + best

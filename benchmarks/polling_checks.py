@@ -8,6 +8,7 @@ from benchmarks._report import Check
 from benchmarks.distributions import DISTRIBUTIONS
 from benchmarks.polling_figures import Figures, Measured, ratio
 from benchmarks.polling_plan import Sizes
+from modelmax_async import AdaptivePolicy
 
 #: Bounds of the cost, divided by the optimum's.
 _WARM, _COLD, _DRIFTED = 1.15, 1.25, 1.3
@@ -43,15 +44,27 @@ def checks(measured: Sequence[Measured], sizes: Sizes) -> list[Check]:
 
 
 def _against_the_optimum(find: Find, sizes: Sizes) -> list[Check]:
+    """Compare with the best of all schedules whose intervals are no longer than our default's.
+
+    Without that bound, the optimum for jobs of many minutes begins with intervals of minutes,
+    and no schedule with shorter ones can come near it.
+    """
     found = []
+    longest = AdaptivePolicy().maximum
+    bounded = f"the optimum with intervals up to {longest:g} s"
     for name, distribution in DISTRIBUTIONS.items():
         if distribution.later is not None:
             continue
         if warm := find("ours, warm", name, "stream"):
-            found.append(Check(f"{name}, warm: cost / optimum", ratio(warm), "<=", _WARM))
+            figure = ratio(warm, longest=longest)
+            found.append(Check(f"{name}, warm: cost / {bounded}", figure, "<=", _WARM))
+        if warm := find("ours, warm, 60 s", name, "stream"):
+            what = f"{name}, warm, maximum=60: cost / the optimum of all schedules"
+            found.append(Check(what, ratio(warm), "<=", _WARM))
         if cold := find("ours, cold", name, "stream"):
-            what = f"{name}, cold, first {sizes.first} jobs: cost / optimum"
-            found.append(Check(what, ratio(cold, slice(sizes.first)), "<=", _COLD))
+            what = f"{name}, cold, first {sizes.first} jobs: cost / {bounded}"
+            figure = ratio(cold, slice(sizes.first), longest)
+            found.append(Check(what, figure, "<=", _COLD))
     return found
 
 

@@ -138,7 +138,13 @@ def backoff(
 
 
 def adaptive(
-    url: str, ledger: MemoryLedger, poll_cost: float | None = None
+    url: str,
+    ledger: MemoryLedger,
+    poll_cost: float | None = None,
+    maximum: float | None = None,
 ) -> AbstractAsyncContextManager[Waiter]:
     """Run our client with the policy that learns, and keeps what it learnt in the ledger."""
-    return _ours(url, AdaptivePolicy(poll_cost=poll_cost or POLL_COST), ledger)
+    policy = AdaptivePolicy(
+        poll_cost=poll_cost or POLL_COST, maximum=maximum or AdaptivePolicy().maximum
+    )
+    return _ours(url, policy, ledger)

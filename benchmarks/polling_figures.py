@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -74,41 +75,52 @@ class Measured:
             return self.run.contender
         if self.run.match is not None:
             return "ours, as many polls"
+        if self.run.maximum is not None:
+            return "ours, warm, 60 s"
         return "ours, warm" if self.run.learnt else "ours, cold"
 
-    @property
-    def best(self) -> list[Record]:
-        """The same jobs under the optimum for their distribution."""
+    def best(self, longest: float = math.inf) -> list[Record]:
+        """Return the same jobs under the optimum with intervals up to ``longest`` seconds."""
         distribution = DISTRIBUTIONS[self.run.distribution]
         half = len(self.records) if distribution.later is None else len(self.records) // 2
         return [
-            *_best(distribution.name, self.records[:half]),
-            *_best(distribution.name, self.records[half:], later=True),
+            *_best(distribution.name, longest, self.records[:half]),
+            *_best(distribution.name, longest, self.records[half:], later=True),
         ]
 
 
 @functools.cache
-def best_schedule(name: str, poll_cost: float, *, later: bool = False) -> list[float]:
+def best_schedule(
+    name: str, poll_cost: float, longest: float = math.inf, *, later: bool = False
+) -> list[float]:
     """Return the optimum of a distribution, or of the one that it drifts to."""
     distribution = DISTRIBUTIONS[name]
     law = distribution.later if later else distribution.law
     assert law is not None
-    return optimum.schedule(law, poll_cost)
+    return optimum.schedule(law, poll_cost, longest)
 
 
-def _best(name: str, records: list[Record], *, later: bool = False) -> list[Record]:
+def _best(
+    name: str, longest: float, records: list[Record], *, later: bool = False
+) -> list[Record]:
     if not records:
         return []
     durations = [record.duration for record in records]
-    found = optimum.measure(best_schedule(name, POLL_COST, later=later), durations)
+    polls_at = best_schedule(name, POLL_COST, longest, later=later)
+    found = optimum.measure(polls_at, durations)
     return [
         Record(duration, polls, lag, 0.0)
         for duration, (polls, lag) in zip(durations, found, strict=True)
     ]
 
 
-def ratio(measured: Sequence[Measured], part: slice = slice(None)) -> float:
-    """Return the cost of a part of the jobs of each run, divided by the optimum's."""
+def ratio(
+    measured: Sequence[Measured], part: slice = slice(None), longest: float = math.inf
+) -> float:
+    """Return the cost of a part of the jobs of each run, divided by the optimum's.
+
+    The optimum has intervals up to ``longest`` seconds.
+    """
     jobs = [record for each in measured for record in each.records[part]]
-    best = [record for each in measured for record in each.best[part]]
+    best = [record for each in measured for record in each.best(longest)[part]]
     return Figures.of(jobs).cost / Figures.of(best).cost

@@ -82,6 +82,8 @@ def _each(plain: Run, sizes: Sizes) -> list[Run]:
         for name, factor in _FRUGAL.items()
     ]
     found.append(dataclasses.replace(plain, learnt=sizes.learnt))
+    if plain.distribution == "slow":  # where the default's longest interval matters
+        found.append(dataclasses.replace(found[-1], maximum=60.0))
     found += [
         dataclasses.replace(
             plain, contender=name, jobs=min(plain.jobs, most), speed=min(plain.speed, fastest)

@@ -52,6 +52,7 @@ class Run:
         jobs: how many of them.
         speed: seconds on the contender's clock for each real second.
         seed: draws the durations, and the moments of the submits.
+        maximum: the longest interval of our client, its default if this is ``None``.
         dial: the contender's dial, see `polling_clients`; its default if this is ``None``.
         learnt: jobs that another client has waited for before, with the same ledger.
         match: polls per job for which a poll cost is searched first.
@@ -64,6 +65,7 @@ class Run:
     speed: float
     seed: int = 1
     dial: float | None = None
+    maximum: float | None = None
     learnt: int = 0
     match: float | None = None
 
@@ -193,7 +195,7 @@ class Bench:
             case "plain backoff":
                 return backoff(self._url, ledger, given.dial)
             case "ours":
-                return adaptive(self._url, ledger, given.dial)
+                return adaptive(self._url, ledger, given.dial, given.maximum)
             case name:  # imported here, because the other SDKs take seconds to import
                 peers = importlib.import_module("benchmarks.polling_peers")
                 make: MakeWaiter = getattr(peers, _PEERS[name])
