@@ -29,10 +29,10 @@ def test_record_is_read_as_it_was_written() -> None:
 
 
 def test_record_of_every_basis_full_to_the_brim_has_a_few_kilobytes() -> None:
-    full = Durations([99.999] * PIECES, [123456.789] * PIECES)
+    full = Durations([98.7654] * PIECES, [123456.789] * PIECES)
     record = Learnt(dict.fromkeys(Basis, full)).to_bytes()
 
-    assert len(record) < 16_000
+    assert len(record) < 8_000
 
 
 def test_usual_record_has_about_a_kilobyte() -> None:

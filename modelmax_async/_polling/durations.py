@@ -140,7 +140,13 @@ def _pieces(start: float, end: float) -> Iterator[tuple[int, float]]:
 
 def _trimmed(values: list[float]) -> list[float]:
     last = max((k for k, value in enumerate(values) if value), default=-1)
-    return [float(f"{value:.4g}") for value in values[: last + 1]]
+    return [_rounded(value) for value in values[: last + 1]]
+
+
+def _rounded(value: float) -> float:
+    """Return four significant digits, as an ``int`` if that is shorter in JSON."""
+    found = float(f"{value:.4g}")
+    return int(found) if found.is_integer() else found
 
 
 def _filled(values: Any, most: list[float]) -> list[float]:
