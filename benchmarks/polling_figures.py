@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import optimum
 from benchmarks.distributions import DISTRIBUTIONS
 from benchmarks.polling_clients import POLL_COST
-from benchmarks.polling_run import Record, Run
+from benchmarks.polling_jobs import Record, Run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from benchmarks._local import LocalServer, in_child
 from benchmarks.distributions import DISTRIBUTIONS
 from benchmarks.polling_figures import Measured
-from benchmarks.polling_run import OPEN, Run
+from benchmarks.polling_jobs import Run
+from benchmarks.polling_run import OPEN
 
 #: Contenders that poll rarely enough for every run. The speed of a run is multiplied: requests
 #: are a smaller part of the others' costs, which are higher, or contain no billed call.

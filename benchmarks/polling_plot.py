@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from benchmarks import optimum
 from benchmarks.distributions import DISTRIBUTIONS
 from benchmarks.polling_figures import Figures, Measured, best_schedule
+from benchmarks.polling_jobs import Record, Run
 from benchmarks.polling_plan import FULL, measure
-from benchmarks.polling_run import Record, Run
 
 _NAME = "log-normal"
 #: The defaults of the dials, and values on both sides.

@@ -17,9 +17,9 @@ import random
 import statistics
 import time
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal
+from typing import Any
 
-from benchmarks._local import control, finish
+from benchmarks._local import finish
 from benchmarks.distributions import DISTRIBUTIONS
 from benchmarks.fast_loop import FastClock, run
 from benchmarks.polling_clients import (
@@ -30,6 +30,7 @@ from benchmarks.polling_clients import (
     backoff,
     documented_loop,
 )
+from benchmarks.polling_jobs import Arrivals, Record, Run
 from modelmax_async import MemoryLedger
 
 #: Jobs of a stream that are open at a time, on average.
@@ -39,76 +40,6 @@ _NEAR, _PILOTS = 0.02, 6
 #: Speed of the runs that are not measured, against that of the measured run.
 _HURRY = 2.0
 _PEERS = {"fal-client": "fal", "runwayml": "runway", "openai": "open_ai"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What is measured.
-
-    Attributes:
-        contender: "documented loop", "plain backoff", "ours", or another SDK.
-        distribution: a name of `DISTRIBUTIONS`.
-        scenario: how the jobs come.
-        jobs: how many of them.
-        speed: seconds on the contender's clock for each real second.
-        seed: draws the durations, and the moments of the submits.
-        maximum: the longest interval of our client, its default if this is ``None``.
-        dial: the contender's dial, see `polling_clients`; its default if this is ``None``.
-        learnt: jobs that another client has waited for before, with the same ledger.
-        match: polls per job for which a poll cost is searched first.
-    """
-
-    contender: str
-    distribution: str
-    scenario: Literal["stream", "batch"]
-    jobs: int
-    speed: float
-    seed: int = 1
-    dial: float | None = None
-    maximum: float | None = None
-    learnt: int = 0
-    match: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """A job that a contender waited for.
-
-    Attributes:
-        duration: seconds from its submit to its end.
-        polls: how often the server was asked for its status.
-        lag: seconds from its end to the received result.
-        fetch: the part of the lag after the server said that the job was done.
-    """
-
-    duration: float
-    polls: int
-    lag: float
-    fetch: float
-
-
-class _Arrivals:
-    """The ids of a run's jobs, and when their results were received, in real time."""
-
-    def __init__(self, url: str) -> None:
-        self.start = float(control(url, "/_reset")["start"])
-        self.ids: dict[int, str] = {}
-        self._at: dict[str, float] = {}
-
-    def note(self, request_id: str) -> None:
-        """Note that the result was received."""
-        self._at[request_id] = time.monotonic()
-
-    def records(self, url: str, durations: list[float], speed: float) -> list[Record]:
-        """Return a record for each job, in the order of their numbers."""
-        server = control(url, "/_jobs")
-        found = []
-        for number, duration in enumerate(durations):
-            request_id = self.ids[number]
-            at, (polls, seen) = self._at[request_id], server[request_id]
-            end = self.start + int(request_id.partition("-")[0]) / 1000
-            found.append(Record(duration, polls, (at - end) * speed, (at - seen) * speed))
-        return found
 
 
 class Bench:
@@ -133,7 +64,7 @@ class Bench:
 
         async def work() -> None:
             async with self._waiter(given, self._ledger) as waiter:
-                arrivals = _Arrivals(self._url)
+                arrivals = Arrivals(self._url)
                 watch = asyncio.create_task(self._watch(given.speed))
                 if given.scenario == "stream":
                     await _stream(waiter, given, durations, arrivals)
@@ -202,7 +133,7 @@ class Bench:
                 return make(self._url)
 
     async def _batch(
-        self, waiter: Waiter, given: Run, durations: list[float], arrivals: _Arrivals
+        self, waiter: Waiter, given: Run, durations: list[float], arrivals: Arrivals
     ) -> None:
         self._batches += 1  # no id is used twice: the ledger would have its result
         for number, seconds in enumerate(durations):
@@ -212,7 +143,7 @@ class Bench:
 
 
 async def _stream(
-    waiter: Waiter, given: Run, durations: list[float], arrivals: _Arrivals
+    waiter: Waiter, given: Run, durations: list[float], arrivals: Arrivals
 ) -> None:
     draw = random.Random(given.seed)  # noqa: S311 - moments, not secrets
     rate = OPEN / DISTRIBUTIONS[given.distribution].mean
