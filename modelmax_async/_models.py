@@ -61,7 +61,8 @@ class Job(Value):
         status_url: the path of the free status call, empty for the documented path.
         response_url: the path of the **billed** result, empty for the documented path.
         submitted_at: when `submit` received the job, in seconds since the epoch; ``None`` if
-            that is unknown. Only the times of polls depend on it.
+            that is unknown. The times of polls and `AsyncQueueClient.expected` depend on it,
+            the billed call does not.
 
     Raises:
         ValueError: for a request id or a model that cannot be one path segment, or a time that

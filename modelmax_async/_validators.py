@@ -9,6 +9,8 @@ from typing import Any, TypeGuard
 
 MAX_SEGMENT = 4096
 _LARGEST = sys.float_info.max
+#: The latest time in seconds since the epoch, in the year 5138: milliseconds are refused.
+_LATEST = 1e11
 _Validator = Callable[[Any, Any, Any], None]
 
 
@@ -107,7 +109,7 @@ at_least_one = _must_be(
     "a number of at least 1", lambda value: is_number(value) and 1 <= value <= _LARGEST
 )
 timestamp = _must_be(
-    "None, or a number of seconds since the epoch",
-    lambda value: value is None or (is_number(value) and 0 <= value <= _LARGEST),
+    "None or a number of seconds since the epoch",
+    lambda value: value is None or (is_number(value) and 0 <= value <= _LATEST),
 )
 fraction = _must_be("a number from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)

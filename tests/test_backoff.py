@@ -218,7 +218,15 @@ async def test_policy_is_told_the_age_of_a_job_whose_submit_time_is_known() -> N
 
 @pytest.mark.parametrize(
     ("last_polls", "expected"),
-    [([None], 7.0), ([3.0], 3.0), ([9.0, 3.0, None, 5.0], 3.0), ([8.0], 7.0), ([-1.0], 7.0)],
+    [
+        ([None], 7.0),
+        ([3.0], 3.0),
+        ([9.0, 3.0, None, 5.0], 3.0),
+        ([8.0], 7.0),
+        ([-1.0], 7.0),
+        ([1.0], 7.0),
+        ([0.5, 1.5], 1.5),
+    ],
 )
 async def test_interval_ends_just_before_a_deadline(
     last_polls: list[float | None], expected: float
@@ -237,6 +245,7 @@ class Deadline:
 
     def __init__(self, last_poll: float | None) -> None:
         self.last_poll = last_poll
+        self.gap = 1.0
 
     def on_status(self, report: StatusReport) -> None: ...
 

@@ -52,6 +52,30 @@ async def test_custom_policy_is_followed(emulator: Emulator) -> None:
     assert 30.0 == pytest.approx(at, abs=0.1)
 
 
+class NotANumberLater:
+    """A policy that passes the check of the client, and returns NaN from then on."""
+
+    def __init__(self, delay: float) -> None:
+        self.delays = iter([1.0])
+        self.last = delay
+
+    def delay(self, wait: WaitState, random: float) -> float:
+        return next(self.delays, self.last)
+
+
+@pytest.mark.parametrize("delay", [float("nan"), -1.0])
+async def test_policy_that_returns_an_unusable_delay_later_ends_the_wait(
+    emulator: Emulator, delay: float
+) -> None:
+    request_id = emulator.add_job(script=JobScript(run_seconds=25))
+
+    async with in_process(emulator, poll=NotANumberLater(delay)) as client:
+        with pytest.raises(ConfigurationError, match=r"poll\.delay\(\) must return seconds"):
+            await client.wait_for(request_id)
+
+    assert {request_id: 1} == emulator.polls
+
+
 class BrokenLater:
     """A policy that passes the check of the client, and raises at its fortieth delay."""
 

@@ -11,6 +11,7 @@ from modelmax_async import (
     AsyncQueueClient,
     GatherError,
     JobTimeoutError,
+    MemoryLedger,
     PollPolicy,
     RetryPolicy,
 )
@@ -80,6 +81,49 @@ async def test_each_of_several_deadlines_gets_its_poll(emulator: Emulator) -> No
         await asyncio.gather(*waits)
 
     assert [0.0, 98.0, 198.0, 298.0] == pytest.approx(polls.times, abs=0.01)
+
+
+async def test_callers_who_come_one_after_the_other_share_their_last_polls(
+    emulator: Emulator,
+) -> None:
+    """A web application may have hundreds of requests that wait for the same job."""
+    request_id, polls = emulator.add_job(script=JobScript(run_seconds=10_000)), Polls()
+
+    async with in_process(emulator, poll=RARELY, hooks=[polls]) as client:
+        waits = []
+        for _ in range(500):
+            waits.append(asyncio.create_task(wait_in_vain(client, request_id, 20)))
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*waits)
+
+    assert len(polls.times) <= 5
+
+
+async def test_large_batch_gets_stored_results_at_once(emulator: Emulator) -> None:
+    ids = [emulator.add_job() for _ in range(100)]
+    ledger = MemoryLedger()
+    async with in_process(emulator, ledger=ledger) as client:
+        await client.gather_results(ids)
+
+    async with in_process(emulator, ledger=ledger, poll=RARELY) as client:
+        start = asyncio.get_running_loop().time()
+        results = await client.gather_results(ids, timeout=0.5)
+        took = asyncio.get_running_loop().time() - start
+
+    assert ids == [result.request_id for result in results]
+    assert took < 0.1
+    assert dict.fromkeys(ids, 1) == emulator.billed
+
+
+async def test_large_batch_is_polled_before_a_deadline_that_ends_its_spread(
+    emulator: Emulator,
+) -> None:
+    ids = [emulator.add_job(script=JobScript(run_seconds=2)) for _ in range(100)]
+
+    async with in_process(emulator, poll=RARELY) as client:
+        results = await client.gather_results(ids, timeout=30)
+
+    assert 100 == len(results)
 
 
 async def test_caller_who_joins_with_an_earlier_deadline_is_served(

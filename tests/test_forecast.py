@@ -78,6 +78,22 @@ def test_rate_of_zero_waits_as_long_as_allowed() -> None:
     assert 15.0 == constant(0.0).until_lag(0.2, 15.0)
 
 
+@given(st.floats(0, 1e300), st.floats(1e-3, 1e300), st.floats(0.1, 1e300))
+def test_extreme_numbers_stay_within_bounds(age: float, lag: float, most: float) -> None:
+    for rate in (0.0, 1e-300, 1.0, 1e300):
+        assert 0 <= constant(rate, age).until_lag(lag, most) <= most
+
+
+def test_longest_beyond_the_last_piece_is_returned() -> None:
+    assert {9000.1 + n for n in range(500)} == {
+        constant(1e-9).until_lag(1e6, 9000.1 + n) for n in range(500)
+    }
+
+
+def test_job_that_never_ends_has_no_finite_quantile() -> None:
+    assert math.inf == constant(0.0).quantile(0.5)
+
+
 @pytest.mark.parametrize(("fraction", "expected"), [(0.5, 69.31), (0.9, 230.26), (0.0, 0.0)])
 def test_quantiles_of_a_constant_rate(fraction: float, expected: float) -> None:
     assert expected == pytest.approx(constant(0.01, 33.0).quantile(fraction), abs=0.01)

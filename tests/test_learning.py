@@ -139,6 +139,32 @@ async def test_what_is_expected_of_a_job_in_the_queue_counts_the_queue(
     assert 25 == pytest.approx(started.median, abs=10)
 
 
+async def test_what_is_expected_before_the_first_poll_allows_for_a_queue(
+    emulator: Emulator,
+) -> None:
+    """Only jobs that are never seen in the queue are short; this one may be in the queue."""
+    scripts = [JobScript(queue_seconds=100, run_seconds=15)] * 9 + [JobScript(run_seconds=15)]
+    async with in_process(emulator) as client:
+        for _ in range(5):
+            emulator.script(*scripts)
+            await client.gather_results([await client.submit("a reef") for _ in scripts])
+        fresh = client.expected(await client.submit("a reef"))
+
+    assert fresh is not None
+    assert 115 == pytest.approx(fresh.median, abs=20)
+
+
+async def test_nothing_is_expected_of_a_job_that_has_ended(emulator: Emulator) -> None:
+    seen: list[Expected | None] = []
+
+    async with in_process(emulator) as client:
+        await run(client, emulator, 5)
+        job = await client.submit("a reef")
+        await client.wait_for(job, on_status=lambda _: seen.append(client.expected(job)))
+
+    assert seen[-1] is None, "it is COMPLETED, and only its result is to be fetched"
+
+
 async def test_unusable_argument_of_expected_is_refused(emulator: Emulator) -> None:
     async with in_process(emulator) as client:
         with pytest.raises(ValueError, match="request id"):
@@ -255,6 +281,53 @@ class Broken(MemoryLedger):
         return b""
 
 
+class Recovering(MemoryLedger):
+    """Cannot write durations for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = True
+
+    async def add_durations(
+        self, origin: str, model: str, version: int, add: Callable[[bytes | None], bytes]
+    ) -> bytes:
+        if self.broken:
+            raise LedgerError("database is locked")
+        return await super().add_durations(origin, model, version, add)
+
+
+async def test_what_a_ledger_could_not_write_is_written_later(emulator: Emulator) -> None:
+    ledger = Recovering()
+    async with in_process(emulator, ledger=ledger) as client:
+        await run(client, emulator, 20)
+        await run(client, emulator, 20)
+        ledger.broken = False
+        await run(client, emulator, 20)
+    kept = await record_of(ledger)
+
+    assert 45 < sum(kept.get(Basis.SUBMITTED).ends) <= 60
+
+
+class Slow(MemoryLedger):
+    """Takes its time to write durations."""
+
+    async def add_durations(
+        self, origin: str, model: str, version: int, add: Callable[[bytes | None], bytes]
+    ) -> bytes:
+        await asyncio.sleep(3)
+        return await super().add_durations(origin, model, version, add)
+
+
+async def test_closing_writes_what_was_learnt_during_a_write(emulator: Emulator) -> None:
+    ledger = Slow()
+    async with in_process(emulator, ledger=ledger) as client:
+        emulator.script(*[FORTY] * 16, *[JobScript(run_seconds=41)] * 4)
+        await client.gather_results([await client.submit("a reef") for _ in range(20)])
+    kept = await record_of(ledger)
+
+    assert 17 < sum(kept.get(Basis.SUBMITTED).ends) <= 20
+
+
 class Foreign(MemoryLedger):
     """Holds records that cannot be read."""
 
@@ -279,8 +352,10 @@ async def test_ledger_that_cannot_keep_it_costs_a_line_in_the_log(
 
     assert found is not None, "what was learnt is known all the same"
     assert "could not be loaded" in caplog.text
-    assert {logging.WARNING} == {r.levelno for r in caplog.records if "learnt" in r.message}
-    assert closed - closing < 20
+    reason = "it did not answer within 15 seconds" if hangs else "disk full"
+    assert {logging.WARNING} == {r.levelno for r in caplog.records}
+    assert all(r.message.endswith(f"the ledger: {reason}") for r in caplog.records)
+    assert closed - closing <= 6
 
 
 @pytest.mark.parametrize("record", [b"", b"[]", b"\xff", None, 5])
@@ -290,7 +365,7 @@ async def test_damaged_record_is_ignored_with_a_line_in_the_log(
     async with in_process(emulator, ledger=Foreign(record)) as client:
         await run(client, emulator, 3)
 
-    assert "the durations of model veo-3 are ignored" in caplog.text
+    assert "the durations of model veo-3 in the ledger are ignored" in caplog.text
 
 
 async def test_damaged_record_is_replaced(emulator: Emulator) -> None:
@@ -314,7 +389,8 @@ async def test_first_usable_estimate_is_logged_once(
     lines = [r.message for r in caplog.records if "half of the jobs" in r.message]
 
     assert 1 == len(lines)
-    assert lines[0].startswith("model veo-3, submitted: half of the jobs end within ")
+    assert lines[0].startswith("model veo-3: half of the jobs end within ")
+    assert "after their submit, learnt from 3 jobs" in lines[0]
 
 
 async def test_keeping_durations_is_an_optional_part_of_the_protocol() -> None:

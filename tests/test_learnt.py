@@ -67,6 +67,7 @@ DAMAGED: list[Any] = [
     b"{",
     b"[" * 100_000,
     b'{"found": 5}',
+    b"[" + b" " * 70_000 + b"]",
     b'{"found": [[], [NaN]]}',
     b'{"found": [[1e99], []]}',
     None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -101,6 +102,15 @@ class Replacing(MemoryLedger):
         return await super().add_durations(origin, model, version, lambda _: add(None))
 
 
+class Losing(MemoryLedger):
+    """Reads, waits, and then writes."""
+
+    async def add_durations(self, origin: str, model: str, version: int, add: Add) -> bytes:
+        record = add((await self.load_durations(origin, version)).get(model))
+        await asyncio.sleep(0)
+        return await super().add_durations(origin, model, version, lambda _: record)
+
+
 class OneForAll(MemoryLedger):
     """Mixes what it should keep apart."""
 
@@ -127,6 +137,7 @@ class OneForAll(MemoryLedger):
     ("ledger", "promise"),
     [
         (Replacing(), "add_durations() adds to the record"),
+        (Losing(), "loses nothing that is added at the same time"),
         (OneForAll("version"), "add_durations() adds to the record"),
         (OneForAll("model"), "add_durations() adds to the record"),
         (OneForAll("origin"), "returns the records of one origin only"),
@@ -151,6 +162,17 @@ async def test_ledger_may_do_without_durations() -> None:
         )
 
     await check_ledger(Plain())
+
+
+async def test_ledger_with_half_of_the_optional_part_is_refused() -> None:
+    kept = MemoryLedger()
+
+    class Half:
+        apply, entries, aclose = kept.apply, kept.entries, kept.aclose
+        delivered, load_durations = kept.delivered, kept.load_durations
+
+    with pytest.raises(AssertionError, match="or neither"):
+        await check_ledger(Half())
 
 
 async def test_suite_sees_a_ledger_that_forgets_the_submit_time() -> None:

@@ -124,6 +124,22 @@ async def test_failed_move_fails_no_other(tmp_path: Path) -> None:
     assert ["a", "b"] == [entry.job.request_id for entry in found]
 
 
+async def test_record_that_cannot_be_added_to_fails_no_move(tmp_path: Path) -> None:
+    """Not even by an exception that would end a thread."""
+    ledger = SQLiteLedger(tmp_path / "runs.db")
+
+    def add(_: bytes | None) -> bytes:
+        raise SystemExit
+
+    adding = asyncio.ensure_future(ledger.add_durations("o", "veo-3", 1, add))
+    done = await ledger.apply(Key("o", "reef"), Remember(make_job("veo-3", "reef")))
+    with pytest.raises(LedgerError):
+        await adding
+    await ledger.aclose()
+
+    assert done is not None
+
+
 async def test_work_is_done_even_if_its_caller_is_cancelled(tmp_path: Path) -> None:
     ledger = SQLiteLedger(tmp_path / "runs.db")
     await remember(ledger, "first")

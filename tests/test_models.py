@@ -96,6 +96,12 @@ def test_jobs_round_trip_through_a_dict_and_json(job: Job) -> None:
     assert {"model", "request_id", "status_url", "response_url", "submitted_at"} == set(data)
 
 
+@pytest.mark.parametrize("time", [-1, 1e12, 2**63, float("nan"), "now", True])
+def test_submit_time_that_is_not_in_seconds_is_refused(time: Any) -> None:
+    with pytest.raises(ValueError, match="submitted_at must be None or a number of seconds"):
+        Job("veo-3", "reef", submitted_at=time)
+
+
 def test_job_of_a_dict_ignores_unknown_keys() -> None:
     data = {"model": "veo-3", "request_id": "req-1", "added_later": 1}
 

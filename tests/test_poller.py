@@ -36,6 +36,7 @@ class Watcher:
 
     bills = False
     last_poll: float | None = None
+    gap = 0.0
 
     def __init__(self, poller: Poller) -> None:
         self.poller = poller

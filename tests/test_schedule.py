@@ -72,6 +72,18 @@ async def test_shorter_pause_does_not_end_a_longer_one() -> None:
     assert [55.0] == item.visits  # half of the spread of ten seconds after the pause
 
 
+async def test_time_that_a_restart_has_moved_can_be_brought_forward() -> None:
+    schedule, item = schedule_of([]), Item()
+
+    schedule.put(item, 5)
+    schedule.pause(50)
+    await asyncio.sleep(51)
+    schedule.put_before(item, 1)
+    await asyncio.sleep(20)
+
+    assert [52.0] == item.visits
+
+
 async def test_what_is_not_yet_due_at_the_restart_keeps_its_time() -> None:
     schedule = schedule_of([])
     item = Item()

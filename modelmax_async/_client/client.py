@@ -323,7 +323,8 @@ class AsyncQueueClient:
 
         Returns:
             The expected seconds from now, given the job's age and its last known status;
-            ``None`` before a few jobs like it have ended, and for an id whose age is unknown.
+            ``None`` before a few jobs of the model have ended, for an id whose age is unknown,
+            and for a job that has ended as far as this client knows.
         """
         target = self._engine.target(job, model)
         self._engine.tasks.bind()

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import attrs
 
-from modelmax_async._errors import APIError, ModelMaxError
+from modelmax_async._errors import APIError, ConfigurationError, ModelMaxError
 from modelmax_async._polling.job import Failures, PolledJob
 from modelmax_async._polling.learning import Learning
 from modelmax_async._polling.policies import PollingPolicy, WaitState
@@ -40,23 +40,26 @@ class PollBackoff:
         return _in_time(job, now, delay)
 
     def before_first(self, job: PolledJob) -> float | None:
-        """Return the seconds to the first poll of a fresh submit, ``None`` if it is due now.
+        """Return the seconds to the first poll, ``None`` if it is due now.
 
-        The interval counts from the submit: the job is not likely to have ended before.
+        The first interval of a fresh submit counts from the submit: the job is not likely to
+        have ended before. Other jobs are polled at once, or at their phase of a batch.
         """
         now = asyncio.get_running_loop().time()
-        if job.intervals or job.last is not None or job.observation.since_submit(now) is None:
+        phase, job.phase = job.phase, 0.0
+        if job.intervals or job.last is not None:
             return None
-        first = self._delay(job, job.observation.origin)
-        rest = job.observation.origin + first - now
-        if rest <= 0:
-            return None
-        job.intervals = 1
-        job.observation.from_the_start()
-        return _in_time(job, now, rest)
+        if job.observation.since_submit(now) is not None:
+            first = self._delay(job, job.observation.origin)
+            rest = job.observation.origin + first - now
+            if rest > 0:
+                job.intervals = 1
+                job.observation.from_the_start()
+                return _in_time(job, now, rest)
+        return _in_time(job, now, phase) if phase else None
 
     def spread(self, job: PolledJob) -> float:
-        """Return the seconds over which the first visits of a batch are spread."""
+        """Return the seconds over which the first polls of a batch are spread."""
         return self._delay(job, asyncio.get_running_loop().time())
 
     def _delay(self, job: PolledJob, now: float) -> float:
@@ -73,7 +76,14 @@ class PollBackoff:
             status_age=0.0 if job.last is None else now - job.changed,
             forecast=forecast,
         )
-        return float(self._poll.delay(wait, self._retry.random()))
+        delay = float(self._poll.delay(wait, self._retry.random()))
+        if not delay >= 0:
+            raise ConfigurationError(
+                f"poll.delay() must return seconds from 0, got {delay!r}. The job is not "
+                "affected: wait for it again with another policy",
+                job=job.job,
+            )
+        return delay
 
     def held(self, job: PolledJob) -> float:
         """Return the seconds to the next look at a job that another client is fetching."""

@@ -25,10 +25,12 @@ class Batch:
         self.open = len(self._members)
         self.ended: deque[Outcome] = deque()
         self.news = asyncio.Event()
+        self.gap = 0.0
         bulk = self.open > poller.max_in_flight
         try:
             for number, member in enumerate(self._members.values()):
-                member.last_poll = last_poll(timeout, number / self.open if bulk else 0.0)
+                share = number / len(self._members) if bulk else 0.0
+                member.last_poll, self.gap = last_poll(timeout, share)
                 member.polled = poller.subscribe(member.job, member, bulk=bulk)
         except BaseException:
             self.leave()  # or jobs would be billed that no caller waits for
@@ -67,6 +69,11 @@ class _Member:
         self.last_poll: float | None = None
         self.over = False
         self.polled: PolledJob | None = None
+
+    @property
+    def gap(self) -> float:
+        """See `Subscriber`; it is the same for the whole batch."""
+        return self._batch.gap
 
     def on_status(self, report: StatusReport) -> None:
         """Ignore it: a batch only needs the ends."""

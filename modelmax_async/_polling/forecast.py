@@ -42,6 +42,8 @@ class Forecast(Value):
             more = here - alive * (1.0 - left) / rate if rate > _NONE else (1 - alive) * here
             if grown + more >= lag:
                 return waited + min(here, _solve(alive, rate, lag - grown))
+            if ENDS[k] - self.age >= longest:
+                break
             grown, alive, waited, k = grown + more, alive * left, waited + here, k + 1
         return longest
 
@@ -54,8 +56,10 @@ class Forecast(Value):
         needed, waited, k = -math.log1p(-fraction), 0.0, piece_at(self.age)
         while True:
             here = ENDS[k] - self.age - waited
+            if here == math.inf and self.rates[k] <= 0:
+                return math.inf
             if self.rates[k] * here >= needed:
-                return waited + needed / self.rates[k]
+                return waited + (needed / self.rates[k] if needed else 0.0)
             needed, waited, k = needed - self.rates[k] * here, waited + here, k + 1
 
 

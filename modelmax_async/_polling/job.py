@@ -53,12 +53,16 @@ End = Done | Watched | Failed
 class Subscriber(Protocol):
     """A caller that waits for a job. If it ``bills``, it wants the result; else it watches.
 
-    Its wait may have a deadline: at ``last_poll``, just before that, the job is polled once
-    more if it would otherwise be polled only later. Both are times of the loop's clock.
+    Its wait may have a deadline. Then the job is polled at ``last_poll``, just before that and
+    by the loop's clock, unless it is polled in the last ``gap`` seconds before that anyway.
     """
 
     bills: bool
     last_poll: float | None
+
+    @property
+    def gap(self) -> float:
+        """See above."""
 
     def on_status(self, report: StatusReport) -> None:
         """Receive a status that differs from the one before."""
@@ -100,6 +104,7 @@ class PolledJob:
         observation: what is observed of its age.
         subscribers: the callers that wait for it, in the order of their arrival.
         failures: ``None`` if its last call succeeded.
+        phase: seconds that its first poll is put off, to spread those of a batch.
         intervals: how many intervals between polls there were.
         last: the last status report that differed from the one before.
         changed: when that was received, by the loop's clock.
@@ -117,6 +122,7 @@ class PolledJob:
     slot: Slot = attrs.field(factory=Slot)
     failures: Failures | None = None
     prepared: Prepared | None = None
+    phase: float = 0.0
     intervals: int = 0
     last: StatusReport | None = None
     changed: float = 0.0
@@ -132,9 +138,13 @@ class PolledJob:
         return any(subscriber.bills for subscriber in self.subscribers)
 
     def next_deadline(self, now: float) -> float | None:
-        """Return the next ``last_poll`` of a subscriber, if there is one."""
-        times = [each.last_poll for each in self.subscribers if each.last_poll is not None]
-        return min((time for time in times if time > now), default=None)
+        """Return the next ``last_poll`` that a poll ``now`` is too early for."""
+        times = [
+            each.last_poll
+            for each in self.subscribers
+            if each.last_poll is not None and each.last_poll > now + each.gap
+        ]
+        return min(times, default=None)
 
     def report(self, report: StatusReport, now: float) -> None:
         """Tell the subscribers of a status, if it differs from the one before."""

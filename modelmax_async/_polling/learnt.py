@@ -12,6 +12,8 @@ from modelmax_async._polling.observation import Basis
 
 #: The version of the record. A record of another version is left alone.
 VERSION = 1
+#: The most bytes of a record that is read: the longest one written has about 7,000.
+_LONGEST = 64 * 1024
 
 
 @attrs.define
@@ -58,12 +60,14 @@ class Learnt:
             ValueError: if it is damaged.
         """
         try:
+            if len(record) > _LONGEST:
+                raise ValueError(f"not of at most {_LONGEST} bytes")
             data: Any = json.loads(record)
         except (ValueError, TypeError, RecursionError) as exc:
-            raise ValueError(f"not JSON: {exc}") from exc
+            raise ValueError(f"not readable: {exc}") from exc
         if not isinstance(data, dict):
             raise ValueError("not a JSON object")  # noqa: TRY004 - one error for all damage
-        known = {basis for basis in Basis if basis in data}
+        known = [basis for basis in Basis if basis in data]
         return cls({basis: Durations.from_list(data[basis]) for basis in known})
 
 

@@ -18,7 +18,7 @@ class WaitState(Value):
     Attributes:
         model: the model of the job.
         attempts: the number of intervals before this one, 0 for the first.
-        waited: seconds since the client first saw the job.
+        waited: seconds since the client began to wait for the job.
         age: seconds since the submit; ``None`` if the submit time is unknown.
         status: the last known status; ``None`` before the first poll.
         status_age: seconds since this status was first seen.

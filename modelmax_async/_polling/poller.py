@@ -49,7 +49,7 @@ class Poller:
         return f"<Poller: {len(self._jobs)} jobs, {self._schedule!r}>"
 
     def subscribe(self, job: Job, subscriber: Subscriber, *, bulk: bool = False) -> PolledJob:
-        """Wait for a job, with all others who do. ``bulk`` spreads the first visits out.
+        """Wait for a job, with all others who do. ``bulk`` spreads the first polls out.
 
         Raises:
             ClientStateError: if the client is closed, or closing.
@@ -61,10 +61,11 @@ class Poller:
             self._learning.begin()
             now = loop.time()
             polled = PolledJob(job, key, now, Observation.start(job, now, clock.wall()))
-            spread = self._backoff.spread(polled) if bulk else 0.0  # may raise
+            if bulk:
+                polled.phase = self._backoff.spread(polled) * self._random()  # may raise
             self._jobs[key, job.model] = polled
             self._models[job.model] = None
-            self._schedule.put(polled, spread * self._random())
+            self._schedule.put(polled, 0.0)  # the ledger may have its result
         elif not polled.slot.visited:
             self._join(polled, subscriber, loop.time())
         polled.subscribers[subscriber] = None
@@ -99,10 +100,12 @@ class Poller:
         polled = self._jobs.get((self._records.key(job), job.model))
         if polled is None and job.submitted_at is None:
             return None
-        observation = (
-            Observation.start(job, now, clock.wall()) if polled is None else polled.observation
-        )
-        return self._learning.expected(job.model, observation, now)
+        if polled is None or polled.last is None:
+            observation = Observation.start(job, now, clock.wall())
+            return self._learning.expected_unseen(job.model, observation, now)
+        if polled.last.terminal:
+            return None
+        return self._learning.expected(job.model, polled.observation, now)
 
     def stop(self) -> None:
         """Start no visit any more; those under way go on."""

@@ -189,10 +189,13 @@ class Schedule(Generic[S]):
     def _restart(self, now: float) -> None:
         """Spread the visits that fell due in the pause: they must not start all at once."""
         spread, self._spread = self._spread, 0.0
-        self._heap = [
-            (now + self._random() * spread if due < now else due, ticket, item)
-            for due, ticket, item in self._heap
-        ]
+        for number, entry in enumerate(self._heap):
+            due, ticket, item = entry
+            if due < now:
+                due = now + self._random() * spread
+                self._heap[number] = (due, ticket, item)
+                if _counts(entry):
+                    item.slot.due = due
         heapq.heapify(self._heap)
 
     def _returned(self, item: S, task: asyncio.Task[float | None]) -> None:

@@ -28,7 +28,7 @@ class _One:
 
     def __init__(self, on_status: OnStatus | None, timeout: float | None) -> None:
         self.future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.last_poll = last_poll(timeout)
+        self.last_poll, self.gap = last_poll(timeout)
         self._on_status = on_status
 
     def on_status(self, report: StatusReport) -> None:
@@ -60,15 +60,16 @@ async def wait_one(
             one.future.exception()  # marked as seen, even if the caller was just cancelled
 
 
-def last_poll(timeout: float | None, share: float = 0.0) -> float | None:
+def last_poll(timeout: float | None, share: float = 0.0) -> tuple[float | None, float]:
     """Return when to poll at the latest in a wait of ``timeout`` seconds that begins now.
 
-    A ``share`` from 0 to 1 spreads the last polls of a batch.
+    The second value is how many seconds before that a poll serves as well. A ``share`` from 0
+    to 1 spreads the last polls of a batch.
     """
     if timeout is None:
-        return None
+        return None, 0.0
     before = min(_LAST + _LAST_SPREAD * share, timeout * _LAST_FRACTION)
-    return asyncio.get_running_loop().time() + timeout - before
+    return asyncio.get_running_loop().time() + timeout - before, before
 
 
 def timed_out(polled: PolledJob, timeout: float | None) -> JobTimeoutError:
@@ -93,6 +94,7 @@ class _Watcher:
 
     bills = False
     last_poll: float | None = None
+    gap = 0.0
 
     def __init__(self) -> None:
         self.reports: deque[StatusReport] = deque()

@@ -116,7 +116,7 @@ def _is_lock(error: sqlite3.OperationalError) -> bool:
     return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
 
 
-def explain(error: Exception, path: Path) -> LedgerError:
+def explain(error: BaseException, path: Path) -> LedgerError:
     """Return the `LedgerError` that says what happened to the file and what to do."""
     if isinstance(error, LedgerError):
         return error
@@ -126,7 +126,7 @@ def explain(error: Exception, path: Path) -> LedgerError:
     return made
 
 
-def _advice(error: Exception, text: str) -> str:
+def _advice(error: BaseException, text: str) -> str:
     if "locked" in text or "busy" in text:
         return (
             "Another process holds its lock: stop that process, or pass a longer busy_timeout"

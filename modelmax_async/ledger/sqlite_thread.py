@@ -105,7 +105,7 @@ class SQLiteThread:
                 else:
                     self._file.check()
                 self._commit(db, batch)
-            except Exception as exc:  # noqa: BLE001 - the thread goes on, the waiters get the error
+            except BaseException as exc:  # noqa: BLE001 - the thread goes on, the waiters get the error
                 _fail(batch, explain(exc, self.path))
                 _close(db)
                 db = None
@@ -135,7 +135,7 @@ class SQLiteThread:
             values = [work(db) for work, _ in batch if work is not None]
             marks = count_write(db) if db.total_changes > before else None
             db.execute("COMMIT")
-        except Exception as exc:  # noqa: BLE001 - the waiters get it
+        except BaseException as exc:  # noqa: BLE001 - the waiters get it
             if db.in_transaction:  # SQLite may have ended it, for example on a full disk
                 db.execute("ROLLBACK")
             if len(batch) == 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from modelmax_async._models import UNFINISHED
 from modelmax_async.ledger import (
     Fail,
@@ -103,6 +105,9 @@ async def _lists_by_origin_and_state(view: View, there: View) -> None:
 
 async def _durations_add_up(view: View, there: View) -> None:
     here, far = view.ledger, there.ledger
+    names = ("load_durations", "add_durations")
+    both = len({hasattr(here, name) for name in names}) == 1
+    check(both, "a ledger has both load_durations() and add_durations(), or neither")
     if not isinstance(here, KeepsDurations) or not isinstance(far, KeepsDurations):
         return
     model, other, origin = view.key.request_id, there.another_job().key.request_id, "check"
@@ -114,6 +119,14 @@ async def _durations_add_up(view: View, there: View) -> None:
     found = await here.load_durations(origin, 1)
     check(found.get(model) == added, "load_durations() returns the records of one version")
     check(found.get(other) == b"other", "load_durations() returns the records of every model")
+    adding = (
+        ledger.add_durations(origin, other, 1, lambda old: (old or b"") + b"+")
+        for ledger in (here, far) * 10
+    )
+    await asyncio.gather(*adding)
+    found = await here.load_durations(origin, 1)
+    together = found.get(other) == b"other" + b"+" * 20
+    check(together, "add_durations() loses nothing that is added at the same time")
     elsewhere = await here.load_durations("https://elsewhere.invalid:443", 1)
     check(not elsewhere, "load_durations() returns the records of one origin only")
 
