@@ -129,7 +129,7 @@ def _points(axes: Any, measured: Sequence[Measured]) -> None:
             axes.annotate(
                 each.run.contender,
                 (figures.polls, figures.lag),
-                xytext=(0, -15),
+                xytext=(0, 9),
                 textcoords="offset points",
                 ha="center",
                 color=_RED,
