@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support import in_process, in_virtual_time
 
-from modelmax_async import ConfigurationError, WaitState
+from modelmax_async import ConfigurationError, GatherError, WaitState
 from modelmax_async.emulator import Emulator, JobScript
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
@@ -77,14 +77,15 @@ async def test_policy_that_returns_an_unusable_delay_later_ends_the_wait(
 
 
 class BrokenLater:
-    """A policy that passes the check of the client, and raises at its fortieth delay."""
+    """A policy that passes the check of the client, and raises once, at a later delay."""
 
-    def __init__(self) -> None:
+    def __init__(self, at: int = 2) -> None:
         self.asked = 0
+        self.at = at
 
     def delay(self, wait: WaitState, random: float) -> float:
         self.asked += 1
-        if self.asked == 40:
+        if self.asked == self.at:
             raise ValueError("no delay")
         return 1.0
 
@@ -118,3 +119,14 @@ async def test_batch_whose_policy_fails_at_the_start_fetches_nothing(
 
     assert {} == emulator.billed
     assert "<Poller: 0 jobs" in left
+
+
+async def test_policy_that_fails_once_ends_the_wait_for_one_job(emulator: Emulator) -> None:
+    jobs = [emulator.add_job(script=JobScript(run_seconds=5)) for _ in range(50)]
+
+    async with in_process(emulator, poll=BrokenLater(40)) as client:
+        with pytest.raises(GatherError) as caught:
+            await client.gather_results(jobs)
+
+    assert ["no delay"] == [str(error) for error in caught.value.exceptions]
+    assert 49 == emulator.billed_total

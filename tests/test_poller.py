@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import attrs
 import pytest
 from support import in_process, in_virtual_time, late
 
@@ -79,7 +80,8 @@ async def test_batch_spreads_its_first_visits_and_then_keeps_to_the_intervals(
 
     poll = PollPolicy(initial=2.0, factor=5.0, maximum=100.0, jitter=0.0)
     async with in_process(emulator, poll=poll, hooks=[note], max_in_flight=1) as client:
-        poller_of(client)._random = lambda: 0.25
+        backoff = poller_of(client)._backoff
+        backoff._retry = attrs.evolve(backoff._retry, random=lambda: 0.25)
         await client.gather_results(jobs)
 
     assert [0.5, 2.5, 12.5] == polled

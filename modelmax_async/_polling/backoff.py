@@ -43,10 +43,10 @@ class PollBackoff:
         """Return the seconds to the first poll, ``None`` if it is due now.
 
         The first interval of a fresh submit counts from the submit: the job is not likely to
-        have ended before. Other jobs are polled at once, or at their phase of a batch.
+        have ended before. Other jobs are polled at once, or at a random moment of the spread.
         """
         now = asyncio.get_running_loop().time()
-        phase, job.phase = job.phase, 0.0
+        spread, job.spread = job.spread, 0.0
         if job.intervals or job.last is not None:
             return None
         if job.observation.since_submit(now) is not None:
@@ -56,10 +56,10 @@ class PollBackoff:
                 job.intervals = 1
                 job.observation.from_the_start()
                 return _in_time(job, now, rest)
-        return _in_time(job, now, phase) if phase else None
+        return _in_time(job, now, spread * self._retry.random()) if spread else None
 
-    def spread(self, job: PolledJob) -> float:
-        """Return the seconds over which the first polls of a batch are spread."""
+    def first_interval(self, job: PolledJob) -> float:
+        """Return what the policy says before the first poll."""
         return self._delay(job, asyncio.get_running_loop().time())
 
     def _delay(self, job: PolledJob, now: float) -> float:

@@ -27,11 +27,12 @@ class Batch:
         self.news = asyncio.Event()
         self.gap = 0.0
         bulk = self.open > poller.max_in_flight
+        spread = poller.spread(jobs[0]) if bulk else 0.0
         try:
             for number, member in enumerate(self._members.values()):
                 share = number / len(self._members) if bulk else 0.0
                 member.last_poll, self.gap = last_poll(timeout, share)
-                member.polled = poller.subscribe(member.job, member, bulk=bulk)
+                member.polled = poller.subscribe(member.job, member, spread=spread)
         except BaseException:
             self.leave()  # or jobs would be billed that no caller waits for
             raise

@@ -104,7 +104,7 @@ class PolledJob:
         observation: what is observed of its age.
         subscribers: the callers that wait for it, in the order of their arrival.
         failures: ``None`` if its last call succeeded.
-        phase: seconds that its first poll is put off, to spread those of a batch.
+        spread: seconds over which the first polls of its batch are spread.
         intervals: how many intervals between polls there were.
         last: the last status report that differed from the one before.
         changed: when that was received, by the loop's clock.
@@ -122,7 +122,7 @@ class PolledJob:
     slot: Slot = attrs.field(factory=Slot)
     failures: Failures | None = None
     prepared: Prepared | None = None
-    phase: float = 0.0
+    spread: float = 0.0
     intervals: int = 0
     last: StatusReport | None = None
     changed: float = 0.0

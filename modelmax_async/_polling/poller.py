@@ -33,7 +33,6 @@ class Poller:
     ) -> None:
         self._records = parts.records
         self._tasks = parts.tasks
-        self._random = parts.retry.random
         self._learning = learning
         #: By model too: a model that the server refuses must not end the waiting for another.
         self._jobs: dict[tuple[Key, str], PolledJob] = {}
@@ -48,8 +47,18 @@ class Poller:
     def __repr__(self) -> str:
         return f"<Poller: {len(self._jobs)} jobs, {self._schedule!r}>"
 
-    def subscribe(self, job: Job, subscriber: Subscriber, *, bulk: bool = False) -> PolledJob:
-        """Wait for a job, with all others who do. ``bulk`` spreads the first polls out.
+    def spread(self, job: Job) -> float:
+        """Return the seconds over which the first polls of a large batch are spread.
+
+        It is one interval of the policy; an exception of the policy is raised here.
+        """
+        self._tasks.bind()
+        return self._backoff.first_interval(self._new(job, self._records.key(job)))
+
+    def subscribe(self, job: Job, subscriber: Subscriber, *, spread: float = 0.0) -> PolledJob:
+        """Wait for a job, with all others who do.
+
+        Its first poll is put off by a random part of ``spread`` seconds.
 
         Raises:
             ClientStateError: if the client is closed, or closing.
@@ -59,11 +68,8 @@ class Poller:
         polled = self._jobs.get((key, job.model))
         if polled is None:
             self._learning.begin()
-            now = loop.time()
-            polled = PolledJob(job, key, now, Observation.start(job, now, clock.wall()))
-            if bulk:
-                polled.phase = self._backoff.spread(polled) * self._random()  # may raise
-            self._jobs[key, job.model] = polled
+            polled = self._jobs[key, job.model] = self._new(job, key)
+            polled.spread = spread
             self._models[job.model] = None
             self._schedule.put(polled, 0.0)  # the ledger may have its result
         elif not polled.slot.visited:
@@ -72,6 +78,11 @@ class Poller:
         if polled.last is not None:
             subscriber.on_status(polled.last)
         return polled
+
+    def _new(self, job: Job, key: Key) -> PolledJob:
+        now = asyncio.get_running_loop().time()
+        observation = Observation.start(job, now, clock.wall())
+        return PolledJob(job, key, now, observation)
 
     def _join(self, polled: PolledJob, subscriber: Subscriber, now: float) -> None:
         """Visit a job earlier if a caller who joins needs it."""

@@ -213,11 +213,11 @@ def _another_job() -> Iterator[None]:
 def _one_model() -> Iterator[None]:
     honest = poller.Poller.subscribe
 
-    def subscribe(self: Any, job: Any, subscriber: Any, *, bulk: bool = False) -> Any:
+    def subscribe(self: Any, job: Any, subscriber: Any, *, spread: float = 0.0) -> Any:
         key = self._records.key(job)
         known = (self._jobs.get((key, model)) for model in sorted(self._models))
         job = next((polled.job for polled in known if polled is not None), job)
-        return honest(self, job, subscriber, bulk=bulk)
+        return honest(self, job, subscriber, spread=spread)
 
     with patch.object(poller.Poller, "subscribe", subscribe):
         yield
