@@ -314,7 +314,7 @@ class Slow(MemoryLedger):
     async def add_durations(
         self, origin: str, model: str, version: int, add: Callable[[bytes | None], bytes]
     ) -> bytes:
-        await asyncio.sleep(3)
+        await asyncio.sleep(2)  # twice that is within the bound of closing
         return await super().add_durations(origin, model, version, add)
 
 

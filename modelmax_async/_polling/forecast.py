@@ -36,16 +36,15 @@ class Forecast(Value):
             longest: the most seconds to return.
         """
         k, waited, grown, alive = piece_at(self.age), 0.0, 0.0, 1.0
-        while waited < longest:
+        while True:
             rate, here = self.rates[k], min(ENDS[k] - self.age, longest) - waited
             left = math.exp(-rate * here)
             more = here - alive * (1.0 - left) / rate if rate > _NONE else (1 - alive) * here
             if grown + more >= lag:
                 return waited + min(here, _solve(alive, rate, lag - grown))
             if ENDS[k] - self.age >= longest:
-                break
+                return longest
             grown, alive, waited, k = grown + more, alive * left, waited + here, k + 1
-        return longest
 
     def quantile(self, fraction: float) -> float:
         """Return the seconds within which the job has ended with this probability.

@@ -11,7 +11,7 @@ from simulation.run import Verdict, simulate
 #: thousands of seeds.
 TOGETHER = {
     "7: a late unreadable answer displaces a good one": frozenset(
-        {"decisions", "delays", "garbling", "pauses"}
+        {"decisions", "garbling", "pauses", "refetches"}
     )
 }
 
