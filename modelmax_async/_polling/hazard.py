@@ -8,6 +8,7 @@ enough jobs of its own is hardly smoothed, and a rate that rises steeply is not 
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple, Self
 
 from modelmax_async._polling.durations import LENGTHS, STARTS, Durations
@@ -76,6 +77,18 @@ class Hazard(NamedTuple):
     @classmethod
     def of(cls, durations: Durations) -> Self:
         """Estimate the hazard from what was learnt."""
+        if not any(durations.seconds) and not any(durations.ends):
+            return cls._unlearnt()
+        return cls._estimated(durations)
+
+    @classmethod
+    @cache
+    def _unlearnt(cls) -> Self:
+        """Return that of the prior alone, which every new client begins with."""
+        return cls._estimated(Durations())
+
+    @classmethod
+    def _estimated(cls, durations: Durations) -> Self:
         ends = list(map(float.__add__, durations.ends, _PRIOR_ENDS))
         seconds = list(map(float.__add__, durations.seconds, _PRIOR_SECONDS))
         trust = [
