@@ -176,7 +176,7 @@ async def test_gather_cancelled_in_the_middle_loses_nothing(emulator: Emulator) 
 
 @pytest.mark.timeout(120)  # real seconds, on a machine that does other things too
 async def test_thousands_of_jobs_over_hours(emulator: Emulator) -> None:
-    """Each job takes only a few polls, so that thirty thousand calls fit into seconds."""
+    """Each job takes only a few polls, so that thousands of calls fit into seconds."""
     chance = random.Random(4)
     emulator = Emulator(record=False)
     hour = 3600.0
