@@ -135,8 +135,8 @@ async def test_what_is_expected_of_a_job_in_the_queue_counts_the_queue(
 
     assert queued is not None
     assert started is not None
-    assert 80 == pytest.approx(queued.median, abs=15)
-    assert 25 == pytest.approx(started.median, abs=10)
+    assert 80 == pytest.approx(queued.median, abs=30)
+    assert 25 == pytest.approx(started.median, abs=15)
 
 
 async def test_what_is_expected_before_the_first_poll_allows_for_a_queue(
@@ -151,7 +151,7 @@ async def test_what_is_expected_before_the_first_poll_allows_for_a_queue(
         fresh = client.expected(await client.submit("a reef"))
 
     assert fresh is not None
-    assert 115 == pytest.approx(fresh.median, abs=20)
+    assert 115 == pytest.approx(fresh.median, abs=30)
 
 
 async def test_nothing_is_expected_of_a_job_that_has_ended(emulator: Emulator) -> None:
