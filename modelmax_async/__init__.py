@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from modelmax_async._version import VERSION as __version__
 
 #: Where the public names are, the cheapest module first.
-_HOMES = ("_errors", "_models", "_polling.policies", "_runtime.retry", "ledger", "_client")
+_HOMES = (
+    "_errors",
+    "_models",
+    "_polling.forecast",
+    "_polling.policies",
+    "_runtime.retry",
+    "ledger",
+    "_client",
+)
 _MODULES = ("emulator", "events", "ledger", "testing")
 
 __all__ = [
@@ -97,7 +105,6 @@ if TYPE_CHECKING:
         TransportError,
     )
     from modelmax_async._models import (
-        Expected,
         Job,
         LedgerEntry,
         Outcome,
@@ -108,7 +115,7 @@ if TYPE_CHECKING:
         Video,
         VideoParameters,
     )
-    from modelmax_async._polling.forecast import Forecast
+    from modelmax_async._polling.forecast import Expected, Forecast
     from modelmax_async._polling.policies import (
         AdaptivePolicy,
         PollingPolicy,

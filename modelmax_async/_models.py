@@ -116,17 +116,6 @@ class StatusReport(Value):
 
 
 @attrs.frozen
-class Expected(Value):
-    """How long a job still takes, as learnt from other jobs: see `AsyncQueueClient.expected`.
-
-    Half of such jobs end within ``median`` seconds from now, 90 % within ``p90`` seconds.
-    """
-
-    median: float
-    p90: float
-
-
-@attrs.frozen
 class Video(Value):
     """One video of a result (API §3): the server's ``url``, and its ``index`` from 0."""
 

@@ -16,12 +16,14 @@ from virtual_time import VIRTUAL
 
 from modelmax_async import (
     AsyncQueueClient,
+    Forecast,
     Job,
     PollPolicy,
     Result,
     ResultUncertainError,
     RetryPolicy,
     Video,
+    WaitState,
 )
 from modelmax_async._api.paths import make_job
 from modelmax_async._http import ClientOrTransport, HTTPClient
@@ -87,6 +89,19 @@ def transport_to(
         environ={},
     )
     return HTTPClient(settings, options.pop("timeout", 1.0), http_client)
+
+
+def waiting(forecast: Forecast, attempts: int = 0) -> WaitState:
+    """The state of a wait before the first poll of an id from elsewhere."""
+    return WaitState(
+        model="veo-3",
+        attempts=attempts,
+        waited=0.0,
+        age=None,
+        status=None,
+        status_age=0.0,
+        forecast=forecast,
+    )
 
 
 class SlowToConnect(InProcessTransport):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import waiting
 
 from modelmax_async import AdaptivePolicy, Forecast, Job, MemoryLedger, WaitState
 from modelmax_async._polling.durations import PIECES
@@ -27,18 +28,6 @@ forecasts = st.builds(
     st.lists(st.floats(1e-9, 10), min_size=PIECES, max_size=PIECES).map(tuple),
     st.just(5.0),
 )
-
-
-def waiting(forecast: Forecast, attempts: int = 0) -> WaitState:
-    return WaitState(
-        model="veo-3",
-        attempts=attempts,
-        waited=0.0,
-        age=None,
-        status=None,
-        status_age=0.0,
-        forecast=forecast,
-    )
 
 
 policies = st.builds(

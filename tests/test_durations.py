@@ -97,6 +97,15 @@ def test_sums_of_two_processes_are_those_of_one(mine: Facts, theirs: Facts) -> N
     assert close(learnt(mine + theirs), learnt(mine).plus(learnt(theirs)))
 
 
+@given(facts, facts)
+def test_observations_of_other_jobs_make_none_fade(mine: Facts, theirs: Facts) -> None:
+    one, other = learnt(mine, FORGETTING), learnt(theirs, FORGETTING)
+    both = one.beside(other)
+
+    assert [a + b for a, b in zip(one.ends, other.ends, strict=True)] == both.ends
+    assert [a + b for a, b in zip(one.seconds, other.seconds, strict=True)] == both.seconds
+
+
 @given(facts, facts, facts)
 def test_adding_is_associative(a: Facts, b: Facts, c: Facts) -> None:
     one, two, three = learnt(a), learnt(b), learnt(c)

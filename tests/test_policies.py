@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import NOW
+from support import waiting
 
 from modelmax_async import Forecast, PollPolicy, RetryPolicy, WaitState
 from modelmax_async._api.messages import LONGEST_RETRY_AFTER, parse_retry_after
@@ -28,15 +29,7 @@ attempts = st.integers(0, 200) | st.integers(0, 10**6) | st.just(10**400)
 
 def after(attempts: int) -> WaitState:
     """The state of a wait of which nothing but the number of intervals matters."""
-    return WaitState(
-        model="veo-3",
-        attempts=attempts,
-        waited=0.0,
-        age=None,
-        status=None,
-        status_age=0.0,
-        forecast=Forecast(0.0, *Hazard.of(Durations())),
-    )
+    return waiting(Forecast(0.0, *Hazard.of(Durations())), attempts)
 
 
 @given(policies, attempts, randoms)

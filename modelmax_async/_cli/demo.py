@@ -11,7 +11,8 @@ import attrs
 
 from modelmax_async._client import AsyncQueueClient
 from modelmax_async._errors import JobFailedError
-from modelmax_async._models import Expected, Job, Outcome, Status
+from modelmax_async._models import Job, Outcome, Status
+from modelmax_async._polling.forecast import Expected
 from modelmax_async._polling.policies import AdaptivePolicy
 from modelmax_async.emulator import Emulator, JobScript
 from modelmax_async.events import Event, StatusPolled

@@ -16,7 +16,6 @@ from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import ClientOrTransport, Timeout
 from modelmax_async._models import (
     UNFINISHED,
-    Expected,
     Job,
     LedgerEntry,
     Outcome,
@@ -27,6 +26,7 @@ from modelmax_async._models import (
 )
 from modelmax_async._polling import batch, subscribers
 from modelmax_async._polling.batch import OnOutcome
+from modelmax_async._polling.forecast import Expected
 from modelmax_async._polling.policies import PollingPolicy
 from modelmax_async._polling.subscribers import OnStatus
 from modelmax_async._runtime.retry import RetryPolicy

@@ -106,6 +106,14 @@ class Durations:
             self.forgetting,
         )
 
+    def beside(self, other: Durations) -> Durations:
+        """Return the sum with observations of other jobs, which make none of these fade."""
+        return Durations(
+            list(map(float.__add__, self.ends, other.ends)),
+            list(map(float.__add__, self.seconds, other.seconds)),
+            self.forgetting,
+        )
+
     def to_list(self) -> list[list[float]]:
         """Return ends and seconds with four significant digits, for JSON."""
         return [_trimmed(self.ends), _trimmed(self.seconds)]

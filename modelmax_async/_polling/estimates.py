@@ -93,7 +93,7 @@ class LearntModel:
 
     def overall(self, bases: Sequence[Basis]) -> Hazard:
         """Return an estimate from several bases together."""
-        return Hazard.of(reduce(Durations.plus, map(self._durations, bases)))
+        return Hazard.of(reduce(Durations.beside, map(self._durations, bases)))
 
     def _durations(self, basis: Basis) -> Durations:
         parts = (part.get(basis) for part in (self.kept, self.sending, self.fresh))

@@ -12,6 +12,17 @@ _NONE = 1e-12
 
 
 @attrs.frozen
+class Expected(Value):
+    """How long a job still takes, as learnt from other jobs: see `AsyncQueueClient.expected`.
+
+    Half of such jobs end within ``median`` seconds from now, 90 % within ``p90`` seconds.
+    """
+
+    median: float
+    p90: float
+
+
+@attrs.frozen
 class Forecast(Value):
     """How long a job still takes, as far as was learnt from jobs like it.
 
@@ -67,3 +78,7 @@ def _solve(alive: float, rate: float, lag: float) -> float:
     linear, square = 1.0 - alive, alive * rate
     root = math.sqrt(linear * linear + 2 * square * lag)
     return 2 * lag / (linear + root) if linear + root > 0 else math.inf
+
+
+for _public in (Expected, Forecast):
+    _public.__module__ = "modelmax_async"

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from modelmax_async._models import Expected
 from modelmax_async._polling.estimates import USABLE, LearntModel
-from modelmax_async._polling.forecast import Forecast
+from modelmax_async._polling.forecast import Expected, Forecast
 from modelmax_async._polling.learnt import VERSION, Learnt, added
 from modelmax_async._polling.observation import Basis, Observation
 from modelmax_async._runtime.tasks import Life, Tasks

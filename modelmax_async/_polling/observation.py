@@ -30,9 +30,11 @@ class Basis(enum.StrEnum):
     SUBMITTED_VIA_QUEUE = "submitted_via_queue"
     """The submit, of jobs that were once seen in the queue."""
     FOUND = "found"
-    """The first poll of an id from elsewhere; and so on, as above."""
+    """The first poll of an id from elsewhere, of jobs that were not seen in the queue."""
     FOUND_IN_QUEUE = "found_in_queue"
+    """The first poll, of jobs that were last seen in the queue."""
     FOUND_VIA_QUEUE = "found_via_queue"
+    """The first poll, of jobs that were once seen in the queue."""
     STARTED = "started"
     """The first poll that no longer saw the job in the queue."""
 

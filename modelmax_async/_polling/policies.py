@@ -136,5 +136,5 @@ def _jittered(interval: float, jitter: float, random: float) -> float:
     return interval * (1 - jitter + 2 * jitter * random)
 
 
-for _public in (AdaptivePolicy, Forecast, PollingPolicy, PollPolicy, WaitState):
+for _public in (AdaptivePolicy, PollingPolicy, PollPolicy, WaitState):
     _public.__module__ = "modelmax_async"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from modelmax_async._errors import ClientStateError, JobError
-from modelmax_async._models import Expected, Job
+from modelmax_async._models import Job
 from modelmax_async._polling.backoff import PollBackoff
+from modelmax_async._polling.forecast import Expected
 from modelmax_async._polling.job import (
     Again,
     End,
