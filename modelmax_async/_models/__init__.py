@@ -1,0 +1,31 @@
+"""The frozen values of the public API: jobs, status reports, results, ledger entries.
+
+None of them holds a client, a connection or a key: store them, pickle them, send them to
+another machine.
+"""
+
+from modelmax_async._models.entries import UNFINISHED, LedgerEntry, LedgerState, Phase
+from modelmax_async._models.jobs import Job, Status, StatusReport, as_status
+from modelmax_async._models.requests import VideoParameters
+from modelmax_async._models.results import Outcome, Result, Usage, Video
+from modelmax_async._models.value import Value
+
+__all__ = [
+    "UNFINISHED",
+    "Job",
+    "LedgerEntry",
+    "LedgerState",
+    "Outcome",
+    "Phase",
+    "Result",
+    "Status",
+    "StatusReport",
+    "Usage",
+    "Value",
+    "Video",
+    "VideoParameters",
+    "as_status",
+]
+
+for _public in (Status, *Value.__subclasses__()):
+    _public.__module__ = "modelmax_async"

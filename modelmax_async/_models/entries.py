@@ -1,0 +1,56 @@
+"""What a ledger records of a job."""
+
+from typing import Literal
+
+import attrs
+
+from modelmax_async._models.jobs import Job
+from modelmax_async._models.value import Value
+
+LedgerState = Literal[
+    "known", "claimed", "armed", "stored", "failed", "uncertain", "abandoned", "delivered"
+]
+Phase = Literal["sent", "answered"]
+#: The states of jobs that have neither a stored result nor a failure.
+UNFINISHED: frozenset[LedgerState] = frozenset({"known", "claimed", "armed", "uncertain"})
+
+
+@attrs.frozen(kw_only=True)
+class LedgerEntry(Value):
+    """The record of one job in a ledger.
+
+    Attributes:
+        job: the job.
+        state: the state of its billed call; see `modelmax_async.ledger`.
+        since: when it entered this state, in seconds since the epoch.
+        owner: the client that claimed it, while it is claimed or armed.
+        attempt: the id of the latest attempt at the billed call.
+        lease_until: when the latest lease ends by the ledger's clock, in seconds since the
+            epoch. Every claim and renewal makes it later: if it stands still, the owner is
+            gone, whatever the clocks say.
+        lease: the length of that lease in seconds.
+        resting: the state that the latest attempt began from.
+        decided: the earlier attempt that the user decided to pay for again with the latest
+            one, if any.
+        phase: of an uncertain entry: ``"sent"``, or ``"answered"`` once bytes of the response
+            had arrived.
+        cause: of an uncertain entry: what happened, in words.
+        error: of a failed entry: the server's text.
+        body: of a stored entry: the paid response, byte for byte.
+        acknowledged: whether the server has confirmed that it knows the job.
+    """
+
+    job: Job
+    state: LedgerState
+    since: float
+    owner: str | None = None
+    attempt: str | None = None
+    lease_until: float = 0.0
+    lease: float = 0.0
+    resting: LedgerState | None = None
+    decided: str | None = None
+    phase: Phase | None = None
+    cause: str | None = None
+    error: str | None = None
+    body: bytes | None = attrs.field(default=None, repr=False)
+    acknowledged: bool = True

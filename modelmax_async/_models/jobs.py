@@ -1,0 +1,93 @@
+"""Jobs, and what the server says of them."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Self
+
+import attrs
+
+from modelmax_async import _validators as valid
+from modelmax_async._models.value import Value
+
+
+class Status(StrEnum):
+    """The documented statuses of a job (API §2). Any other word stays a plain ``str``."""
+
+    IN_QUEUE = "IN_QUEUE"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+    @classmethod
+    def of(cls, word: str) -> Self | str:
+        """Return the member for a documented word, or any other word unchanged."""
+        return cls._value2member_map_.get(word, word)  # type: ignore[return-value]  # the map's values are members
+
+
+def as_status(word: str) -> Status | str:
+    """Convert a field to a `Status` if it is a documented word; cattrs uses this as well."""
+    return Status.of(word)
+
+
+@attrs.frozen
+class Job(Value):
+    """A submitted job: a plain value that is valid on any machine (API §1).
+
+    Args:
+        model: the model that it was submitted to, such as ``"veo-3"``.
+        request_id: the server's opaque id of it.
+        status_url: the path of the free status call, empty for the documented path.
+        response_url: the path of the **billed** result, empty for the documented path.
+        submitted_at: when `submit` received the job, in seconds since the epoch; ``None`` if
+            that is unknown. The times of polls and `AsyncQueueClient.expected` depend on it,
+            the billed call does not.
+
+    Raises:
+        ValueError: for a request id or a model that cannot be one path segment, or a time that
+            is not a number.
+    """
+
+    model: str = attrs.field(validator=valid.segment("model"))
+    request_id: str = attrs.field(validator=valid.segment("request id"))
+    status_url: str = attrs.field(default="", validator=valid.text)
+    response_url: str = attrs.field(default="", validator=valid.text)
+    submitted_at: float | None = attrs.field(default=None, validator=valid.timestamp)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the job as a dict that is ready for JSON."""
+        return attrs.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the job of a dict from `to_dict`; unknown keys are ignored.
+
+        Args:
+            data: the dict, with at least ``model`` and ``request_id``.
+
+        Raises:
+            ValueError: if a required key is missing or a value is unusable.
+        """
+        try:
+            return cls._of_fields(data)
+        except (TypeError, AttributeError) as exc:
+            raise ValueError(f"not a job: {exc}") from exc
+
+
+@attrs.frozen
+class StatusReport(Value):
+    """One response of the status endpoint (API §2) about the job ``request_id``.
+
+    ``status`` is a `Status`, or the server's word if it is not documented: such a job is not
+    terminal, and its result is never fetched. ``error`` is the server's text for a FAILED job,
+    ``raw`` the whole JSON body, unknown fields included.
+    """
+
+    request_id: str
+    status: Status | str = attrs.field(converter=as_status)
+    error: str | None = None
+    raw: Mapping[str, Any] = attrs.field(factory=dict, hash=False, repr=False)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job has ended: COMPLETED or FAILED."""
+        return self.status in {Status.COMPLETED, Status.FAILED}

@@ -1,0 +1,51 @@
+"""What is submitted: a prompt and its parameters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from attrs.validators import optional
+
+from modelmax_async import _validators as valid
+from modelmax_async._models.value import Value
+
+
+@attrs.frozen(kw_only=True)
+class VideoParameters(Value):
+    """The parameters of a submit (API §1); a parameter that is ``None`` is not sent.
+
+    Args:
+        aspect_ratio: ``"16:9"`` or ``"9:16"``.
+        resolution: ``"720p"``, ``"1080p"`` or ``"4k"``.
+        duration_seconds: the length of the video, from 1 to 8 seconds.
+        generate_audio: whether the video has sound.
+        sample_count: the number of videos, from 1 to 4.
+        negative_prompt: a description of what to avoid.
+        image: the first frame as base64, for image-to-video.
+        extra: undocumented parameters, sent unchanged; they override those above.
+
+    Raises:
+        ValueError: for a value outside its documented range.
+    """
+
+    aspect_ratio: str | None = attrs.field(
+        default=None, validator=optional(valid.one_of("16:9", "9:16"))
+    )
+    resolution: str | None = attrs.field(
+        default=None, validator=optional(valid.one_of("720p", "1080p", "4k"))
+    )
+    duration_seconds: int | None = attrs.field(
+        default=None, validator=optional(valid.between(1, 8))
+    )
+    generate_audio: bool | None = attrs.field(default=None, validator=optional(valid.flag))
+    sample_count: int | None = attrs.field(
+        default=None, validator=optional(valid.between(1, 4))
+    )
+    negative_prompt: str | None = attrs.field(default=None, validator=optional(valid.text))
+    image: str | None = attrs.field(default=None, validator=optional(valid.text), repr=False)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, validator=valid.mapping, hash=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameters that are set, and those of ``extra``, as they are sent."""
+        known = attrs.asdict(self, filter=lambda field, _: field.name != "extra")
+        return {k: v for k, v in known.items() if v is not None} | dict(self.extra)
