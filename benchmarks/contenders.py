@@ -164,7 +164,9 @@ async def _ours(
         hooks=[count],
     ) as client:
         await client.gather_results(
-            task.ids, timeout=None, on_outcome=lambda o: task.on_result(o.job.request_id)
+            task.ids,
+            timeout=None,
+            on_outcome=lambda o: o.job and task.on_result(o.job.request_id),
         )
 
 

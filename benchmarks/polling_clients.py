@@ -113,7 +113,9 @@ class _Ours(Waiter):
 
     async def gather(self, ids: Sequence[str], on_result: OnResult) -> None:
         await self._client.gather_results(
-            ids, timeout=None, on_outcome=lambda outcome: on_result(outcome.job.request_id)
+            ids,
+            timeout=None,
+            on_outcome=lambda o: o.job and on_result(o.job.request_id),
         )
 
 

@@ -66,6 +66,7 @@ __all__ = [
     "Usage",
     "Video",
     "VideoParameters",
+    "VideoRequest",
     "WaitState",
     "__version__",
 ]
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
         Usage,
         Video,
         VideoParameters,
+        VideoRequest,
     )
     from modelmax_async._polling.forecast import Expected, Forecast
     from modelmax_async._polling.policies import (

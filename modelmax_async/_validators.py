@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 MAX_SEGMENT = 4096
+#: The most characters of a submit's key.
+MAX_KEY = 1024
 _LARGEST = sys.float_info.max
 #: The latest time in seconds since the epoch, in the year 5138: milliseconds are refused.
 _LATEST = 1e11
@@ -48,6 +50,24 @@ def check_segment(what: str, value: object) -> str:
             f"{what} must not contain control characters or unpaired surrogates, got {value!r}"
         )
     return value
+
+
+def check_key(key: object) -> str:
+    """Return the ``key`` of a submit if it can be recorded and shown.
+
+    Raises:
+        ValueError: if it is not a string, is empty or too long, or contains control characters
+            or unpaired surrogates.
+    """
+    if not isinstance(key, str) or not key.strip():
+        raise ValueError(f"key must be a non-empty string, got {key!r:.100}")
+    if len(key) > MAX_KEY:
+        raise ValueError(f"key must have at most {MAX_KEY} characters, got {len(key)}")
+    if any(unicodedata.category(c) in {"Cc", "Cs"} for c in key):
+        raise ValueError(
+            f"key must not contain control characters or unpaired surrogates, got {key!r:.100}"
+        )
+    return key
 
 
 def check_prompt(prompt: object) -> str:
@@ -97,6 +117,12 @@ def between(low: int, high: int) -> _Validator:
     return _must_be(
         f"an integer from {low} to {high}", lambda value: is_integer(value, low, high)
     )
+
+
+def submit_key(_instance: Any, _field: Any, value: Any) -> None:
+    """Require the key of a submit, or ``None``: see `check_key`."""
+    if value is not None:
+        check_key(value)
 
 
 text = _must_be("a string", lambda value: isinstance(value, str))

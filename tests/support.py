@@ -18,6 +18,7 @@ from modelmax_async import (
     AsyncQueueClient,
     Forecast,
     Job,
+    Outcome,
     PollPolicy,
     Result,
     ResultUncertainError,
@@ -194,3 +195,10 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+def id_of(outcome: Outcome) -> str:
+    """Return the request id of an outcome that has a job."""
+    assert outcome.job is not None
+
+    return outcome.job.request_id

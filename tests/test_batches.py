@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from support import ORIGIN, in_process, in_virtual_time
+from support import ORIGIN, id_of, in_process, in_virtual_time
 
 from modelmax_async import (
     BadRequestError,
@@ -69,7 +69,7 @@ async def test_failures_are_isolated_and_raised_after_all_have_ended(
     kinds = [JobFailedError, type(None), BadRequestError, ResultUncertainError, JobFailedError]
 
     assert kinds == [type(outcome.error) for outcome in caught.value.outcomes]
-    assert good == caught.value.outcomes[1].job.request_id
+    assert good == id_of(caught.value.outcomes[1])
     assert isinstance(caught.value.outcomes[1].result, Result)
     assert 3 == len(caught.value.exceptions)
     assert 2 == emulator.billed_total
@@ -109,7 +109,7 @@ async def test_on_outcome_is_called_as_each_job_ends(emulator: Emulator) -> None
     async with in_process(emulator) as client:
         await client.gather_results(ids, on_outcome=heard.append)
 
-    assert list(reversed(ids)) == [outcome.job.request_id for outcome in heard]
+    assert list(reversed(ids)) == [id_of(outcome) for outcome in heard]
 
 
 async def test_as_completed_yields_each_job_as_it_ends(emulator: Emulator) -> None:
@@ -119,7 +119,7 @@ async def test_as_completed_yields_each_job_as_it_ends(emulator: Emulator) -> No
     async with in_process(emulator) as client:
         seen = [outcome async for outcome in client.as_completed([*ids, ids[0]])]
 
-    assert [ids[3], ids[2], ids[1], ids[0]] == [outcome.job.request_id for outcome in seen]
+    assert [ids[3], ids[2], ids[1], ids[0]] == [id_of(outcome) for outcome in seen]
     assert isinstance(seen[0].error, JobFailedError)
 
 
@@ -134,7 +134,7 @@ async def test_as_completed_left_early_stops_polling_the_rest(emulator: Emulator
         polls = emulator.polls[slow]
         await asyncio.sleep(500)
 
-    assert quick == first.job.request_id
+    assert quick == id_of(first)
     assert polls == emulator.polls[slow]
 
 

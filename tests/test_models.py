@@ -93,7 +93,9 @@ def test_jobs_round_trip_through_a_dict_and_json(job: Job) -> None:
     data = json.loads(json.dumps(job.to_dict()))
 
     assert job == Job.from_dict(data)
-    assert {"model", "request_id", "status_url", "response_url", "submitted_at"} == set(data)
+    assert {"model", "request_id", "status_url", "response_url", "submitted_at", "key"} == set(
+        data
+    )
 
 
 @pytest.mark.parametrize("time", [-1, 1e12, 2**63, float("nan"), "now", True])

@@ -31,6 +31,7 @@ from modelmax_async import (
     Usage,
     Video,
     VideoParameters,
+    VideoRequest,
     WaitState,
     events,
     ledger,
@@ -104,7 +105,9 @@ VALUES: list[Any] = [
 FORECAST = Forecast(5.0, (0.0, 0.5, 0.25), 12.5)
 #: Values that are newer than the stored pickles.
 NEWER: list[Any] = [
-    attrs.evolve(JOB, submitted_at=1.5e9),
+    attrs.evolve(JOB, submitted_at=1.5e9, key="row-17"),
+    VideoRequest("A fox", "veo-3", VideoParameters(sample_count=2), "row-17"),
+    Outcome(JOB, RESULT, None, VideoRequest("A fox"), (Path("fox.mp4"),)),
     Expected(40.0, 90.5),
     AdaptivePolicy(poll_cost=0.5),
     FORECAST,

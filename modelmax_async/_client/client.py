@@ -260,9 +260,9 @@ class AsyncQueueClient:
         self._engine.tasks.bind()
         stream = batch.each_outcome(self._engine.poller, targets, limit)
         outcomes = await batch.gather(stream, targets, on_outcome)
-        for outcome in outcomes:
+        for target, outcome in zip(targets, outcomes, strict=True):
             if outcome.result is not None:
-                self._engine.records.delivered(outcome.job)
+                self._engine.records.delivered(target)
         if return_exceptions:
             return [o.result or o.error for o in outcomes]  # type: ignore[misc]  # as asyncio.gather's
         return batch.results_of(outcomes)

@@ -6,7 +6,7 @@ another machine.
 
 from modelmax_async._models.entries import UNFINISHED, LedgerEntry, LedgerState, Phase
 from modelmax_async._models.jobs import Job, Status, StatusReport, as_status
-from modelmax_async._models.requests import VideoParameters
+from modelmax_async._models.requests import VideoParameters, VideoRequest
 from modelmax_async._models.results import Outcome, Result, Usage, Video
 from modelmax_async._models.value import Value
 
@@ -24,6 +24,7 @@ __all__ = [
     "Value",
     "Video",
     "VideoParameters",
+    "VideoRequest",
     "as_status",
 ]
 

@@ -41,10 +41,11 @@ class Job(Value):
         submitted_at: when `submit` received the job, in seconds since the epoch; ``None`` if
             that is unknown. The times of polls and `AsyncQueueClient.expected` depend on it,
             the billed call does not.
+        key: the key that it was submitted with, ``None`` without one.
 
     Raises:
-        ValueError: for a request id or a model that cannot be one path segment, or a time that
-            is not a number.
+        ValueError: for a request id or a model that cannot be one path segment, a time that is
+            not a number, or a key that `submit` would refuse.
     """
 
     model: str = attrs.field(validator=valid.segment("model"))
@@ -52,6 +53,7 @@ class Job(Value):
     status_url: str = attrs.field(default="", validator=valid.text)
     response_url: str = attrs.field(default="", validator=valid.text)
     submitted_at: float | None = attrs.field(default=None, validator=valid.timestamp)
+    key: str | None = attrs.field(default=None, validator=valid.submit_key)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the job as a dict that is ready for JSON."""

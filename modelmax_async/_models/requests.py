@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from attrs.validators import optional
+from attrs.validators import instance_of, optional
 
 from modelmax_async import _validators as valid
 from modelmax_async._models.value import Value
@@ -49,3 +49,26 @@ class VideoParameters(Value):
         """Return the parameters that are set, and those of ``extra``, as they are sent."""
         known = attrs.asdict(self, filter=lambda field, _: field.name != "extra")
         return {k: v for k, v in known.items() if v is not None} | dict(self.extra)
+
+
+@attrs.frozen
+class VideoRequest(Value):
+    """One request of `AsyncQueueClient.generate_many`: what `submit` takes.
+
+    Args:
+        prompt: what to show.
+        model: such as ``"veo-3"``; that of the call, or of the client, by default.
+        parameters: further wishes, such as resolution and length.
+        key: makes the submit idempotent, and the batch safe to run again.
+
+    Raises:
+        ValueError: for a prompt that is not a string, a model that cannot be one path segment,
+            and for a key that `submit` would refuse.
+    """
+
+    prompt: str = attrs.field(validator=valid.text)
+    model: str | None = attrs.field(default=None, validator=optional(valid.segment("model")))
+    parameters: VideoParameters | None = attrs.field(
+        default=None, validator=optional(instance_of(VideoParameters))
+    )
+    key: str | None = attrs.field(default=None, validator=valid.submit_key)

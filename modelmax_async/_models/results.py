@@ -1,11 +1,13 @@
 """Paid results, and how the jobs of a batch ended."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from modelmax_async._models.jobs import Job
+from modelmax_async._models.requests import VideoRequest
 from modelmax_async._models.value import Value
 
 
@@ -43,8 +45,15 @@ class Result(Value):
 
 @attrs.frozen
 class Outcome(Value):
-    """How a ``job`` of a batch ended: with ``result`` or ``error``, the other is ``None``."""
+    """How a job of a batch ended: with ``result`` or ``error``, the other is ``None``.
 
-    job: Job
+    ``job`` is the job; ``None`` if `AsyncQueueClient.generate_many` could not submit it. Only
+    that method sets the other fields: ``request`` is what was submitted, and ``paths`` are the
+    files that the videos were downloaded to.
+    """
+
+    job: Job | None
     result: Result | None = None
     error: Exception | None = None
+    request: VideoRequest | None = None
+    paths: tuple[Path, ...] = ()

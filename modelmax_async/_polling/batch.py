@@ -86,8 +86,9 @@ class _Member:
         self._batch.end(Outcome(self.job, result, error))
 
 
-def _identity(job: Job) -> tuple[str, str]:
+def _identity(job: Job | None) -> tuple[str, str]:
     """Return what makes two jobs one; the same id under another model is another job."""
+    assert job is not None  # noqa: S101 - the outcomes of a batch have their jobs
     return job.request_id, job.model
 
 
@@ -113,7 +114,7 @@ async def each_outcome(
                 try:
                     yield outcome
                 finally:
-                    if delivered is not None and outcome.result is not None:
+                    if delivered is not None and outcome.result is not None and outcome.job:
                         delivered(outcome.job)
     finally:
         if timer is not None:

@@ -38,6 +38,7 @@ from modelmax_async import (
     Usage,
     Video,
     VideoParameters,
+    VideoRequest,
     WaitState,
 )
 from modelmax_async.emulator import Emulator
@@ -128,7 +129,9 @@ async def many_jobs(client: AsyncQueueClient, jobs: list[Job], ids: list[str]) -
         client.as_completed(ids, model="veo-3", timeout=60), AsyncGenerator[Outcome, None]
     )
     async for outcome in client.as_completed(jobs):
-        assert_type(outcome.job, Job)
+        assert_type(outcome.job, Job | None)
+        assert_type(outcome.paths, tuple[Path, ...])
+        assert_type(outcome.request, VideoRequest | None)
         assert_type(outcome.result, Result | None)
         assert_type(outcome.error, Exception | None)
     assert_type(await client.unresolved(), list[LedgerEntry])
