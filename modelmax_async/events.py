@@ -28,6 +28,7 @@ __all__ = [
     "ResultStored",
     "ResultUncertain",
     "StatusPolled",
+    "SubmitDiscarded",
     "UnarmedAnswer",
     "VideoSaved",
     "logging_hook",
@@ -46,6 +47,17 @@ class JobSubmitted(Event):
     """The ``job`` was submitted. Submits are not billed."""
 
     job: Job
+
+
+@attrs.frozen
+class SubmitDiscarded(Event):
+    """A second submit with one key also created a job: it is dropped, and never fetched.
+
+    ``job`` is the one that was recorded first, ``discarded`` the other one.
+    """
+
+    job: Job
+    discarded: Job
 
 
 @attrs.frozen

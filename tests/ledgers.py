@@ -10,7 +10,17 @@ from collections.abc import Awaitable, Callable, Collection
 from modelmax_async import LedgerEntry, LedgerError, MemoryLedger, SQLiteLedger
 from modelmax_async._api.paths import make_job
 from modelmax_async._models import LedgerState
-from modelmax_async.ledger import Arm, Claim, Key, Ledger, Move, Renew, Step
+from modelmax_async.ledger import (
+    Arm,
+    Claim,
+    Key,
+    Ledger,
+    Move,
+    Renew,
+    Step,
+    SubmitKey,
+    SubmitStep,
+)
 
 OnMove = Callable[[Move], Awaitable[None]]
 
@@ -20,16 +30,21 @@ class Seen(MemoryLedger):
 
     def __init__(self) -> None:
         super().__init__()
-        self.applied: list[tuple[Key, Move]] = []
+        self.applied: list[tuple[Key | SubmitKey, Move]] = []
         self.delivered_ids: list[str] = []
 
-    async def apply(self, key: Key, move: Move) -> Step | None:
+    async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         self.applied.append((key, move))
         return await super().apply(key, move)
 
     def delivered(self, key: Key) -> None:
         self.delivered_ids.append(key.request_id)
         super().delivered(key)
+
+    def ids_of(self, kind: type[Move]) -> list[str]:
+        """Return the request ids of the moves of one kind."""
+        keys = [key for key, move in self.applied if isinstance(move, kind)]
+        return [key.request_id for key in keys if isinstance(key, Key)]
 
     @property
     def kinds(self) -> list[str]:
@@ -51,7 +66,7 @@ class Armed(Seen):
 
     @property
     def renewed(self) -> list[str]:
-        return [key.request_id for key, move in self.applied if isinstance(move, Renew)]
+        return self.ids_of(Renew)
 
 
 class Handle:
@@ -67,7 +82,7 @@ class Handle:
         self.before = before
         self.after = after
 
-    async def apply(self, key: Key, move: Move) -> Step | None:
+    async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         if self.before is not None:
             await self.before(move)
         done = await self.store.apply(key, move)
@@ -89,7 +104,7 @@ class Losing(MemoryLedger):
         super().__init__()
         self.kind = kind
 
-    async def apply(self, key: Key, move: Move) -> Step | None:
+    async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         return None if isinstance(move, self.kind) else await super().apply(key, move)
 
 
@@ -112,7 +127,7 @@ class Striking(SQLiteLedger):
             print("struck", flush=True)  # noqa: T201 - the parent process waits for this line
             os.kill(os.getpid(), number)
 
-    async def apply(self, key: Key, move: Move) -> Step | None:
+    async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         self._hit(move, "before")
         done = await super().apply(key, move)
         self._hit(move, "after")

@@ -19,7 +19,7 @@ from support import (
 
 from modelmax_async import AsyncQueueClient, MemoryLedger, Result, ResultUncertainError
 from modelmax_async.emulator import Emulator, Fault
-from modelmax_async.ledger import Arm, Claim, Look, Move, Renew, Store
+from modelmax_async.ledger import Arm, Claim, Look, Move, Renew, Step, Store
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 
@@ -114,7 +114,7 @@ async def test_void_consent_does_not_replace_cancelled_consent(
 
     async def linger(_: Move) -> None:
         done = await store.apply(key, Look(job))
-        assert done is not None
+        assert isinstance(done, Step)
         if done.entry.owner not in {None, "gone"}:
             claimed.set()
         await asyncio.sleep(1)

@@ -11,7 +11,17 @@ from modelmax_async import MemoryLedger
 from modelmax_async._api.paths import make_job
 from modelmax_async._billing.decisions import Decision, Flight, decide
 from modelmax_async._billing.outcomes import Held, Settled
-from modelmax_async.ledger import Arm, Claim, Fail, Look, Move, Release, Remember, Uncertain
+from modelmax_async.ledger import (
+    Arm,
+    Claim,
+    Fail,
+    Look,
+    Move,
+    Release,
+    Remember,
+    Step,
+    Uncertain,
+)
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 
@@ -45,7 +55,7 @@ async def test_decision_needs_an_attempt_whose_outcome_is_uncertain(
         await store.apply(key, move)
     seen = await store.apply(key, Look(job))
 
-    assert seen is not None
+    assert isinstance(seen, Step)
     assert (expected and Decision(expected, None, yes)) == decide(seen.entry, yes)
 
 
@@ -55,7 +65,7 @@ async def test_decision_about_a_call_under_way_is_bound_to_its_lease() -> None:
 
     claimed = await store.apply(key, Claim(job, "me", "a1", 10.0))
 
-    assert claimed is not None
+    assert isinstance(claimed, Step)
     assert Decision("a1", claimed.entry.lease_until, yes) == decide(claimed.entry, yes)
 
 

@@ -28,11 +28,11 @@ async def test_store_that_hangs_delays_no_renewal(emulator: Emulator) -> None:
     async with in_process(emulator, ledger=ledger) as client:
         waiting = [asyncio.create_task(client.wait_for(job)) for job in (first, second)]
         await asyncio.sleep(24)
-        renewed = [key for key, move in store.applied if isinstance(move, Renew)]
+        renewed = store.ids_of(Renew)
         for task in waiting:
             task.cancel()
 
-    assert 9 == [key.request_id for key in renewed].count(second)
+    assert 9 == renewed.count(second)
 
 
 async def test_renewal_that_fails_or_hangs_delays_no_other(emulator: Emulator) -> None:
@@ -51,7 +51,7 @@ async def test_renewal_that_fails_or_hangs_delays_no_other(emulator: Emulator) -
     ledger = Handle(store, before=on(Renew, fail_or_hang))
     async with in_process(emulator, ledger=ledger) as client:
         results = await client.gather_results(jobs)
-        renewed = [key.request_id for key, move in store.applied if isinstance(move, Renew)]
+        renewed = store.ids_of(Renew)
 
     assert jobs == [result.request_id for result in results]
     assert [jobs[2]] * 9 == renewed

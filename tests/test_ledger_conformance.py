@@ -15,7 +15,8 @@ from modelmax_async import LedgerEntry, MemoryLedger, SQLiteLedger
 from modelmax_async._api.paths import make_job
 from modelmax_async._models import LedgerState
 from modelmax_async._runtime import clock
-from modelmax_async.ledger import Key, Ledger, Step, Uncertain, memory
+from modelmax_async.ledger import Key, Ledger, Step, SubmitKey, SubmitStep, Uncertain, memory
+from modelmax_async.ledger.attempts import is_held, observed
 from modelmax_async.ledger.moves import (
     Arm,
     Claim,
@@ -27,7 +28,7 @@ from modelmax_async.ledger.moves import (
     Renew,
     Store,
 )
-from modelmax_async.ledger.transitions import is_held, observed, step
+from modelmax_async.ledger.transitions import job_step
 from modelmax_async.testing import check_ledger
 
 pytestmark = pytest.mark.anyio
@@ -177,7 +178,7 @@ async def test_ledger_with_half_of_the_optional_part_is_refused() -> None:
 
 async def test_suite_sees_a_ledger_that_forgets_the_submit_time() -> None:
     class Forgetful(MemoryLedger):
-        async def apply(self, key: Key, move: Move) -> Step | None:
+        async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
             if isinstance(move, Remember):
                 move = Remember(attrs.evolve(move.job, submitted_at=None))
             return await super().apply(key, move)
@@ -192,7 +193,7 @@ class Broken(MemoryLedger):
     def __init__(
         self,
         *,
-        rule: Apply = step,
+        rule: Apply = job_step,
         lost: dict[str, Any] | None = None,
         observe: bool = True,
         listed: Callable[[list[LedgerEntry]], list[LedgerEntry]] = lambda entries: entries,
@@ -203,11 +204,11 @@ class Broken(MemoryLedger):
         self._observe = observe
         self._listed = listed
 
-    async def apply(self, key: Key, move: Move) -> Step | None:
+    async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(memory, "step", self._rule)
+            patch.setattr(memory, "job_step", self._rule)
             done = await super().apply(key, move)
-        if done is not None and key in self._entries:
+        if isinstance(key, Key) and done is not None and key in self._entries:
             entry = self._entries[key]
             lost = {k: v for k, v in self._lost.items() if getattr(entry, k) is not None}
             self._entries[key] = attrs.evolve(entry, **lost)
@@ -223,35 +224,35 @@ class Broken(MemoryLedger):
 def _look_changes(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Look) and entry is not None:
         return Step(attrs.evolve(entry, lease_until=entry.lease_until + 1), granted=True)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _any_lease(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Claim) and move.takeover is not None and entry is not None:
         move = attrs.evolve(move, takeover=entry.lease_until)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _no_takeover(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Claim):
         move = attrs.evolve(move, takeover=None)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _by_the_clock(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Claim) and entry is not None and entry.state == "claimed":
         entry = observed(entry, now)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _armed_by_the_clock(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Claim) and entry is not None and entry.state == "armed":
         entry = observed(entry, now)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _still_lease(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
-    done = step(entry, move, now)
+    done = job_step(entry, move, now)
     if isinstance(move, Renew) and done is not None and entry is not None:
         return attrs.evolve(done, entry=attrs.evolve(done.entry, lease_until=entry.lease_until))
     return done
@@ -260,51 +261,51 @@ def _still_lease(entry: LedgerEntry | None, move: Move, now: float) -> Step | No
 def _any_decision(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Claim) and move.accept and entry is not None:
         move = attrs.evolve(move, accept=entry.attempt)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _decision_holds_on(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Claim) and move.accept and entry is not None:
         same = move.accept == entry.decided
         move = attrs.evolve(move, accept=entry.attempt if same else move.accept)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _races(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Claim) and move.accept and entry is not None and not move.takeover:
         move = attrs.evolve(move, takeover=entry.lease_until)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _pays_over_all(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Claim) and move.accept and entry is not None and entry.body:
         entry = attrs.evolve(entry, body=None)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _release_frees_all(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Release) and entry is not None and entry.state == "uncertain":
         return Step(attrs.evolve(entry, state="known"), granted=True)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _release_frees_its_own(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Release) and entry is not None and entry.attempt == move.attempt:
         return _release_frees_all(entry, move, now)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _no_late_proof(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Release) and entry is not None and not is_held(entry):
         return Step(entry, granted=False)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _fails(state: str) -> Apply:
     def rule(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
         if isinstance(move, Fail) and entry is not None and entry.state == state:
             return Step(attrs.evolve(entry, state="failed", error=move.error), granted=True)
-        return step(entry, move, now)
+        return job_step(entry, move, now)
 
     return rule
 
@@ -312,29 +313,29 @@ def _fails(state: str) -> Apply:
 def _last_answer(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Store) and entry is not None:
         entry = attrs.evolve(entry, body=None, state="known")
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _first_answer(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Store) and entry is not None and entry.body is not None:
         return Step(entry, granted=False)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _late_answer(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Store) and entry is not None and is_held(entry):
         entry = attrs.evolve(entry, state="known")
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _refuses_late_answer(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
     if isinstance(move, Store) and entry is not None and entry.attempt != move.attempt:
         return Step(entry, granted=False)
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 def _grants_all(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
-    done = step(entry, move, now)
+    done = job_step(entry, move, now)
     return None if done is None else attrs.evolve(done, granted=True)
 
 
@@ -343,7 +344,7 @@ def _knows_all(entry: LedgerEntry | None, move: Move, now: float) -> Step | None
         return Step(
             LedgerEntry(job=make_job("m", "x"), state="known", since=now), granted=False
         )
-    return step(entry, move, now)
+    return job_step(entry, move, now)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +406,7 @@ async def test_suite_names_the_promise_that_is_broken(
 )
 async def test_suite_sees_a_ledger_that_forgets_a_move(forgets: type[Move]) -> None:
     class Forgetful(MemoryLedger):
-        async def apply(self, key: Key, move: Move) -> Step | None:
+        async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
             kept = dict(self._entries)
             done = await super().apply(key, move)
             if isinstance(move, forgets):

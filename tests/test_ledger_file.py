@@ -25,6 +25,7 @@ from modelmax_async.ledger import (
     Remember,
     Step,
     Store,
+    SubmitStep,
     sqlite_file,
     sqlite_schema,
     sqlite_thread,
@@ -36,11 +37,11 @@ ORIGIN = "https://api.modelmax.io:443"
 Lets = Callable[[SQLiteLedger], Awaitable[None]]
 
 
-async def remember(ledger: SQLiteLedger, name: str) -> Step | None:
+async def remember(ledger: SQLiteLedger, name: str) -> Step | SubmitStep | None:
     return await ledger.apply(Key(ORIGIN, name), Remember(make_job("veo-3", name)))
 
 
-async def store(ledger: SQLiteLedger, name: str) -> Step | None:
+async def store(ledger: SQLiteLedger, name: str) -> Step | SubmitStep | None:
     return await ledger.apply(Key(ORIGIN, name), Store(make_job("veo-3", name), "a", b"{}"))
 
 

@@ -43,7 +43,7 @@ def key(name: str) -> Key:
 async def take(ledger: Ledger, name: str, move: Move) -> Step:
     done = await ledger.apply(key(name), move)
 
-    assert done is not None
+    assert isinstance(done, Step)
     return done
 
 
@@ -53,7 +53,7 @@ async def remember(ledger: Ledger, name: str) -> Step:
 
 async def look(ledger: Ledger, name: str) -> LedgerEntry | None:
     done = await ledger.apply(key(name), Look(make_job("veo-3", name)))
-    return None if done is None else done.entry
+    return done.entry if isinstance(done, Step) else None
 
 
 async def store(ledger: Ledger, name: str, body: bytes = BODY) -> Step:

@@ -106,7 +106,7 @@ def version(path: Path) -> int:
 async def take(ledger: SQLiteLedger, name: str, move: Any) -> Step:
     done = await ledger.apply(Key(ORIGIN, name), move)
 
-    assert done is not None
+    assert isinstance(done, Step)
     return done
 
 

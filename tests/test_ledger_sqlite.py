@@ -18,7 +18,7 @@ import pytest
 
 from modelmax_async import LedgerError, SQLiteLedger
 from modelmax_async._api.paths import make_job
-from modelmax_async.ledger import Key, Ledger, Remember, Step, Store, sqlite_thread
+from modelmax_async.ledger import Key, Ledger, Remember, Step, Store, SubmitStep, sqlite_thread
 from modelmax_async.ledger.sqlite_file import explain
 
 pytestmark = pytest.mark.anyio
@@ -29,11 +29,11 @@ def key(name: str) -> Key:
     return Key(ORIGIN, name)
 
 
-async def remember(ledger: Ledger, name: str) -> Step | None:
+async def remember(ledger: Ledger, name: str) -> Step | SubmitStep | None:
     return await ledger.apply(key(name), Remember(make_job("veo-3", name)))
 
 
-async def store(ledger: Ledger, name: str, body: bytes = b"{}") -> Step | None:
+async def store(ledger: Ledger, name: str, body: bytes = b"{}") -> Step | SubmitStep | None:
     return await ledger.apply(key(name), Store(make_job("veo-3", name), "a", body))
 
 
@@ -304,7 +304,7 @@ async def test_full_disk_says_what_to_do_and_keeps_its_contents(tmp_path: Path) 
     kept = await remember(ledger, "a")
     await ledger.aclose()
 
-    assert kept is not None
+    assert isinstance(kept, Step)
     assert "stored" == kept.entry.state
 
 
@@ -320,7 +320,7 @@ async def test_removed_file_is_noticed(tmp_path: Path) -> None:
     done = await store(ledger, "a")
     await ledger.aclose()
 
-    assert done is not None
+    assert isinstance(done, Step)
     assert "stored" == done.entry.state
 
 

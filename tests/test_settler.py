@@ -78,7 +78,7 @@ async def test_closing_client_begins_no_billed_call(emulator: Emulator) -> None:
         await client.aclose()
         ended = await asyncio.gather(*waits, return_exceptions=True)
 
-    claimed = [key.request_id for key, move in store.applied if isinstance(move, Claim)]
+    claimed = [move.job.request_id for _, move in store.applied if isinstance(move, Claim)]
     assert [paid] == claimed
     assert [Result, ClientStateError] == [type(end) for end in ended]
 

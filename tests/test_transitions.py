@@ -11,6 +11,7 @@ from strategies import JOB, NOW, completed
 
 from modelmax_async import LedgerEntry, ledger
 from modelmax_async._models import LedgerState
+from modelmax_async.ledger.attempts import GONE, LONGEST_LEASE, is_held, observed
 from modelmax_async.ledger.moves import (
     Arm,
     Claim,
@@ -23,7 +24,7 @@ from modelmax_async.ledger.moves import (
     Store,
     Uncertain,
 )
-from modelmax_async.ledger.transitions import GONE, LONGEST_LEASE, Step, is_held, observed, step
+from modelmax_async.ledger.transitions import Step, job_step
 
 LEASE = 12.0
 BEFORE = NOW - 5.0
@@ -161,7 +162,7 @@ def _rows() -> list[Any]:
 
 
 def take(entry: LedgerEntry | None, move: Move, now: float = NOW) -> Step:
-    done = step(entry, move, now)
+    done = job_step(entry, move, now)
 
     assert done is not None
     return done
@@ -188,7 +189,7 @@ def test_every_move_from_every_state_is_as_in_the_table_at_any_time(
     column: str, move: str, word: str, now: float
 ) -> None:
     entry = ENTRIES[column]
-    done = step(entry, MOVES[move], now)
+    done = job_step(entry, MOVES[move], now)
     if word == "-":
         assert done is None
         return
@@ -213,7 +214,7 @@ def test_table_has_every_move_and_state() -> None:
 
 def test_move_of_another_type_is_refused() -> None:
     with pytest.raises(AssertionError, match="unreachable"):
-        step(KNOWN, "claim", NOW)  # type: ignore[arg-type]  # it is the point
+        job_step(KNOWN, "claim", NOW)  # type: ignore[arg-type]  # it is the point
 
 
 def test_former_name_of_a_move_is_still_importable() -> None:
@@ -239,7 +240,7 @@ def test_claim_records_its_owner_and_lease() -> None:
         resting="known",
     )
 
-    assert Step(expected, granted=True) == step(KNOWN, _CLAIM, NOW)
+    assert Step(expected, granted=True) == job_step(KNOWN, _CLAIM, NOW)
 
 
 @pytest.mark.parametrize("entry", [UNCERTAIN, STORED, ABANDONED, DELIVERED])

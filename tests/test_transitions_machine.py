@@ -16,6 +16,7 @@ from strategies import JOB, NOW, completed
 
 from modelmax_async import LedgerEntry
 from modelmax_async._api.endpoints import is_readable
+from modelmax_async.ledger.attempts import is_held, observed
 from modelmax_async.ledger.moves import (
     Arm,
     Claim,
@@ -28,7 +29,7 @@ from modelmax_async.ledger.moves import (
     Store,
     Uncertain,
 )
-from modelmax_async.ledger.transitions import Step, is_held, observed, step
+from modelmax_async.ledger.transitions import Step, job_step
 
 LEASE = 12.0
 ENDS = ["paid", "paid", "garbled", "free", "failed", "broken", "cancelled", "crashed"]
@@ -89,7 +90,7 @@ class BilledOnce(RuleBasedStateMachine):
 
     def apply(self, move: Move) -> Step | None:
         """Apply a move as a ledger does, and check what no move may do."""
-        before, done = self.entry, step(self.entry, move, self.now)
+        before, done = self.entry, job_step(self.entry, move, self.now)
         if done is None:
             assert before is None
             return None
@@ -267,7 +268,7 @@ class BilledOnce(RuleBasedStateMachine):
     def what_was_sent_is_never_forgotten(self) -> None:
         """Without a proof or a decision, no client can claim a call that was sent."""
         if self.unproven and not self.fails:
-            done = step(self.entry, Claim(JOB, "x", "x", LEASE), self.now)
+            done = job_step(self.entry, Claim(JOB, "x", "x", LEASE), self.now)
 
             assert done is not None
             assert not done.granted

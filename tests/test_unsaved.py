@@ -17,7 +17,7 @@ from modelmax_async._models import LedgerState
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.tasks import Tasks
 from modelmax_async.events import Event, LedgerFailed
-from modelmax_async.ledger import Key, Ledger, Move, Step, Store
+from modelmax_async.ledger import Key, Ledger, Move, Step, Store, SubmitKey, SubmitStep
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 JOB, KEY = make_job("veo-3", "reef"), Key("http://127.0.0.1:80", "reef")
@@ -130,7 +130,7 @@ async def test_store_that_is_cancelled_keeps_the_answer_for_the_next_try() -> No
 
 async def test_ledger_that_says_nothing_of_an_answer_has_not_kept_it() -> None:
     class Forgetful:
-        async def apply(self, key: Key, move: Move) -> Step | None:
+        async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
             return None
 
         async def entries(

@@ -5,6 +5,7 @@ Nothing here does I/O, so each paragraph of the API can be tested without an eve
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -37,6 +38,13 @@ def build_submit(model: str, prompt: str, parameters: VideoParameters | None) ->
     except (TypeError, ValueError, RecursionError) as exc:
         raise ValueError(f"the parameters cannot be sent as JSON: {exc}") from exc
     return Call("POST", paths.submit_path(model), body)
+
+
+def fingerprint(call: Call) -> str:
+    """Return a digest of what a submit asks for: the model, the prompt and the parameters."""
+    content = json.loads(call.body or b"null")
+    canonical = json.dumps([call.path, content], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def build_status(job: Job) -> Call:

@@ -9,8 +9,8 @@ import attrs
 
 from modelmax_async._billing.outcomes import Settled
 from modelmax_async._models import Job, LedgerEntry
+from modelmax_async.ledger.attempts import is_held
 from modelmax_async.ledger.moves import Claim
-from modelmax_async.ledger.transitions import is_held
 
 
 @attrs.frozen

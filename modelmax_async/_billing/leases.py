@@ -12,11 +12,12 @@ from collections import OrderedDict
 import attrs
 
 from modelmax_async._errors import LedgerError
-from modelmax_async._models import LedgerEntry
+from modelmax_async._models import LedgerEntry, Submission
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.tasks import Tasks, Tries
-from modelmax_async.ledger import Arm, Key, Ledger, Renew
+from modelmax_async.ledger import Arm, Key, Ledger, Renew, SubmitKey
 
+AnyKey = Key | SubmitKey
 #: Seconds after which an owner that gave no sign of life counts as gone.
 LEASE = 10.0
 #: Seconds between two renewals.
@@ -42,16 +43,16 @@ class Leases:
     def __init__(self, ledger: Ledger, tasks: Tasks) -> None:
         self._ledger = ledger
         self._tasks = tasks
-        self._own: dict[Key, _Own] = {}
-        self._renewals = Tries[Key, None](tasks)
+        self._own: dict[AnyKey, _Own] = {}
+        self._renewals = Tries[AnyKey, None](tasks)
         self._task: asyncio.Task[None] | None = None
 
-    def hold(self, key: Key, attempt: str) -> None:
+    def hold(self, key: AnyKey, attempt: str) -> None:
         """Renew the attempt's lease until `let_go`."""
         self._own[key] = _Own(attempt)
         self.beat()
 
-    def let_go(self, key: Key, attempt: str) -> None:
+    def let_go(self, key: AnyKey, attempt: str) -> None:
         """Stop renewing the attempt's lease."""
         if key in self._own and self._own[key].attempt == attempt:
             del self._own[key]
@@ -92,7 +93,7 @@ class Leases:
                 # One that fails lets the lease run out, which is safe.
                 self._renewals.start(key, self._renew(key, own))
 
-    async def _renew(self, key: Key, own: _Own) -> None:
+    async def _renew(self, key: AnyKey, own: _Own) -> None:
         asked_at = clock.boottime()
         done = await self._ledger.apply(key, Renew(own.attempt, LEASE))
         granted = done is not None and done.granted
@@ -120,9 +121,9 @@ class LeaseWatch:
 
     def __init__(self, lease: float) -> None:
         self._lease = lease
-        self._seen: OrderedDict[Key, _Sighting] = OrderedDict()
+        self._seen: OrderedDict[AnyKey, _Sighting] = OrderedDict()
 
-    def look(self, key: Key, entry: LedgerEntry, now: float) -> None:
+    def look(self, key: AnyKey, entry: LedgerEntry | Submission, now: float) -> None:
         """Note the lease of another client's attempt at ``now``, by this client's own clock."""
         seen = self._seen.get(key)
         if seen is None or seen.lease_until != entry.lease_until:
@@ -134,11 +135,11 @@ class LeaseWatch:
         while next(iter(self._seen.values())).looked < now - _KEPT:
             self._seen.popitem(last=False)
 
-    def gone(self, key: Key) -> float | None:
+    def gone(self, key: AnyKey) -> float | None:
         """Return the lease to take over, if its owner is known to be gone."""
         seen = self._seen.get(key)
         return seen.lease_until if seen and seen.unchanged > seen.lease else None
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: AnyKey) -> None:
         """Watch the job no longer: no other client holds it."""
         self._seen.pop(key, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from modelmax_async._billing.leases import LeaseWatch
 from modelmax_async._billing.outcomes import Held
@@ -15,7 +16,7 @@ from modelmax_async._errors import LedgerError
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async.events import LedgerFailed
-from modelmax_async.ledger import Key, Ledger
+from modelmax_async.ledger import Key, Ledger, SubmitKey, SubmitStep
 from modelmax_async.ledger.moves import Look, Move
 from modelmax_async.ledger.transitions import Step
 
@@ -43,13 +44,17 @@ class Records:
         """Return the key of a request id in the ledger."""
         return Key(self._origin, request_id)
 
+    def submit_key(self, key: str) -> SubmitKey:
+        """Return the key of a submit in the ledger."""
+        return SubmitKey(self._origin, key)
+
     async def look(self, job: Job) -> LedgerEntry | None:
         """Return what is recorded of a job, and change nothing.
 
         Raises:
             LedgerError: if the ledger fails.
         """
-        done = await self._ask(job, Look(job), ANSWER)
+        done = await self.ask(job, Look(job))
         return None if done is None else done.entry
 
     async def apply(self, job: Job, move: Move) -> Step:
@@ -58,7 +63,7 @@ class Records:
         Raises:
             LedgerError: if the ledger fails, or has lost the job.
         """
-        done = await self._ask(job, move, ANSWER)
+        done = await self.ask(job, move)
         if done is None:
             raise LedgerError("the ledger lost an entry that it was just given")
         return done
@@ -66,19 +71,56 @@ class Records:
     async def note(self, job: Job, move: Move) -> Step | None:
         """Record what was learnt; if the ledger fails, report it and go on."""
         try:
-            return await self._ask(job, move, NOTE)
+            return await self.ask(job, move, NOTE)
         except Exception as exc:  # noqa: BLE001 - what was learnt is worth more than its record
             self._hooks.emit(LedgerFailed(job, str(exc)))
             return None
 
-    async def _ask(self, job: Job, move: Move, seconds: float) -> Step | None:
+    async def ask(self, job: Job, move: Move, seconds: float = ANSWER) -> Step | None:
+        """Make a move; ``None`` if the ledger has no such job.
+
+        Raises:
+            LedgerError: if the ledger fails, or takes longer than ``seconds``.
+        """
+        return await self.ask_id(job.request_id, move, seconds, job)
+
+    async def ask_id(
+        self, request_id: str, move: Move, seconds: float = ANSWER, job: Job | None = None
+    ) -> Step | None:
+        """Make a move for a request id; see `ask`."""
+        about = f"job {request_id}"
+        done = await self._apply(self.key_of(request_id), move, seconds, about, job)
+        return done if isinstance(done, Step) else None
+
+    async def ask_key(self, key: SubmitKey, move: Move) -> SubmitStep:
+        """Make a move that a submit with a key depends on.
+
+        Raises:
+            LedgerError: if the ledger fails, or cannot keep the keys of submits.
+        """
+        done = await self._apply(key, move, ANSWER, f"key {key.key!r}", None)
+        if not isinstance(done, SubmitStep):
+            raise LedgerError(
+                f"the ledger did not keep the key {key.key!r}: it does not support SubmitKey. "
+                "Nothing was submitted: use another ledger, or submit without a key"
+            )
+        return done
+
+    async def note_key(self, key: SubmitKey, move: Move) -> None:
+        """Record how a submit with a key ended; if the ledger fails, its lease runs out."""
+        with suppress(LedgerError):
+            await self._apply(key, move, NOTE, f"key {key.key!r}", None)
+
+    async def _apply(
+        self, key: Key | SubmitKey, move: Move, seconds: float, about: str, job: Job | None
+    ) -> Step | SubmitStep | None:
         try:
             async with asyncio.timeout(seconds):
-                return await self.ledger.apply(self.key(job), move)
+                return await self.ledger.apply(key, move)
         except TimeoutError:
             failure = LedgerError(
-                f"the ledger did not answer within {seconds:.0f} seconds about job "
-                f"{job.request_id} ({type(move).__name__}). The move may still take effect",
+                f"the ledger did not answer within {seconds:.0f} seconds about {about} "
+                f"({type(move).__name__}). The move may still take effect",
                 job=job,
             )
         raise failure

@@ -194,7 +194,7 @@ class Settler:
             case verdicts.Failed(error):
                 return await self._failed(attempt, error)
             case verdicts.Unbilled(error, retry):
-                await self._release(attempt, str(error))
+                await self._release(attempt, str(error), unknown=verdicts.is_unknown(error))
                 if not retry:
                     raise error
                 return verdict
@@ -235,6 +235,6 @@ class Settler:
         self._hooks.emit(events.ResultUncertain(attempt.job, phase, cause))
         return done
 
-    async def _release(self, attempt: Attempt, cause: str) -> None:
-        await self._records.note(attempt.job, Release(attempt.id))
+    async def _release(self, attempt: Attempt, cause: str, *, unknown: bool = False) -> None:
+        await self._records.note(attempt.job, Release(attempt.id, unknown))
         self._hooks.emit(events.ClaimReleased(attempt.job, cause))

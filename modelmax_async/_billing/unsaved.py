@@ -89,7 +89,7 @@ class Unsaved:
 
     async def _store(self, key: Key, store: Store) -> Step:
         done = await self._ledger.apply(key, store)
-        if done is None:
+        if not isinstance(done, Step):
             raise LedgerError("the ledger did not keep a paid result")
         if self._pending.get(key) is store:
             del self._pending[key]

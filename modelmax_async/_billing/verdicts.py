@@ -109,3 +109,9 @@ def refused_submit(error: APIError) -> bool:
     """Whether the response to a submit says that no job was created."""
     refused = HTTPStatus.BAD_REQUEST <= error.status_code <= HTTPStatus.NOT_FOUND
     return refused or may_resubmit(error)
+
+
+def is_unknown(error: APIError | TransportError) -> bool:
+    """Whether the server says that there is no such job (API §2, §3)."""
+    answers = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
+    return isinstance(error, APIError) and error.status_code in answers

@@ -1,34 +1,29 @@
-"""Single calls, made when the user asks for one: submit, status, result.
+"""Single calls, made when the user asks for one: status and result.
 
 A call that failed at no cost is made `RetryPolicy.attempts` times at most.
 """
 
 from __future__ import annotations
 
-import asyncio
-
 import attrs
 
-from modelmax_async._api.endpoints import build_status, parse_status, parse_submit
-from modelmax_async._api.messages import Call
+from modelmax_async._api.endpoints import build_status, parse_status
 from modelmax_async._billing.decisions import Decision, decide
 from modelmax_async._billing.outcomes import Held
-from modelmax_async._billing.verdicts import NotReady, may_resubmit, refused_submit
+from modelmax_async._billing.verdicts import NotReady
 from modelmax_async._errors import (
     APIError,
     InvalidResponseError,
     ModelMaxError,
     NotReadyError,
     ResultUncertainError,
-    SubmitUncertainError,
     TransportError,
 )
 from modelmax_async._models import Job, Result, StatusReport
 from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.retry import is_final
-from modelmax_async.events import JobSubmitted, StatusPolled
-from modelmax_async.ledger.moves import Remember
+from modelmax_async.events import StatusPolled
 
 #: Seconds between two looks at a job that another client is fetching.
 _HELD = 0.25
@@ -38,31 +33,11 @@ _HELD = 0.25
 class Calls:
     """The single calls of one client.
 
-    Submits and status calls run in tasks that the client owns. `result` runs in the caller's
+    Status calls run in tasks that the client owns. `result` runs in the caller's
     task: a billed call under way outlives it, but the intention to make one does not.
     """
 
     _parts: Parts
-
-    async def submit(self, call: Call, model: str) -> Job:
-        """Submit, and record the job. It is retried only if no job can have been created."""
-        attempt = 0
-        while True:
-            try:
-                reply = await self._parts.http.submit(call)
-                job = parse_submit(reply, model, now=clock.wall())
-                break
-            except (APIError, TransportError) as exc:
-                attempt += 1
-                await self._retry_submit(exc, attempt)
-            except InvalidResponseError as exc:
-                raise _submit_uncertain(exc) from exc
-            except asyncio.CancelledError:
-                closed = "the client was closed before the response arrived."
-                raise _submit_uncertain(closed) from None
-        self._parts.hooks.emit(JobSubmitted(job))
-        await self._parts.records.note(job, Remember(job))
-        return job
 
     async def status(self, job: Job) -> StatusReport:
         """Ask for the status. It is free, so that a failure is retried."""
@@ -125,22 +100,5 @@ class Calls:
                         raise unbilled.error
                     await self._back_off(attempt, unbilled.error)
 
-    async def _retry_submit(self, error: APIError | TransportError, attempt: int) -> None:
-        if not may_resubmit(error):
-            if isinstance(error, APIError) and refused_submit(error):
-                raise error
-            raise _submit_uncertain(error) from error
-        if attempt >= self._parts.retry.policy.attempts:
-            raise error
-        await self._back_off(attempt, error)
-
     async def _back_off(self, attempt: int, error: ModelMaxError) -> None:
         await self._parts.tasks.sleep(self._parts.retry.delay(attempt - 1, error))
-
-
-def _submit_uncertain(error: ModelMaxError | str) -> SubmitUncertainError:
-    return SubmitUncertainError(
-        f"the submit may have created a job whose id was not received: {error} "
-        "Such a job is never billed, because its result cannot be fetched without the id; "
-        "submit again only if a second job does no harm"
-    )

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from modelmax_async._api.endpoints import build_submit
 from modelmax_async._client.engine import Engine
+from modelmax_async._client.generation import Requests, Work, check_requests, each_outcome
+from modelmax_async._client.pace import Pace
 from modelmax_async._download import OnProgress
 from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import ClientOrTransport, Timeout
 from modelmax_async._models import (
-    UNFINISHED,
     Job,
     LedgerEntry,
     Outcome,
@@ -23,6 +24,7 @@ from modelmax_async._models import (
     StatusReport,
     Video,
     VideoParameters,
+    VideoRequest,
 )
 from modelmax_async._polling import batch, subscribers
 from modelmax_async._polling.batch import OnOutcome
@@ -31,12 +33,14 @@ from modelmax_async._polling.policies import PollingPolicy
 from modelmax_async._polling.subscribers import OnStatus
 from modelmax_async._runtime.retry import RetryPolicy
 from modelmax_async._settings import read_key, read_settings
-from modelmax_async._validators import check_prompt, check_segment, check_timeout
+from modelmax_async._validators import check_prompt, check_segment, check_timeout, is_integer
 from modelmax_async.events import Hook
 from modelmax_async.ledger import Ledger
 
 #: Seconds that a wait takes at most by default.
 TIMEOUT = 1800.0
+#: The most jobs that `AsyncQueueClient.generate_many` can have open at once.
+MOST_JOBS = 1_000_000
 
 
 class AsyncQueueClient:
@@ -118,27 +122,36 @@ class AsyncQueueClient:
         *,
         model: str | None = None,
         parameters: VideoParameters | None = None,
+        key: str | None = None,
     ) -> Job:
         """Submit a prompt (API §1). A submit is not billed.
+
+        With a ``key``, it is idempotent: the ledger records which job the key belongs to, and
+        the same key with the same request returns that job without a call, after a restart and
+        in every process that shares the ledger. A submit whose outcome is unknown is sent again
+        by the next call with its key: the first job, if there is one, is never fetched.
 
         Args:
             prompt: what to show; not empty.
             model: such as ``"veo-3"``; the client's ``model`` by default.
             parameters: further wishes, such as resolution and length.
+            key: a name of yours for this request, such as ``"row-17"``.
 
         Returns:
             The job, recorded in the ledger: `pending` lists it after a crash.
 
         Raises:
-            ValueError: for an empty prompt or an unusable model, before any I/O.
+            ValueError: for an empty prompt or an unusable model or key, before any I/O.
+            KeyConflictError: the key belongs to another request; nothing was submitted.
             InsufficientBalanceError: nothing was charged.
             SubmitUncertainError: a job may exist whose id was not received.
+            LedgerError: with a key only: the ledger failed, and no job was returned.
             APIError, TransportError: no job was created.
         """
         name = self._engine.model(model)
-        call = build_submit(name, check_prompt(prompt), parameters)
+        request = VideoRequest(check_prompt(prompt), name, parameters, key)
         self._engine.tasks.bind()
-        return await self._engine.tasks.run(self._engine.calls.submit(call, name))
+        return await self._engine.submits.submit(request, name)
 
     async def status(self, job: Job | str, *, model: str | None = None) -> StatusReport:
         """Make one free status call (API §2); a failure is retried a few times.
@@ -216,7 +229,9 @@ class AsyncQueueClient:
         *,
         model: str | None = None,
         parameters: VideoParameters | None = None,
+        key: str | None = None,
         timeout: float | None = TIMEOUT,
+        on_status: OnStatus | None = None,
     ) -> Result:
         """Submit a prompt, then wait for the result.
 
@@ -224,9 +239,9 @@ class AsyncQueueClient:
         the submit has the job as its ``job``.
         """
         check_timeout(timeout)
-        job = await self.submit(prompt, model=model, parameters=parameters)
+        job = await self.submit(prompt, model=model, parameters=parameters, key=key)
         try:
-            return await self.wait_for(job, timeout=timeout)
+            return await self.wait_for(job, timeout=timeout, on_status=on_status)
         except ModelMaxError as exc:
             exc.job = job
             raise
@@ -284,6 +299,54 @@ class AsyncQueueClient:
         delivered = self._engine.records.delivered
         return batch.each_outcome(self._engine.poller, targets, limit, delivered)
 
+    def generate_many(
+        self,
+        requests: Requests,
+        *,
+        model: str | None = None,
+        max_jobs: int = 100,
+        directory: str | os.PathLike[str] | None = None,
+        timeout: float | None = TIMEOUT,
+    ) -> AsyncGenerator[Outcome, None]:
+        """Submit many requests, wait for their jobs, fetch the results, and save the videos.
+
+        Requests are taken from the iterable only as jobs end, so that an endless one works. A
+        request with a ``key`` survives a crash: run the same batch again with the same ledger,
+        and it goes on where it was. It neither submits nor pays twice for such a request. After
+        a crash, the jobs of requests without a key are found by `pending` instead.
+
+        Args:
+            requests: an iterable or async iterable of prompts or `VideoRequest`.
+            model: the model of requests that name none; the client's ``model`` by default.
+            max_jobs: how many jobs are open at once, from 1 to 1,000,000.
+            directory: where to save the videos as `download` does, before the outcome is
+                yielded; by default they are not saved.
+            timeout: seconds to wait for each job at most; ``None``: no limit.
+
+        Yields:
+            The `Outcome` of each request as it ends, with ``request`` and ``paths``; a failure
+            affects no other request. A 429 slows the submits down, and drops none. If you leave
+            the iterator, it submits nothing further, and what is submitted is not lost.
+
+        Raises:
+            InsufficientBalanceError, AuthenticationError: no further request can succeed. What
+                is open is left to be resumed.
+            ValueError: for an unusable argument, before any I/O.
+        """
+        if not is_integer(max_jobs, 1, MOST_JOBS):
+            raise ValueError(
+                f"max_jobs must be an integer from 1 to {MOST_JOBS}, got {max_jobs!r}"
+            )
+        work = Work(
+            engine=self._engine,
+            pace=Pace(self._engine.tasks, self._engine.parts.retry),
+            model=None if model is None else self._engine.model(model),
+            directory=None if directory is None else Path(directory),
+            timeout=check_timeout(timeout),
+        )
+        self._engine.tasks.bind()
+        return each_outcome(self._engine.tasks, work, check_requests(requests), max_jobs)
+
     def watch(
         self, job: Job | str, *, model: str | None = None
     ) -> AsyncGenerator[StatusReport, None]:
@@ -306,9 +369,7 @@ class AsyncQueueClient:
             job: a job, or its request id.
         """
         self._engine.tasks.bind()
-        request_id = job.request_id if isinstance(job, Job) else job
-        key = self._engine.records.key_of(check_segment("request id", request_id))
-        self._engine.poller.notify(key)
+        self._engine.poller.notify(self._engine.records.key_of(_id_of(job)))
 
     def expected(self, job: Job | str, *, model: str | None = None) -> Expected | None:
         """Return how many more seconds a job is expected to take: for a progress bar.
@@ -362,7 +423,7 @@ class AsyncQueueClient:
             ValueError: for an ``on_progress`` that would have to be awaited.
         """
         self._engine.tasks.bind()
-        return await self._engine.downloads.save(
+        return await self._engine.saving.save(
             result, Path(directory), on_progress, overwrite=overwrite
         )
 
@@ -394,8 +455,69 @@ class AsyncQueueClient:
         Only those that the server has acknowledged: by its response to a submit, or to a poll.
         """
         self._engine.tasks.bind()
-        found = await self._engine.tasks.run(self._engine.records.entries(UNFINISHED))
-        return [entry.job for entry in found if entry.acknowledged]
+        return await self._engine.tasks.run(self._engine.upkeep.pending())
+
+    async def stored(self, *, unsaved: bool = False) -> list[Job]:
+        """Return the jobs whose paid result is in the ledger, oldest first.
+
+        Args:
+            unsaved: only those whose videos `download` has not saved, and that `mark_saved` has
+                not marked: what to download after a restart. `wait_for` returns each result
+                without a call.
+        """
+        self._engine.tasks.bind()
+        return await self._engine.tasks.run(self._engine.upkeep.stored(unsaved=unsaved))
+
+    async def mark_saved(self, job: Job | str) -> None:
+        """Record that the videos of a stored result are saved: for those who use `stream`.
+
+        Args:
+            job: a job, or its request id.
+
+        Raises:
+            ValueError: the ledger has no result of this job.
+        """
+        request_id = _id_of(job)
+        self._engine.tasks.bind()
+        await self._engine.tasks.run(self._engine.upkeep.mark_saved(request_id))
+
+    async def forget(self, job: Job | str) -> None:
+        """Take a job off `pending` or `unresolved`, for good.
+
+        A job that was never billed is deleted from the ledger, and its submit key is free
+        again. An uncertain one is abandoned: it is on no list, and is never fetched again
+        without ``accept_second_charge=True``. Stop waiting for the job first.
+
+        Args:
+            job: a job, or its request id; one that the ledger does not know is ignored.
+
+        Raises:
+            ValueError: it is paid for, or being fetched right now; nothing was changed.
+        """
+        request_id = _id_of(job)
+        self._engine.tasks.bind()
+        await self._engine.tasks.run(self._engine.upkeep.forget(request_id))
+
+    async def prune(self, older_than: timedelta) -> int:
+        """Drop the stored results that were saved long ago, so that the ledger stays small.
+
+        That they were paid for stays recorded: waiting for such a job raises
+        `ResultDroppedError`, and it is never billed again without your consent.
+
+        Args:
+            older_than: how long ago the videos must have been saved at least.
+
+        Returns:
+            How many results were dropped.
+        """
+        if not isinstance(older_than, timedelta) or older_than < timedelta(0):
+            raise ValueError(
+                f"older_than must be a timedelta of at least 0, got {older_than!r}"
+            )
+        self._engine.tasks.bind()
+        return await self._engine.tasks.run(
+            self._engine.upkeep.prune(older_than.total_seconds())
+        )
 
     async def aclose(self) -> None:
         """Stop polling, let billed calls end, and close what was opened.
@@ -417,3 +539,8 @@ class AsyncQueueClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def _id_of(job: Job | str) -> str:
+    """Return the request id of an argument that needs no model, checked before any I/O."""
+    return check_segment("request id", job.request_id if isinstance(job, Job) else job)

@@ -13,6 +13,9 @@ from modelmax_async._billing.leases import LeaseWatch
 from modelmax_async._billing.records import Records
 from modelmax_async._billing.settler import Settler
 from modelmax_async._client.calls import Calls
+from modelmax_async._client.saving import Saving
+from modelmax_async._client.submits import Submits
+from modelmax_async._client.upkeep import Upkeep
 from modelmax_async._download import Downloads
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._http import ClientOrTransport, HTTPClient, Timeout
@@ -73,10 +76,14 @@ class Engine:
             retry=backoff,
             refetch=settings.on_uncertain == "refetch",
         )
+        self.parts = parts
         self.calls = Calls(parts)
+        self.submits = Submits(parts)
+        self.upkeep = Upkeep(parts)
         self.learning = Learning(ledger, settings.origin, self.tasks)
         self.poller = Poller(parts, poll, self.learning, settings.max_in_flight)
         self.downloads = Downloads(self.http, self.tasks, self.hooks, settings, backoff)
+        self.saving = Saving(self.downloads, parts)
         self._closing: asyncio.Task[None] | None = None
 
     def model(self, model: str | None) -> str:

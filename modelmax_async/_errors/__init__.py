@@ -12,6 +12,7 @@
     │   ├── PermissionDeniedError 403 · NotFoundError 404 · RateLimitError 429
     │   └── ServerError 5xx
     ├── InvalidResponseError
+    ├── KeyConflictError (also ValueError)
     ├── SubmitUncertainError
     ├── JobError
     │   ├── JobFailedError
@@ -32,6 +33,7 @@ from modelmax_async._errors.base import (
     ClientStateError,
     ConfigurationError,
     DownloadError,
+    KeyConflictError,
     LedgerError,
     ModelMaxError,
     fresh,
@@ -75,6 +77,7 @@ __all__ = [
     "JobError",
     "JobFailedError",
     "JobTimeoutError",
+    "KeyConflictError",
     "LedgerError",
     "ModelMaxError",
     "NotFoundError",

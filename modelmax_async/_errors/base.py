@@ -63,6 +63,18 @@ class ClientStateError(ModelMaxError, RuntimeError):
     """The client is closed, or was used from another event loop than its own."""
 
 
+class KeyConflictError(ModelMaxError, ValueError):
+    """The key of a submit belongs to another request. Nothing was submitted.
+
+    Attributes:
+        key: the key.
+    """
+
+    def __init__(self, message: str, *, key: str = "", job: Job | None = None) -> None:
+        super().__init__(message, job=job)
+        self.key = key
+
+
 class DownloadError(ModelMaxError):
     """A video could not be saved. The paid result is not affected: download it again.
 

@@ -4,7 +4,13 @@ None of them holds a client, a connection or a key: store them, pickle them, sen
 another machine.
 """
 
-from modelmax_async._models.entries import UNFINISHED, LedgerEntry, LedgerState, Phase
+from modelmax_async._models.entries import (
+    UNFINISHED,
+    LedgerEntry,
+    LedgerState,
+    Phase,
+    Submission,
+)
 from modelmax_async._models.jobs import Job, Status, StatusReport, as_status
 from modelmax_async._models.requests import VideoParameters, VideoRequest
 from modelmax_async._models.results import Outcome, Result, Usage, Video
@@ -20,6 +26,7 @@ __all__ = [
     "Result",
     "Status",
     "StatusReport",
+    "Submission",
     "Usage",
     "Value",
     "Video",

@@ -1,4 +1,4 @@
-"""What a ledger records of a job."""
+"""What a ledger records of a job, and of the key of a submit."""
 
 from typing import Literal
 
@@ -38,6 +38,7 @@ class LedgerEntry(Value):
         error: of a failed entry: the server's text.
         body: of a stored entry: the paid response, byte for byte.
         acknowledged: whether the server has confirmed that it knows the job.
+        saved_at: of a paid entry: when its videos were saved, in seconds since the epoch.
     """
 
     job: Job
@@ -54,3 +55,26 @@ class LedgerEntry(Value):
     error: str | None = None
     body: bytes | None = attrs.field(default=None, repr=False)
     acknowledged: bool = True
+    saved_at: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Submission(Value):
+    """The record of one key of `AsyncQueueClient.submit` in a ledger.
+
+    Attributes:
+        fingerprint: a digest of the request that the key belongs to.
+        since: when the key was reserved, or when its job was submitted, in seconds since the
+            epoch.
+        attempt: the id of the submit in progress; ``None`` if there is none.
+        lease_until: when the latest lease ends, as in `LedgerEntry`.
+        lease: the length of that lease in seconds.
+        job: the job that the key belongs to, once the server has accepted it.
+    """
+
+    fingerprint: str
+    since: float
+    attempt: str | None = None
+    lease_until: float = 0.0
+    lease: float = 0.0
+    job: Job | None = None

@@ -37,7 +37,7 @@ from modelmax_async._runtime.retry import Backoff
 from modelmax_async._runtime.tasks import Tasks
 from modelmax_async.events import StatusPolled
 from modelmax_async.ledger import Fail, Remember
-from modelmax_async.ledger.transitions import is_held
+from modelmax_async.ledger.attempts import is_held
 
 #: COMPLETED on status but not on result for longer than this many seconds is an error.
 INCONSISTENT_AFTER = 60.0

@@ -21,10 +21,14 @@ A client counts as gone once another client has watched its lease stand still, b
 clock, for longer than the lease: see `Claim.takeover`. No move is granted or refused because
 of the time of day, which jumps and differs between machines.
 
+A ledger also stores a `Submission` for each key that was given to `submit`, by `SubmitKey`: the
+key is reserved before the submit is sent, and then belongs to the job that the server returned.
+
 To write your own ledger (PostgreSQL, for example), implement the three methods of `Ledger`.
-``apply`` is one transaction: read the entry, call `step` with your store's clock, write the
-entry back if it changed, commit durably, and return what `step` returned. Two ``apply`` calls
-for one key must never interleave. Then run `modelmax_async.testing.check_ledger` on it.
+``apply`` is one transaction: read the entry or the submission, call `step` with your store's
+clock, write it back if it changed or delete it if `step` says so, commit durably, and return
+what `step` returned. Two ``apply`` calls for one key must never interleave. Then run
+`modelmax_async.testing.check_ledger` on it.
 
 A ledger that cannot keep every body may have another method, ``delivered(key: Key) -> None``.
 The client calls it, without awaiting it, once a stored result has been returned to a caller.
@@ -34,43 +38,60 @@ for.
 A ledger may also keep what clients learn about how long jobs take: see `KeepsDurations`.
 """
 
+from modelmax_async._models import Submission
+from modelmax_async.ledger.attempts import observed
 from modelmax_async.ledger.memory import MemoryLedger
 from modelmax_async.ledger.moves import (
     Arm,
+    Bind,
     Claim,
     Fail,
+    Forget,
     Look,
+    MarkSaved,
     Move,
+    Prune,
     Release,
     Remember,
     Renew,
+    Reserve,
     Store,
     Uncertain,
 )
-from modelmax_async.ledger.protocol import KeepsDurations, Key, Ledger
+from modelmax_async.ledger.protocol import KeepsDurations, Key, Ledger, SubmitKey
 from modelmax_async.ledger.sqlite import SQLiteLedger
-from modelmax_async.ledger.transitions import Step, observed, step
+from modelmax_async.ledger.submissions import SubmitStep, as_known, step
+from modelmax_async.ledger.transitions import Step
 
 Doubt = Uncertain  # its former name: public import paths stay
 
 __all__ = [
     "Arm",
+    "Bind",
     "Claim",
     "Doubt",
     "Fail",
+    "Forget",
     "KeepsDurations",
     "Key",
     "Ledger",
     "Look",
+    "MarkSaved",
     "MemoryLedger",
     "Move",
+    "Prune",
     "Release",
     "Remember",
     "Renew",
+    "Reserve",
     "SQLiteLedger",
     "Step",
     "Store",
+    "Submission",
+    "SubmitKey",
+    "SubmitStep",
     "Uncertain",
+    "as_known",
     "observed",
     "step",
 ]

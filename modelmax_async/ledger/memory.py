@@ -14,9 +14,12 @@ from modelmax_async._api.paths import make_job
 from modelmax_async._errors import LedgerError
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async._runtime import clock
+from modelmax_async.ledger.attempts import observed
+from modelmax_async.ledger.memory_keys import MemoryKeys
 from modelmax_async.ledger.moves import Claim, Move, Store
-from modelmax_async.ledger.protocol import Key
-from modelmax_async.ledger.transitions import Step, observed, step
+from modelmax_async.ledger.protocol import Key, SubmitKey
+from modelmax_async.ledger.submissions import SubmitStep
+from modelmax_async.ledger.transitions import Step, job_step
 
 _log = logging.getLogger("modelmax_async")
 
@@ -67,6 +70,7 @@ class MemoryLedger:
         self._spare: OrderedDict[Key, None] = OrderedDict()  # known or failed: owe nothing
         self._given: OrderedDict[Key, None] = OrderedDict()  # stored, and delivered
         self._dropped: dict[Key, _Dropped] = {}
+        self._keys = MemoryKeys(max_entries)
         self._durations: dict[tuple[str, str, int], bytes] = {}
         self._body_bytes = 0
         self._given_bytes = 0
@@ -77,12 +81,17 @@ class MemoryLedger:
         jobs = len(self._entries) + len(self._dropped)
         return f"<MemoryLedger: {jobs} jobs, {self._body_bytes} bytes of results>"
 
-    async def apply(self, key: Key, move: Move) -> Step | None:
+    async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         """Take one `step` under a lock, see `Ledger.apply`; a full ledger raises."""
+        if isinstance(key, SubmitKey):
+            with self._lock:
+                return self._keys.apply(key, move)
         with self._lock:
             before = self._find(key)
-            done = step(before, move, clock.wall())
-            if done is not None and done.entry is not before:
+            done = job_step(before, move, clock.wall())
+            if done is not None and done.deleted:
+                self._delete(key)
+            elif done is not None and done.entry is not before:
                 if isinstance(move, Claim) and done.granted:
                     self._make_room_for_a_body()
                 if key not in self._entries:
@@ -102,6 +111,8 @@ class MemoryLedger:
             if "delivered" in states:
                 dropped = self._dropped.items()
                 mine[:0] = [kept.entry(key) for key, kept in dropped if key.origin == origin]
+            submitted = self._keys.submitted(origin)
+            mine += [e for e in submitted if not self._find(Key(origin, e.job.request_id))]
         seen = (observed(entry, now) for entry in mine)
         return [evolve(entry, body=None) for entry in seen if entry.state in states]
 
@@ -155,6 +166,10 @@ class MemoryLedger:
             self._spare[key] = None
         else:
             self._spare.pop(key, None)
+
+    def _delete(self, key: Key) -> None:
+        del self._entries[key]
+        self._spare.pop(key, None)
 
     def _forget_delivery(self, key: Key) -> None:
         if key in self._given:

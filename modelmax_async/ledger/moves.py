@@ -1,4 +1,8 @@
-"""The moves that a ledger can be asked to make for one job; `step` grants or refuses them."""
+"""The moves that a ledger can be asked to make; `step` grants or refuses them.
+
+Most are about a job. `Reserve` and `Bind` are about the key of a submit; so are `Renew`,
+`Release`, `Uncertain` and `Forget` if they are applied to a `SubmitKey`.
+"""
 
 import attrs
 
@@ -75,9 +79,16 @@ class Store(Value):
 
 @attrs.frozen
 class Release(Value):
-    """The call ``attempt`` is proven to be unbilled."""
+    """The call ``attempt`` is proven to be unbilled, or the submit to have made no job.
+
+    Attributes:
+        attempt: the attempt.
+        unknown: whether the server says that it does not know the job. If it has never
+            acknowledged it, the entry is deleted.
+    """
 
     attempt: str
+    unknown: bool = False
 
 
 @attrs.frozen
@@ -108,4 +119,82 @@ class Uncertain(Value):
     cause: str
 
 
-Move = Look | Remember | Claim | Arm | Renew | Store | Release | Fail | Uncertain
+@attrs.frozen
+class Forget(Value):
+    """The user gives up a job: a known or failed one is deleted, an uncertain one abandoned.
+
+    A job that was paid for is refused. Applied to a `SubmitKey`, it frees the key if that
+    belongs to the job.
+
+    Attributes:
+        request_id: the server's id of the job.
+        takeover: as in `Claim`.
+    """
+
+    request_id: str
+    takeover: float | None = None
+
+
+@attrs.frozen
+class MarkSaved(Value):
+    """The videos of the paid result were saved."""
+
+
+@attrs.frozen
+class Prune(Value):
+    """Drop the body of the result if it was saved at ``before`` or earlier.
+
+    ``before`` is in seconds since the epoch. That the job was paid for stays recorded.
+    """
+
+    before: float
+
+
+@attrs.frozen
+class Reserve(Value):
+    """A client wants to submit the request of a key.
+
+    Attributes:
+        fingerprint: a digest of the request.
+        attempt: the id of this attempt.
+        lease: seconds that the reservation holds unless it is renewed.
+        takeover: as in `Claim`.
+    """
+
+    fingerprint: str
+    attempt: str
+    lease: float
+    takeover: float | None = None
+
+
+@attrs.frozen
+class Bind(Value):
+    """The server has accepted the request of a key as ``job``. The first one recorded wins.
+
+    Attributes:
+        fingerprint: a digest of the request.
+        attempt: the attempt that was accepted.
+        job: the job.
+    """
+
+    fingerprint: str
+    attempt: str
+    job: Job
+
+
+Move = (
+    Look
+    | Remember
+    | Claim
+    | Arm
+    | Renew
+    | Store
+    | Release
+    | Fail
+    | Uncertain
+    | Forget
+    | MarkSaved
+    | Prune
+    | Reserve
+    | Bind
+)

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from modelmax_async._models import LedgerEntry, LedgerState
+import attrs
+
+from modelmax_async._models import LedgerEntry, LedgerState, Value
 from modelmax_async.ledger.moves import Move
+from modelmax_async.ledger.submissions import SubmitStep
 from modelmax_async.ledger.transitions import Step
 
 
@@ -18,26 +21,41 @@ class Key(NamedTuple):
     request_id: str
 
 
+@attrs.frozen
+class SubmitKey(Value):
+    """The key of a submit, in a ledger.
+
+    ``origin`` is scheme, host and port of the base URL, ``key`` what was given to `submit`. It
+    is never equal to the `Key` of a job.
+    """
+
+    origin: str
+    key: str
+
+
 class Ledger(Protocol):
     """The store in which a client records each billed call; see `modelmax_async.ledger`.
 
     All three methods raise `modelmax_async.LedgerError`, and nothing else, if the store fails.
     """
 
-    async def apply(self, key: Key, move: Move) -> Step | None:
+    async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         """Read the entry, take one `step` and write it back, atomically and durably.
 
         Args:
-            key: the key of the job's entry.
+            key: the key of a job's entry, or that of a submission.
             move: the move to make.
 
         Returns:
-            What `step` returned.
+            What `step` returned. If that says ``deleted``, the entry is gone.
         """
         ...
 
     async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
         """Return the entries of an origin in these states, oldest first, without bodies.
+
+        A submission that has a job without an entry counts as the entry that `as_known` makes
+        of it: the process that submitted it may have ended before it recorded the job.
 
         Args:
             origin: scheme, host and port of a base URL.

@@ -11,13 +11,17 @@ from typing import Any
 from modelmax_async import _models as models
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async._runtime import clock
+from modelmax_async.ledger import sqlite_durations as durations
+from modelmax_async.ledger import sqlite_submissions as submissions
+from modelmax_async.ledger.attempts import observed
 from modelmax_async.ledger.moves import Move
-from modelmax_async.ledger.protocol import Key
+from modelmax_async.ledger.protocol import Key, SubmitKey
 from modelmax_async.ledger.sqlite_schema import UNFINISHED
 from modelmax_async.ledger.sqlite_thread import SQLiteThread
-from modelmax_async.ledger.transitions import Step, observed, step
+from modelmax_async.ledger.submissions import SubmitStep
+from modelmax_async.ledger.transitions import Step, job_step
 
-_JOB = ("model", "request_id", "status_url", "response_url", "submitted_at")
+_JOB = ("model", "request_id", "status_url", "response_url", "submitted_at", "submit_key")
 _ENTRY = (
     "state",
     "since",
@@ -31,23 +35,18 @@ _ENTRY = (
     "cause",
     "error",
     "acknowledged",
+    "saved_at",
 )
 _COLUMNS = ", ".join((*_JOB, *_ENTRY))
 _READ = f"SELECT {_COLUMNS}, body FROM entries WHERE origin = ? AND request_id = ?"  # noqa: S608 - constants
+_DELETE = "DELETE FROM entries WHERE origin = ? AND request_id = ?"
 _LIST = f"SELECT {_COLUMNS}, NULL FROM entries WHERE origin = ? ORDER BY rowid"  # noqa: S608 - constants
 _LIST_UNFINISHED = _LIST.replace("ORDER", f"AND {UNFINISHED} ORDER")
 _CHANGED = ", ".join(f"{name} = excluded.{name}" for name in (*_JOB, *_ENTRY, "body"))
 _WRITE = f"""
-INSERT INTO entries (origin, {_COLUMNS}, body) VALUES ({", ".join("?" * 19)})
+INSERT INTO entries (origin, {_COLUMNS}, body) VALUES ({", ".join("?" * 21)})
 ON CONFLICT (origin, request_id) DO UPDATE SET {_CHANGED}
 """  # noqa: S608 - constants
-_LOAD_DURATIONS = "SELECT model, record FROM durations WHERE origin = ? AND version = ?"
-_READ_DURATIONS = "SELECT record FROM durations WHERE origin = ? AND model = ? AND version = ?"
-_WRITE_DURATIONS = """
-INSERT INTO durations (origin, model, version, since, record) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (origin, model, version)
-DO UPDATE SET since = excluded.since, record = excluded.record
-"""
 
 
 class SQLiteLedger:
@@ -74,8 +73,10 @@ class SQLiteLedger:
     def __repr__(self) -> str:
         return f"SQLiteLedger({str(self._thread.path)!r})"
 
-    async def apply(self, key: Key, move: Move) -> Step | None:
+    async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         """Take one `step` in a transaction that is on disk on return, see `Ledger.apply`."""
+        if isinstance(key, SubmitKey):
+            return await self._thread.run(lambda db: submissions.apply(db, key, move))
         return await self._thread.run(lambda db: _apply(db, key, move))
 
     async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
@@ -85,14 +86,14 @@ class SQLiteLedger:
 
     async def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
         """Return the records of an origin by model, see `KeepsDurations`."""
-        return await self._thread.run(lambda db: _load_durations(db, origin, version))
+        return await self._thread.run(lambda db: durations.load(db, origin, version))
 
     async def add_durations(
         self, origin: str, model: str, version: int, add: Callable[[bytes | None], bytes]
     ) -> bytes:
         """Add to one record in a transaction, see `KeepsDurations`."""
         key = (origin, model, version)
-        return await self._thread.run(lambda db: _add_durations(db, key, add))
+        return await self._thread.run(lambda db: durations.add(db, key, add))
 
     async def aclose(self) -> None:
         """Finish pending moves and close the file. The next use opens it again."""
@@ -102,23 +103,12 @@ class SQLiteLedger:
 def _apply(db: sqlite3.Connection, key: Key, move: Move) -> Step | None:
     row = db.execute(_READ, key).fetchone()
     before = None if row is None else _entry(row)
-    done = step(before, move, clock.wall())
-    if done is not None and done.entry is not before:
+    done = job_step(before, move, clock.wall())
+    if done is not None and done.deleted:
+        db.execute(_DELETE, key)
+    elif done is not None and done.entry is not before:
         db.execute(_WRITE, (key.origin, *_row(done.entry)))
     return done
-
-
-def _load_durations(db: sqlite3.Connection, origin: str, version: int) -> dict[str, bytes]:
-    return dict(db.execute(_LOAD_DURATIONS, (origin, version)).fetchall())
-
-
-def _add_durations(
-    db: sqlite3.Connection, key: tuple[str, str, int], add: Callable[[bytes | None], bytes]
-) -> bytes:
-    row = db.execute(_READ_DURATIONS, key).fetchone()
-    record = add(None if row is None else row[0])
-    db.execute(_WRITE_DURATIONS, (*key, clock.wall(), record))
-    return record
 
 
 def _entries(
@@ -127,7 +117,8 @@ def _entries(
     now = clock.wall()
     query = _LIST_UNFINISHED if states <= models.UNFINISHED else _LIST
     seen = (observed(_entry(row), now) for row in db.execute(query, (origin,)))
-    return [entry for entry in seen if entry.state in states]
+    found = [entry for entry in seen if entry.state in states]
+    return found + (submissions.without_entry(db, origin) if "known" in states else [])
 
 
 def _entry(row: tuple[Any, ...]) -> LedgerEntry:
@@ -139,5 +130,5 @@ def _entry(row: tuple[Any, ...]) -> LedgerEntry:
 def _row(entry: LedgerEntry) -> tuple[object, ...]:
     job = entry.job
     paths = (job.status_url, job.response_url)
-    columns = (job.model, job.request_id, *paths, job.submitted_at)
+    columns = (job.model, job.request_id, *paths, job.submitted_at, job.key)
     return (*columns, *(getattr(entry, name) for name in _ENTRY), entry.body)

@@ -4,33 +4,45 @@ Every ledger applies `step` in a transaction. `step` only records ``now``: an ow
 gone once another client has watched its lease stand still (``Claim.takeover``).
 """
 
-import math
 from typing import Any, assert_never
 
 import attrs
 from attrs import evolve
 
 from modelmax_async._api.endpoints import is_readable
-from modelmax_async._models import Job, LedgerEntry, LedgerState, Value
+from modelmax_async._models import Job, LedgerEntry, Value
 from modelmax_async.ledger import moves
+from modelmax_async.ledger.attempts import (
+    abandoned_by_owner,
+    before,
+    ended,
+    is_gone,
+    is_held,
+    leased,
+    rest,
+)
 
-GONE = "the process that made the call ended or hung before it recorded a response"
-#: The longest lease, in seconds.
-LONGEST_LEASE = 60.0
-
+_TAKING_OVER = moves.Claim | moves.Fail | moves.Forget
 #: The states that a user's decision can move.
 _OWING = frozenset({"uncertain", "stored", "abandoned", "delivered"})
 
 
 @attrs.frozen
 class Step(Value):
-    """The outcome of a move: the entry as it now is, and whether the move was granted."""
+    """The outcome of a move.
+
+    Attributes:
+        entry: the entry as it now is, or as it was before it was deleted.
+        granted: whether the move was granted.
+        deleted: whether the ledger has to delete the entry.
+    """
 
     entry: LedgerEntry
     granted: bool
+    deleted: bool = False
 
 
-def step(entry: LedgerEntry | None, move: moves.Move, now: float) -> Step | None:
+def job_step(entry: LedgerEntry | None, move: moves.Move, now: float) -> Step | None:
     """Apply one move to a job's entry.
 
     Args:
@@ -49,13 +61,15 @@ def step(entry: LedgerEntry | None, move: moves.Move, now: float) -> Step | None
         entry = LedgerEntry(job=move.job, state="known", since=now, acknowledged=heard)
         if isinstance(move, moves.Remember):
             return Step(entry, granted=True)
-    elif isinstance(move, moves.Claim | moves.Fail) and _is_gone(entry, move.takeover):
-        entry = _abandoned_by_owner(entry, now)
+    elif isinstance(move, _TAKING_OVER) and is_gone(entry, move.takeover):
+        entry = abandoned_by_owner(entry, now)
+    if _is_deleted(entry, move):
+        return Step(entry, granted=True, deleted=True)
     after = _decide(entry, move, now)
     return Step(entry if after is None else after, granted=after is not None)
 
 
-def _decide(entry: LedgerEntry, move: moves.Move, now: float) -> LedgerEntry | None:  # noqa: PLR0911 - one for each move
+def _decide(entry: LedgerEntry, move: moves.Move, now: float) -> LedgerEntry | None:  # noqa: C901, PLR0911, PLR0912 - one for each move
     """Return the entry after the move, ``None`` if the move is refused."""
     match move:
         case moves.Look():
@@ -76,73 +90,16 @@ def _decide(entry: LedgerEntry, move: moves.Move, now: float) -> LedgerEntry | N
             return _fail(entry, move, now)
         case moves.Uncertain():
             return _uncertain(entry, move, now)
+        case moves.Forget():
+            return _forget(entry, now)
+        case moves.MarkSaved():
+            return _mark_saved(entry, now)
+        case moves.Prune():
+            return _prune(entry, move, now)
+        case moves.Reserve() | moves.Bind():
+            return None  # they are about a key
         case _:
             assert_never(move)
-
-
-def is_held(entry: LedgerEntry) -> bool:
-    """Whether an attempt is in progress: claimed or armed."""
-    return entry.state in {"claimed", "armed"}
-
-
-def _is_gone(entry: LedgerEntry, takeover: float | None) -> bool:
-    """Whether the lease of an attempt in progress is still the one watched standing still."""
-    return is_held(entry) and entry.lease_until == takeover
-
-
-def observed(entry: LedgerEntry, now: float) -> LedgerEntry:
-    """Return the entry as a list shows it: once its lease has run out, its owner is gone.
-
-    A lease that ends later than the longest lease was written by a clock that was ahead, and
-    counts as run out too. Lists may go by the time of day; `step` does not.
-
-    Args:
-        entry: the entry in the ledger.
-        now: the time of the ledger's clock, in seconds since the epoch.
-    """
-    alive = now < entry.lease_until <= now + LONGEST_LEASE
-    return _abandoned_by_owner(entry, now) if is_held(entry) and not alive else entry
-
-
-def _abandoned_by_owner(entry: LedgerEntry, now: float) -> LedgerEntry:
-    """An armed call becomes uncertain; a claim is undone."""
-    if entry.state == "claimed":
-        return _rest(entry, now)
-    return _ended(entry, min(entry.lease_until, now), "uncertain", phase="sent", cause=GONE)
-
-
-def _ended(entry: LedgerEntry, now: float, state: LedgerState, **changes: Any) -> LedgerEntry:
-    """Return the entry without an owner; its ``lease_until`` stays, see `_leased`."""
-    free: dict[str, Any] = {"owner": None, "phase": None, "cause": None}
-    return evolve(entry, state=state, since=now, **(free | changes))
-
-
-def _rest(entry: LedgerEntry, now: float) -> LedgerEntry:
-    """Return the entry as it was before the attempt: known, or still awaiting a decision.
-
-    It names the earlier attempt again, so that a decision about that one stays valid.
-    ``resting`` stays, so that a proof that is recorded twice changes nothing the second time.
-    """
-    state = _before(entry)
-    why = {"phase": entry.phase, "cause": entry.cause} if state == "uncertain" else {}
-    return _ended(entry, now, state, attempt=entry.decided or entry.attempt, **why)
-
-
-def _before(entry: LedgerEntry) -> LedgerState:
-    """Return the state that the attempt began from; if that is lost, the safest one."""
-    presumed: LedgerState = "known" if entry.body is None else "stored"
-    return entry.resting or ("uncertain" if entry.phase else presumed)
-
-
-def _leased(entry: LedgerEntry, lease: float, now: float) -> LedgerEntry:
-    """Give a lease that ends later than the last: a lease that stands still was not renewed.
-
-    It ends later even if the clock stood still or jumped back, and later than the leases of
-    earlier attempts: a repeated value would look to another client like a lease not renewed.
-    """
-    length = min(lease, LONGEST_LEASE)
-    until = max(now + length, math.nextafter(entry.lease_until, math.inf))
-    return evolve(entry, lease_until=until, lease=length)
 
 
 def _remember(entry: LedgerEntry, move: moves.Remember) -> LedgerEntry | None:
@@ -166,7 +123,7 @@ def _claim(entry: LedgerEntry, move: moves.Claim, now: float) -> LedgerEntry | N
         return None
     renewed = entry.state == "known" and move.acknowledged
     return evolve(
-        _leased(entry, move.lease, now),
+        leased(entry, move.lease, now),
         job=_replaced(entry.job, move.job) if renewed else entry.job,
         state="claimed",
         since=now,
@@ -185,12 +142,12 @@ def _has_result(entry: LedgerEntry) -> bool:
 
 def _arm(entry: LedgerEntry, move: moves.Arm, now: float) -> LedgerEntry | None:
     mine = entry.state == "claimed" and entry.attempt == move.attempt
-    return evolve(_leased(entry, move.lease, now), state="armed", since=now) if mine else None
+    return evolve(leased(entry, move.lease, now), state="armed", since=now) if mine else None
 
 
 def _renew(entry: LedgerEntry, move: moves.Renew, now: float) -> LedgerEntry | None:
     mine = is_held(entry) and entry.attempt == move.attempt
-    return _leased(entry, move.lease, now) if mine else None
+    return leased(entry, move.lease, now) if mine else None
 
 
 def _store(entry: LedgerEntry, move: moves.Store, now: float) -> LedgerEntry | None:
@@ -206,8 +163,9 @@ def _store(entry: LedgerEntry, move: moves.Store, now: float) -> LedgerEntry | N
     elif another and _continues(entry) and not is_readable(move.body, entry.job):
         # A late, unreadable response must not displace the call in progress.
         return evolve(entry, body=move.body, resting="stored")
-    paid: dict[str, Any] = {"attempt": move.attempt, "body": move.body}
-    return _ended(entry, now, "stored", resting=None, decided=None, **paid)
+    saved_at = entry.saved_at if entry.body == move.body else None
+    paid: dict[str, Any] = {"attempt": move.attempt, "body": move.body, "saved_at": saved_at}
+    return ended(entry, now, "stored", resting=None, decided=None, **paid)
 
 
 def _continues(entry: LedgerEntry) -> bool:
@@ -224,23 +182,51 @@ def _is_open(entry: LedgerEntry, attempt: str) -> bool:
 
 def _release(entry: LedgerEntry, move: moves.Release, now: float) -> LedgerEntry | None:
     # A proof stays a proof, even after another client has declared the owner gone.
-    return _rest(entry, now) if _is_open(entry, move.attempt) else None
+    return rest(entry, now) if _is_open(entry, move.attempt) else None
 
 
 def _fail(entry: LedgerEntry, move: moves.Fail, now: float) -> LedgerEntry | None:
-    owes_nothing = _before(entry) == "known"
+    owes_nothing = before(entry) == "known"
     if move.attempt is None:  # from a status response, which proves nothing about a billed call
         if entry.state != "known" and not (entry.state == "claimed" and owes_nothing):
             return None
     elif not _is_open(entry, move.attempt):
         return None
     elif not owes_nothing:
-        return _rest(entry, now)  # this call was unbilled; an earlier one is still uncertain
-    return _ended(entry, now, "failed", error=move.error)
+        return rest(entry, now)  # this call was unbilled; an earlier one is still uncertain
+    return ended(entry, now, "failed", error=move.error)
 
 
 def _uncertain(entry: LedgerEntry, move: moves.Uncertain, now: float) -> LedgerEntry | None:
     # A claimed entry too: without an event for byte 0, it may have been sent without arming.
     if not _is_open(entry, move.attempt):
         return None
-    return _ended(entry, now, "uncertain", phase=move.phase, cause=move.cause)
+    return ended(entry, now, "uncertain", phase=move.phase, cause=move.cause)
+
+
+def _is_deleted(entry: LedgerEntry, move: moves.Move) -> bool:
+    """Whether the move deletes the entry, of which nothing is owed and nothing is paid."""
+    if isinstance(move, moves.Forget):
+        return entry.state in {"known", "failed"}
+    if not isinstance(move, moves.Release) or not move.unknown or entry.acknowledged:
+        return False
+    return _is_open(entry, move.attempt) and before(entry) == "known"
+
+
+def _forget(entry: LedgerEntry, now: float) -> LedgerEntry | None:
+    if entry.state == "uncertain":
+        why = {"phase": entry.phase, "cause": entry.cause}
+        return ended(entry, now, "abandoned", **why)
+    return entry if entry.state == "abandoned" else None
+
+
+def _mark_saved(entry: LedgerEntry, now: float) -> LedgerEntry | None:
+    if entry.state not in {"stored", "delivered"}:
+        return None
+    return entry if entry.saved_at is not None else evolve(entry, saved_at=now)
+
+
+def _prune(entry: LedgerEntry, move: moves.Prune, now: float) -> LedgerEntry | None:
+    if entry.state != "stored" or entry.saved_at is None or entry.saved_at > move.before:
+        return None
+    return ended(entry, now, "delivered", body=None)

@@ -9,7 +9,7 @@ import attrs
 
 from modelmax_async._api.paths import make_job
 from modelmax_async._models import Job, LedgerEntry, LedgerState
-from modelmax_async.ledger import Arm, Claim, Key, Ledger, Look, Move
+from modelmax_async.ledger import Arm, Claim, Key, Ledger, Look, Move, Step
 
 #: A check gets a new job through two handles on the store.
 Check = Callable[["View", "View"], Awaitable[None]]
@@ -46,7 +46,7 @@ class View:
     async def take(self, move: Move) -> tuple[LedgerEntry | None, bool]:
         """Apply a move, and return the entry and whether the move was granted."""
         done = await self.ledger.apply(self.key, move)
-        return (None, False) if done is None else (done.entry, done.granted)
+        return (done.entry, done.granted) if isinstance(done, Step) else (None, False)
 
     async def expect(
         self, promise: str, move: Move, state: str, *, granted: bool

@@ -20,9 +20,10 @@ from modelmax_async._client import calls
 from modelmax_async._http import Exchange, exchange, transports
 from modelmax_async._polling import poller, schedule
 from modelmax_async._runtime import tasks
-from modelmax_async.ledger import memory, sqlite, transitions
+from modelmax_async.ledger import attempts, memory, sqlite, transitions
+from modelmax_async.ledger.attempts import is_held
 from modelmax_async.ledger.moves import Claim, Fail, Look, Move, Remember, Store
-from modelmax_async.ledger.transitions import Step, is_held
+from modelmax_async.ledger.transitions import Step
 
 Defect = Callable[[], AbstractContextManager[object]]
 DEFECTS: dict[str, Defect] = {}
@@ -136,7 +137,7 @@ def _displaced() -> Iterator[None]:
         if entry.state == "stored" and entry.attempt != move.attempt:
             return None
         paid = {"attempt": move.attempt, "body": move.body}
-        return transitions._ended(entry, now, "stored", resting=None, decided=None, **paid)
+        return attempts.ended(entry, now, "stored", resting=None, decided=None, **paid)
 
     with _moves(Store, store):
         yield
@@ -195,7 +196,7 @@ def _failed() -> Iterator[None]:
         another = entry.state == "armed" and entry.attempt != move.attempt
         if another or entry.state in {"stored", "failed"}:
             return None
-        return transitions._ended(entry, now, "failed", error=move.error)
+        return attempts.ended(entry, now, "failed", error=move.error)
 
     with _moves(Fail, fail):
         yield
@@ -231,13 +232,13 @@ def _moves(kind: type[Move], decide: Callable[..., LedgerEntry | None]) -> Any:
 @contextmanager
 def _lapsing() -> Iterator[None]:
     """Let leases run out by the wall clock, as they once did."""
-    honest = transitions.step
+    honest = transitions.job_step
 
     def step(entry: LedgerEntry | None, move: Move, now: float) -> Step | None:
         asked = isinstance(move, Look | Remember | Claim | Fail)
         if entry is not None and asked and is_held(entry) and entry.lease_until <= now:
-            entry = transitions._abandoned_by_owner(entry, now)
+            entry = attempts.abandoned_by_owner(entry, now)
         return honest(entry, move, now)
 
-    with patch.object(memory, "step", step), patch.object(sqlite, "step", step):
+    with patch.object(memory, "job_step", step), patch.object(sqlite, "job_step", step):
         yield

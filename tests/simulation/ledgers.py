@@ -9,7 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from modelmax_async import LedgerEntry, LedgerError
-from modelmax_async.ledger import Key, Move, Step
+from modelmax_async.ledger import Key, Move, Step, SubmitKey, SubmitStep
 from simulation.evidence import Moved
 from simulation.judge import Judge
 from simulation.loop import State
@@ -34,16 +34,21 @@ class FlakyLedger:
         self._local = local
         self._chance = world.stream(f"ledger of {process.name}")
 
-    async def apply(self, key: Key, move: Move) -> Step | None:
+    async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         """Send a move to the store. Cancelled, it stays sent."""
+        if isinstance(key, SubmitKey):
+            bound: SubmitStep | None = await self._submit(
+                type(move).__name__, lambda: self._store.apply(key, move)
+            )
+            return bound
         self._judge.asked(self._process, key, move)
         asked = self._world.loop.time()
 
-        def work() -> Step | None:
+        def work() -> Step | SubmitStep | None:
             before = self._store.peek(key)
             done = self._store.apply(key, move)
             after = self._store.peek(key)
-            if done is not None and after is not None:
+            if isinstance(done, Step) and after is not None:
                 seen = Moved(self._process, key, move, asked, before, done, after)
                 self._judge.moved(seen)
             return done

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modelmax_async import LedgerEntry, MemoryLedger
-from modelmax_async.ledger import Key, Move, Step, sqlite
+from modelmax_async.ledger import (
+    Key,
+    Move,
+    Step,
+    SubmitKey,
+    SubmitStep,
+    sqlite,
+    sqlite_durations,
+)
+from modelmax_async.ledger import sqlite_submissions as submissions
 from modelmax_async.ledger.sqlite_file import SQLiteFile
 
 #: What a ledger's list of entries may be asked for.
@@ -23,7 +32,7 @@ Add = Callable[[bytes | None], bytes]
 class Store(Protocol):
     """What the processes share. Nothing here waits: latency and failures are the handle's."""
 
-    def apply(self, key: Key, move: Move) -> Step | None:
+    def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         """Take one step, durably."""
         ...
 
@@ -63,8 +72,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._ledger = MemoryLedger()
 
-    def apply(self, key: Key, move: Move) -> Step | None:
-        done: Step | None = _now(self._ledger.apply(key, move))
+    def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
+        done: Step | SubmitStep | None = _now(self._ledger.apply(key, move))
         return done
 
     def entries(self, origin: str, states: States) -> list[LedgerEntry]:
@@ -105,9 +114,11 @@ class SQLiteStore:
         self._db = sqlite3.connect(":memory:", isolation_level=None)
         prepare().backup(self._db)
 
-    def apply(self, key: Key, move: Move) -> Step | None:
+    def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            if isinstance(key, SubmitKey):
+                return submissions.apply(self._db, key, move)
             return sqlite._apply(self._db, key, move)
         finally:
             self._db.execute("COMMIT")
@@ -116,10 +127,10 @@ class SQLiteStore:
         return sqlite._entries(self._db, origin, frozenset(states))
 
     def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
-        return sqlite._load_durations(self._db, origin, version)
+        return sqlite_durations.load(self._db, origin, version)
 
     def add_durations(self, origin: str, model: str, version: int, add: Add) -> bytes:
-        return sqlite._add_durations(self._db, (origin, model, version), add)
+        return sqlite_durations.add(self._db, (origin, model, version), add)
 
     def peek(self, key: Key) -> LedgerEntry | None:
         row = self._db.execute(sqlite._READ, key).fetchone()

@@ -42,7 +42,7 @@ from modelmax_async import (
     WaitState,
 )
 from modelmax_async.emulator import Emulator
-from modelmax_async.ledger import Claim, Key, Move, Remember, Step, step
+from modelmax_async.ledger import Claim, Key, Move, Remember, Step, SubmitKey, SubmitStep, step
 
 
 class SteadyPolicy:
@@ -196,7 +196,7 @@ def attributes(
 class OwnLedger:
     """The least that a ledger must have."""
 
-    async def apply(self, key: Key, move: Move) -> Step | None:
+    async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         raise LedgerError(f"{key}: {move}")
 
     async def entries(self, origin: str, states: Collection[str]) -> list[LedgerEntry]:
@@ -210,7 +210,7 @@ def ledgers(job: Job) -> None:
     found: list[Ledger] = [MemoryLedger(), SQLiteLedger("runs.db"), OwnLedger()]
     assert_type(found[0], Ledger)
     moves: list[Move] = [Remember(job), Claim(job, "owner", "attempt", 12.0)]
-    assert_type(step(None, moves[0], 0.0), Step | None)
+    assert_type(step(None, moves[0], 0.0), Step | SubmitStep | None)
 
 
 def emulators() -> None:

@@ -1,0 +1,193 @@
+"""`generate_many`: many requests submitted, waited for, fetched and saved, a few at once.
+
+Each open request has a task that the client owns. A request is taken from the caller's iterable
+only when there is room for it, and its room is free again once the caller has its outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+)
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from modelmax_async._client.engine import Engine
+from modelmax_async._client.pace import Pace
+from modelmax_async._errors import (
+    AuthenticationError,
+    ClientStateError,
+    InsufficientBalanceError,
+    fresh,
+)
+from modelmax_async._models import Job, Outcome, Result, VideoRequest
+from modelmax_async._polling.subscribers import wait_one
+from modelmax_async._runtime.tasks import Tasks
+
+Requests = Iterable[str | VideoRequest] | AsyncIterable[str | VideoRequest]
+#: After one of these, no further request can succeed.
+FINAL = (AuthenticationError, ClientStateError, InsufficientBalanceError)
+
+
+class Crew:
+    """The open requests of one batch, and the outcomes that the caller has not taken yet.
+
+    Args:
+        tasks: the client's tasks.
+        work: takes one request to its outcome. It raises only what ends the batch.
+        most: the most requests that are open at once.
+    """
+
+    def __init__(
+        self, tasks: Tasks, work: Callable[[VideoRequest], Awaitable[Outcome]], most: int
+    ) -> None:
+        self._tasks = tasks
+        self._work = work
+        self._room = asyncio.Semaphore(most)
+        self._open: set[asyncio.Task[None]] = set()
+        self._ended: deque[Outcome] = deque()
+        self._error: BaseException | None = None
+        self._news = asyncio.Event()
+        self._feeding: asyncio.Task[None] | None = None
+
+    def start(self, requests: Requests) -> None:
+        """Begin to take requests."""
+        self._feeding = self._spawn(self._feed(requests))
+
+    async def next(self) -> Outcome | None:
+        """Return the next outcome, ``None`` after the last one.
+
+        Raises:
+            AuthenticationError, InsufficientBalanceError, ClientStateError: the batch cannot go
+                on. What is open is left to be resumed.
+            And whatever the iterable of requests raises, after the outcomes of those before.
+        """
+        while not self._ended:
+            self._news.clear()
+            if isinstance(self._error, FINAL) or not self._open:
+                if self._error is not None:
+                    raise fresh(self._error)
+                return None
+            await self._news.wait()
+        self._room.release()
+        return self._ended.popleft()
+
+    def leave(self) -> None:
+        """Take no more requests, and wait for none. What is submitted can be resumed."""
+        for task in self._open:
+            task.cancel()
+
+    async def _feed(self, requests: Requests) -> None:
+        source = aiter(requests) if isinstance(requests, AsyncIterable) else _each(requests)
+        while True:
+            await self._room.acquire()
+            try:
+                item = await anext(source)
+            except StopAsyncIteration:
+                return
+            self._spawn(self._one(_request_of(item)))
+
+    async def _one(self, request: VideoRequest) -> None:
+        self._ended.append(await self._work(request))
+
+    def _spawn(self, coro: Any) -> asyncio.Task[None]:
+        task = self._tasks.spawn(coro)
+        self._open.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._open.discard(task)
+        self._news.set()
+        closed = ClientStateError("the client was closed while requests were open")
+        error = closed if task.cancelled() else task.exception()
+        if error is None or isinstance(self._error, FINAL):
+            return
+        if self._error is None or isinstance(error, FINAL):
+            self._error = error
+        if self._feeding is not None:
+            self._feeding.cancel()
+
+
+@attrs.frozen(kw_only=True)
+class Work:
+    """What is done with each request of a batch; the arguments are those of `generate_many`."""
+
+    engine: Engine
+    pace: Pace
+    model: str | None
+    directory: Path | None
+    timeout: float | None
+
+    async def __call__(self, request: VideoRequest) -> Outcome:
+        """Take one request to its outcome; raise only what ends the batch."""
+        job: Job | None = None
+        try:
+            model = self.engine.model(request.model or self.model)
+            job = await self.engine.submits.submit(request, model, self.pace)
+            result = await wait_one(self.engine.poller, job, self.timeout, None)
+            paths = await self._save(result)
+            self.engine.records.delivered(job)
+        except FINAL:
+            raise
+        except Exception as exc:  # noqa: BLE001 - a failure of one request affects no other
+            return Outcome(job, None, fresh(exc), request)
+        return Outcome(job, result, None, request, tuple(paths))
+
+    async def _save(self, result: Result) -> list[Path]:
+        if self.directory is None:
+            return []
+        return await self.engine.saving.save(result, self.directory)
+
+
+async def each_outcome(
+    tasks: Tasks, work: Work, requests: Requests, most: int
+) -> AsyncGenerator[Outcome, None]:
+    """Yield the outcome of each request as it ends."""
+    tasks.bind()
+    crew = Crew(tasks, work, most)
+    crew.start(requests)
+    try:
+        while (outcome := await crew.next()) is not None:
+            yield outcome
+    finally:
+        crew.leave()
+
+
+async def _each(
+    requests: Iterable[str | VideoRequest],
+) -> AsyncIterator[str | VideoRequest]:
+    for request in requests:
+        yield request
+        await asyncio.sleep(0)  # an iterable without an await must not block the loop
+
+
+def _request_of(item: object) -> VideoRequest:
+    if isinstance(item, VideoRequest):
+        return item
+    if isinstance(item, str):
+        return VideoRequest(item)
+    raise ValueError(f"requests must be prompts or VideoRequest, got {type(item).__name__}")
+
+
+def check_requests(requests: Requests) -> Requests:
+    """Return the requests if they are an iterable of prompts, and not one prompt.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if isinstance(requests, str) or not isinstance(requests, Iterable | AsyncIterable):
+        raise ValueError(  # noqa: TRY004 - the documented error for bad input
+            "requests must be an iterable or async iterable of prompts or VideoRequest, got "
+            f"{type(requests).__name__}"
+        )
+    return requests

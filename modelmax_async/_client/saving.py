@@ -1,0 +1,43 @@
+"""Saving the videos of a result under the key of its job, and recording that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from modelmax_async._download import Downloads, OnProgress
+from modelmax_async._models import Job, Result
+from modelmax_async._polling.visits import Parts
+from modelmax_async.ledger import MarkSaved
+
+
+@attrs.frozen
+class Saving:
+    """The downloads of one client, as its ledger knows them."""
+
+    _downloads: Downloads
+    _parts: Parts
+
+    async def save(
+        self,
+        result: Result,
+        directory: Path,
+        on_progress: OnProgress | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Save every video; the arguments are those of ``AsyncQueueClient.download``."""
+        job = _job_of(result)
+        paths = await self._downloads.save(result, directory, on_progress, overwrite=overwrite)
+        if job is not None:
+            await self._parts.tasks.run(self._parts.records.note(job, MarkSaved()))
+        return paths
+
+
+def _job_of(result: Result) -> Job | None:
+    """Return the job of a result; ``None`` if the user made the result, without a model."""
+    try:
+        return Job(result.model, result.request_id)
+    except ValueError:
+        return None
