@@ -67,6 +67,7 @@ TABLE: list[ModelMaxError] = [
     errors.ResultUncertainError("HTTP 504", job=JOB, phase="answered", since=5.0, attempt="a1"),
     errors.ResultDroppedError(job=JOB),
     errors.DownloadError("disk full", url="/v1/0", part="a.mp4.part", job=JOB),
+    errors.KeyConflictError("the key belongs to another request", key="row-17", job=JOB),
     errors.LedgerError("disk full"),
     errors.GatherError(
         "2 of the jobs failed",

@@ -25,6 +25,7 @@ TABLE: list[Event] = [
     events.ClaimReleased(JOB, "HTTP 429"),
     events.ResultUncertain(JOB, "sent", "it broke"),
     events.LedgerFailed(JOB, "disk full"),
+    events.SubmitDiscarded(JOB, JOB),
     events.VideoSaved("req-1", "videos/req-1-0.mp4", 1234),
 ]
 ALARMS = [

@@ -18,7 +18,7 @@ import pytest
 from modelmax_async import Job, LedgerEntry, LedgerError, SQLiteLedger
 from modelmax_async._api.paths import make_job
 from modelmax_async._models import UNFINISHED, LedgerState
-from modelmax_async.ledger import Arm, Claim, Key, Look, Release, Step, Store, sqlite
+from modelmax_async.ledger import Arm, Claim, Key, Look, Release, Step, sqlite
 from modelmax_async.ledger import sqlite_schema as schema
 
 pytestmark = pytest.mark.anyio
@@ -428,7 +428,6 @@ async def test_moves_do_not_change_the_other_columns(tmp_path: Path) -> None:
     beside = "UPDATE entries SET submitted_at = 1.5, submit_key = 'row-17', saved_at = 2.5"
     await ledger._thread.run(lambda db: db.execute(beside).rowcount)
     await take(ledger, "a", Arm("b", 10.0))
-    await take(ledger, "a", Store(job, "b", b"{}"))
     await ledger.aclose()
 
     found = rows(tmp_path / "runs.db", "SELECT submitted_at, submit_key, saved_at FROM entries")

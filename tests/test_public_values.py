@@ -67,6 +67,9 @@ ENTRY = LedgerEntry(
     body=b"\x00{}",
     acknowledged=False,
 )
+SUBMISSION = ledger.Submission(
+    fingerprint="print", since=1.5e9, attempt="a1", lease_until=2.5, lease=12.0, job=JOB
+)
 VALUES: list[Any] = [
     JOB,
     StatusReport("req-1", Status.FAILED, "nsfw", {"status": "FAILED"}),
@@ -108,6 +111,16 @@ NEWER: list[Any] = [
     attrs.evolve(JOB, submitted_at=1.5e9, key="row-17"),
     VideoRequest("A fox", "veo-3", VideoParameters(sample_count=2), "row-17"),
     Outcome(JOB, RESULT, None, VideoRequest("A fox"), (Path("fox.mp4"),)),
+    attrs.evolve(ENTRY, saved_at=7.5),
+    SUBMISSION,
+    ledger.Forget("req-1", 2.5),
+    ledger.MarkSaved(),
+    ledger.Prune(1.5e9),
+    ledger.Reserve("print", "a1", 12.0, 2.5),
+    ledger.Bind("print", "a1", JOB),
+    ledger.SubmitKey("https://api.modelmax.io:443", "row-17"),
+    ledger.SubmitStep(SUBMISSION, granted=True),
+    events.SubmitDiscarded(JOB, attrs.evolve(JOB, request_id="req-2")),
     Expected(40.0, 90.5),
     AdaptivePolicy(poll_cost=0.5),
     FORECAST,
@@ -161,10 +174,16 @@ ERRORS: list[ModelMaxError] = [
     errors.LedgerError("disk full"),
     errors.GatherError("1 failed", [BROKEN], outcomes=[Outcome(JOB, error=BROKEN)]),
 ]
+#: Errors that are newer than the stored pickles.
+NEWER_ERRORS: list[ModelMaxError] = [
+    errors.KeyConflictError("the key belongs to another request", key="row-17", job=JOB),
+]
 each_value = pytest.mark.parametrize(
     "value", VALUES + NEWER, ids=lambda value: type(value).__name__
 )
-each_error = pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+each_error = pytest.mark.parametrize(
+    "error", ERRORS + NEWER_ERRORS, ids=lambda error: type(error).__name__
+)
 
 
 def _public_classes(*modules: ModuleType) -> set[type]:
@@ -178,7 +197,7 @@ def test_every_public_value_and_error_is_here() -> None:
     failures = {kind for kind in public if issubclass(kind, ModelMaxError)}
 
     assert values == {type(value) for value in VALUES + NEWER + OTHERS}
-    assert failures == {type(error) for error in ERRORS}
+    assert failures == {type(error) for error in ERRORS + NEWER_ERRORS}
 
 
 @each_value
@@ -199,9 +218,9 @@ def test_copies_of_values_are_equal(again: Any) -> None:
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_pickle_names_public_modules_only(protocol: int) -> None:
-    data = pickle.dumps((VALUES, NEWER, OTHERS, ERRORS), protocol)
+    data = pickle.dumps((VALUES, NEWER, OTHERS, ERRORS, NEWER_ERRORS), protocol)
 
-    assert (VALUES, NEWER, OTHERS, ERRORS) == pickle.loads(data)
+    assert (VALUES, NEWER, OTHERS, ERRORS, NEWER_ERRORS) == pickle.loads(data)
     assert b"modelmax_async._" not in data
 
 

@@ -14,13 +14,18 @@ from modelmax_async._models import LedgerState
 from modelmax_async.ledger.attempts import GONE, LONGEST_LEASE, is_held, observed
 from modelmax_async.ledger.moves import (
     Arm,
+    Bind,
     Claim,
     Fail,
+    Forget,
     Look,
+    MarkSaved,
     Move,
+    Prune,
     Release,
     Remember,
     Renew,
+    Reserve,
     Store,
     Uncertain,
 )
@@ -107,17 +112,25 @@ MOVES: dict[str, Move] = {
     "bad a0": Store(JOB, "a0", BAD),
     "release": Release("a1"),
     "release a0": Release("a0"),
+    "unknown": Release("a1", unknown=True),
     "fail": Fail("nsfw"),
     "fail a1": Fail("nsfw", "a1"),
     "fail a0": Fail("nsfw", "a0"),
     "uncertain": Uncertain("a1", "answered", "HTTP 504"),
     "uncertain a0": Uncertain("a0", "answered", "HTTP 504"),
+    "forget": Forget("req-1"),
+    "take forget": Forget("req-1", ENDS),
+    "saved": MarkSaved(),
+    "prune": Prune(NOW),
+    "reserve": Reserve("print", "a1", LEASE),
+    "bind": Bind("print", "a1", JOB),
 }
 
 #: The state after each move on each entry, in capitals if the move was granted.
 #: ``a1`` is the attempt of the entry, ``a0`` an earlier one. ``claim+a1`` decides to pay again
 #: for ``a1``; ``take`` takes over the current lease, ``stale`` an earlier one. A ``good``
-#: response is readable, a ``bad`` one is not.
+#: response is readable, a ``bad`` one is not. What is ``deleted``, the ledger
+#: is to delete.
 TABLE = """
              none    known   claimed   armed     reclaimed rearmed   stored  readable failed uncertain double    abandoned delivered
 look         -       KNOWN   CLAIMED   ARMED     CLAIMED   ARMED     STORED  STORED   FAILED UNCERTAIN UNCERTAIN ABANDONED DELIVERED
@@ -139,11 +152,18 @@ bad          STORED  STORED  STORED    STORED    STORED    STORED    STORED  sto
 bad+a0       STORED  STORED  STORED    ARMED     CLAIMED   ARMED     stored  stored   STORED STORED    STORED    STORED    STORED
 release      -       known   KNOWN     KNOWN     UNCERTAIN UNCERTAIN stored  stored   failed KNOWN     UNCERTAIN abandoned delivered
 release+a0   -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+unknown      -       known   KNOWN     KNOWN     UNCERTAIN UNCERTAIN stored  stored   failed KNOWN     UNCERTAIN abandoned delivered
 fail         -       FAILED  FAILED    armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
 fail+a1      -       known   FAILED    FAILED    UNCERTAIN UNCERTAIN stored  stored   failed FAILED    UNCERTAIN abandoned delivered
 fail+a0      -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
 uncertain    -       known   UNCERTAIN UNCERTAIN UNCERTAIN UNCERTAIN stored  stored   failed UNCERTAIN UNCERTAIN abandoned delivered
 uncertain+a0 -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+forget       -       DELETED claimed   armed     claimed   armed     stored  stored   DELETED ABANDONED ABANDONED ABANDONED delivered
+take+forget  -       DELETED DELETED   ABANDONED ABANDONED ABANDONED stored  stored   DELETED ABANDONED ABANDONED ABANDONED delivered
+saved        -       known   claimed   armed     claimed   armed     STORED  STORED   failed uncertain uncertain abandoned DELIVERED
+prune        -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+reserve      -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
+bind         -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
 """  # noqa: E501 - one line a move reads best
 
 
@@ -195,7 +215,8 @@ def test_every_move_from_every_state_is_as_in_the_table_at_any_time(
         return
 
     assert done is not None
-    assert (word.lower(), word.isupper()) == (done.entry.state, done.granted)
+    state = "deleted" if done.deleted else done.entry.state
+    assert (word.lower(), word.isupper()) == (state, done.granted)
     assert JOB == done.entry.job
     assert is_held(done.entry) is (word.lower() in {"claimed", "armed"})
     if not is_held(done.entry):
@@ -747,3 +768,48 @@ def test_uncertain_call_records_how_far_it_got(entry: LedgerEntry) -> None:
     )
 
     assert Step(expected, granted=True) == done
+
+
+def test_saved_mark_stays_the_first_one_and_goes_with_another_body() -> None:
+    first = take(STORED, MarkSaved()).entry
+    again = take(first, MarkSaved(), NOW + 10)
+    repeated = take(again.entry, Store(JOB, "a1", BAD)).entry
+    refetched = take(again.entry, Store(JOB, "a0", GOOD)).entry
+
+    assert NOW == first.saved_at
+    assert again.granted
+    assert first is again.entry
+    assert NOW == repeated.saved_at
+    assert refetched.saved_at is None
+
+
+@pytest.mark.parametrize(
+    ("before", "state", "body"), [(NOW - 1, "stored", BAD), (NOW, "delivered", None)]
+)
+def test_prune_drops_the_body_of_what_was_saved_by_then(
+    before: float, state: str, body: bytes | None
+) -> None:
+    saved = take(STORED, MarkSaved()).entry
+
+    done = take(saved, Prune(before), NOW + 10)
+
+    assert (state, body) == (done.entry.state, done.entry.body)
+    assert (body is None) is done.granted
+    assert (NOW, "a1") == (done.entry.saved_at, done.entry.attempt)
+
+
+@pytest.mark.parametrize("entry", [CLAIMED, ARMED], ids=lambda entry: entry.state)
+def test_job_that_the_server_never_knew_leaves_nothing_behind(entry: LedgerEntry) -> None:
+    unheard = attrs.evolve(entry, acknowledged=False)
+
+    assert not take(unheard, Release("a1")).deleted
+    assert take(unheard, Release("a1", unknown=True)).deleted
+    assert not take(unheard, Release("a0", unknown=True)).deleted
+
+
+def test_job_that_may_be_paid_for_stays_whatever_the_server_says() -> None:
+    unheard = attrs.evolve(REARMED, acknowledged=False)
+
+    done = take(unheard, Release("a1", unknown=True))
+
+    assert ("uncertain", False) == (done.entry.state, done.deleted)

@@ -26,11 +26,6 @@ from modelmax_async._models import Job, Result, Status, StatusReport, Video, Vid
 def build_submit(model: str, prompt: str, parameters: VideoParameters | None) -> Call:
     """Build the submit (API §1); unusable parameters are a `ValueError`."""
     content: dict[str, Any] = {"prompt": prompt}
-    if not isinstance(parameters, VideoParameters | None):
-        raise ValueError(  # noqa: TRY004 - the documented error for bad input
-            f"parameters must be VideoParameters, got {type(parameters).__name__}: pass "
-            "undocumented keys as VideoParameters(extra=…)"
-        )
     if parameters is not None and (chosen := parameters.to_dict()):
         content["parameters"] = chosen
     try:

@@ -39,7 +39,7 @@ class Upkeep:
         done = await self._parts.records.ask_id(request_id, MarkSaved())
         if done is None or not done.granted:
             raise ValueError(
-                f"job {request_id} has no stored result to be marked as saved: wait for it first"
+                f"job {request_id} has no stored result to mark as saved: wait for it first"
             )
 
     async def forget(self, request_id: str) -> None:
@@ -63,8 +63,8 @@ class Upkeep:
                 return done
             if lease not in {None, done.entry.lease_until}:
                 raise ValueError(
-                    f"the result of job {request_id} is being fetched: nothing was changed. Wait "
-                    "for the job, or try again once the fetch has ended"
+                    f"the result of job {request_id} is being fetched: nothing was changed. "
+                    "Wait for the job, or try again once the fetch has ended"
                 )
             lease = done.entry.lease_until
             records.held(done.entry.job, done.entry)

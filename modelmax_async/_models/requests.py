@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from attrs.validators import instance_of, optional
+from attrs.validators import optional
 
 from modelmax_async import _validators as valid
 from modelmax_async._models.value import Value
@@ -51,6 +51,14 @@ class VideoParameters(Value):
         return {k: v for k, v in known.items() if v is not None} | dict(self.extra)
 
 
+def _parameters(_instance: Any, _field: Any, value: Any) -> None:
+    if not isinstance(value, VideoParameters | None):
+        raise ValueError(  # noqa: TRY004 - the documented error for bad input
+            f"parameters must be VideoParameters, got {type(value).__name__}: pass undocumented "
+            "keys as VideoParameters(extra=…)"
+        )
+
+
 @attrs.frozen
 class VideoRequest(Value):
     """One request of `AsyncQueueClient.generate_many`: what `submit` takes.
@@ -68,7 +76,5 @@ class VideoRequest(Value):
 
     prompt: str = attrs.field(validator=valid.text)
     model: str | None = attrs.field(default=None, validator=optional(valid.segment("model")))
-    parameters: VideoParameters | None = attrs.field(
-        default=None, validator=optional(instance_of(VideoParameters))
-    )
+    parameters: VideoParameters | None = attrs.field(default=None, validator=_parameters)
     key: str | None = attrs.field(default=None, validator=valid.submit_key)

@@ -172,7 +172,7 @@ def _started_late() -> Iterator[None]:
 @defect("13: a lease from a clock that was ahead strands its job")
 @contextmanager
 def _stranded() -> Iterator[None]:
-    with _lapsing(), patch.object(transitions, "_is_gone", lambda *_: False):
+    with _lapsing(), patch.object(transitions, "is_gone", lambda *_: False):
         yield
 
 
