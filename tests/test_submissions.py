@@ -6,6 +6,7 @@ import attrs
 import pytest
 from strategies import JOB, NOW
 
+from modelmax_async import LedgerError
 from modelmax_async.ledger import (
     Arm,
     Bind,
@@ -35,7 +36,7 @@ RESERVED = Submission(
     fingerprint="print", since=NOW - 5.0, attempt="a1", lease_until=ENDS, lease=LEASE
 )
 OPEN = attrs.evolve(RESERVED, attempt=None)
-BOUND = attrs.evolve(OPEN, since=MINE.submitted_at, job=MINE)
+BOUND = attrs.evolve(OPEN, since=NOW - 3.0, job=MINE)
 ROWS: dict[str, Submission | None] = {
     "none": None,
     "reserved": RESERVED,
@@ -189,12 +190,13 @@ def test_key_of_a_submit_is_never_that_of_a_job() -> None:
     assert 2 == len(rows)
 
 
+@pytest.mark.anyio
 async def test_full_memory_ledger_forgets_no_key() -> None:
     ledger = MemoryLedger(max_entries=2)
     for name in ("a", "b"):
         await ledger.apply(SubmitKey("https://x", name), Reserve("print", name, LEASE))
 
-    with pytest.raises(Exception, match="2 keys of submits. Nothing was submitted"):
+    with pytest.raises(LedgerError, match="has 2 keys of submits"):
         await ledger.apply(SubmitKey("https://x", "c"), Reserve("print", "c", LEASE))
     renewed = await ledger.apply(SubmitKey("https://x", "a"), Renew("a", LEASE))
 

@@ -54,8 +54,8 @@ class VideoParameters(Value):
 def _parameters(_instance: Any, _field: Any, value: Any) -> None:
     if not isinstance(value, VideoParameters | None):
         raise ValueError(  # noqa: TRY004 - the documented error for bad input
-            f"parameters must be VideoParameters, got {type(value).__name__}: pass undocumented "
-            "keys as VideoParameters(extra=…)"
+            f"parameters must be VideoParameters, got {type(value).__name__}: pass "
+            "undocumented keys as VideoParameters(extra=…)"
         )
 
 
