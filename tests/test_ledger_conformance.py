@@ -15,7 +15,19 @@ from modelmax_async import LedgerEntry, MemoryLedger, SQLiteLedger
 from modelmax_async._api.paths import make_job
 from modelmax_async._models import LedgerState
 from modelmax_async._runtime import clock
-from modelmax_async.ledger import Key, Ledger, Step, SubmitKey, SubmitStep, Uncertain, memory
+from modelmax_async.ledger import (
+    Bind,
+    Forget,
+    Key,
+    Ledger,
+    MarkSaved,
+    Reserve,
+    Step,
+    SubmitKey,
+    SubmitStep,
+    Uncertain,
+    memory,
+)
 from modelmax_async.ledger.attempts import is_held, observed
 from modelmax_async.ledger.moves import (
     Arm,
@@ -402,7 +414,8 @@ async def test_suite_names_the_promise_that_is_broken(
 
 
 @pytest.mark.parametrize(
-    "forgets", [Remember, Arm, Claim, Store, Fail, Renew, Release, Uncertain]
+    "forgets",
+    [Remember, Arm, Claim, Store, Fail, Renew, Release, Uncertain, Forget, MarkSaved],
 )
 async def test_suite_sees_a_ledger_that_forgets_a_move(forgets: type[Move]) -> None:
     class Forgetful(MemoryLedger):
@@ -464,3 +477,73 @@ async def test_suite_sees_a_ledger_that_mixes_origins() -> None:
 async def test_suite_sees_a_ledger_whose_handles_do_not_share() -> None:
     with pytest.raises(AssertionError, match="breaks a promise"):
         await check_ledger(MemoryLedger(), MemoryLedger())
+
+
+@pytest.mark.parametrize("forgets", [Reserve, Bind, Renew, Release, Uncertain, Forget])
+async def test_suite_sees_a_ledger_that_forgets_a_move_of_a_key(forgets: type[Move]) -> None:
+    class Forgetful(MemoryLedger):
+        async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
+            kept = dict(self._keys._kept)
+            done = await super().apply(key, move)
+            if isinstance(move, forgets) and isinstance(key, SubmitKey):
+                self._keys._kept = kept
+            return done
+
+    with pytest.raises(AssertionError, match="breaks a promise"):
+        await check_ledger(Forgetful())
+
+
+async def test_suite_sees_a_ledger_that_keeps_no_keys() -> None:
+    class Older(MemoryLedger):
+        async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
+            return None if isinstance(key, SubmitKey) else await super().apply(key, move)
+
+    with pytest.raises(AssertionError, match="of many reservations of a key"):
+        await check_ledger(Older())
+
+
+async def test_suite_sees_a_ledger_that_takes_a_key_for_a_job() -> None:
+    class Mixing(MemoryLedger):
+        async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
+            if isinstance(key, SubmitKey) and isinstance(move, Bind):
+                return await super().apply(Key(key.origin, key.key), Remember(move.job))
+            return await super().apply(key, move)
+
+    with pytest.raises(AssertionError, match=r"apply\(\) takes a SubmitKey"):
+        await check_ledger(Mixing())
+
+
+async def test_suite_sees_a_ledger_that_lists_no_submitted_jobs() -> None:
+    class Silent(MemoryLedger):
+        async def entries(
+            self, origin: str, states: Collection[LedgerState]
+        ) -> list[LedgerEntry]:
+            listed = await super().entries(origin, states)
+            return [e for e in listed if Key(origin, e.job.request_id) in self._entries]
+
+    with pytest.raises(AssertionError, match="lists a submitted job without an entry"):
+        await check_ledger(Silent())
+
+
+async def test_suite_sees_a_ledger_that_lists_a_submitted_job_twice() -> None:
+    class Double(MemoryLedger):
+        async def entries(
+            self, origin: str, states: Collection[LedgerState]
+        ) -> list[LedgerEntry]:
+            mine = [e for key, e in self._entries.items() if key.origin == origin]
+            return [*await super().entries(origin, states), *mine]
+
+    with pytest.raises(AssertionError, match="breaks a promise"):
+        await check_ledger(Double())
+
+
+async def test_suite_sees_a_ledger_that_loses_when_a_result_was_saved() -> None:
+    class Forgetful(MemoryLedger):
+        async def entries(
+            self, origin: str, states: Collection[LedgerState]
+        ) -> list[LedgerEntry]:
+            listed = await super().entries(origin, states)
+            return [attrs.evolve(entry, saved_at=None) for entry in listed]
+
+    with pytest.raises(AssertionError, match="tells when a result was saved"):
+        await check_ledger(Forgetful())

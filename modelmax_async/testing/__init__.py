@@ -9,7 +9,9 @@ from __future__ import annotations
 from modelmax_async.emulator import Emulator
 from modelmax_async.ledger import Ledger
 from modelmax_async.testing._attempts import ATTEMPTS
+from modelmax_async.testing._keys import KEYS
 from modelmax_async.testing._results import RESULTS
+from modelmax_async.testing._upkeep import UPKEEP
 from modelmax_async.testing._view import View
 
 __all__ = ["Emulator", "check_ledger"]
@@ -25,6 +27,6 @@ async def check_ledger(ledger: Ledger, other: Ledger | None = None) -> None:
     Raises:
         AssertionError: names the broken promise.
     """
-    for check in (*ATTEMPTS, *RESULTS):
+    for check in (*ATTEMPTS, *RESULTS, *KEYS, *UPKEEP):
         view = View(ledger)
         await check(view, view.through(other or ledger))

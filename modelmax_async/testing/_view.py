@@ -32,7 +32,7 @@ class View:
     def __init__(self, ledger: Ledger, job: Job | None = None) -> None:
         self.ledger = ledger
         fresh = make_job("veo-3", f"check/{uuid.uuid4().hex}=é")
-        self.job = job or attrs.evolve(fresh, submitted_at=1_700_000_000.25)
+        self.job = job or attrs.evolve(fresh, submitted_at=1_700_000_000.25, key="row-17")
         self.key = Key("https://check.invalid:443", self.job.request_id)
 
     def through(self, ledger: Ledger) -> View:
