@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import (
+    batches,
     chaos,
     download,
     imports,
@@ -30,6 +31,7 @@ ALL = {
     "imports": imports.run,
     "ledgers": ledgers.run,
     "interrupt": interrupt.run,
+    "batches": batches.run,
     "download": download.run,
     "chaos": chaos.run,
 }
