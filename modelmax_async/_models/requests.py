@@ -1,7 +1,7 @@
 """What is submitted: a prompt and its parameters."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from attrs.validators import instance_of, optional
@@ -28,10 +28,10 @@ class VideoParameters(Value):
         ValueError: for a value outside its documented range.
     """
 
-    aspect_ratio: str | None = attrs.field(
+    aspect_ratio: Literal["16:9", "9:16"] | None = attrs.field(
         default=None, validator=optional(valid.one_of("16:9", "9:16"))
     )
-    resolution: str | None = attrs.field(
+    resolution: Literal["720p", "1080p", "4k"] | None = attrs.field(
         default=None, validator=optional(valid.one_of("720p", "1080p", "4k"))
     )
     duration_seconds: int | None = attrs.field(
