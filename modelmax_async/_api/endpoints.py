@@ -6,6 +6,7 @@ Nothing here does I/O, so each paragraph of the API can be tested without an eve
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from modelmax_async._api import paths, schemas
@@ -30,6 +31,8 @@ def build_submit(model: str, prompt: str, parameters: VideoParameters | None) ->
             f"parameters must be VideoParameters, got {type(parameters).__name__}: pass "
             "undocumented keys as VideoParameters(extra=…)"
         )
+    if parameters is not None and isinstance(parameters.image, Path):
+        raise ValueError("image must be read before the request is built, got its path")
     if parameters is not None and (chosen := parameters.to_dict()):
         content["parameters"] = chosen
     try:
