@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from modelmax_async._api.endpoints import build_submit
 from modelmax_async._client.engine import Engine
+from modelmax_async._client.images import load_image
 from modelmax_async._download import OnProgress
 from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import ClientOrTransport, Timeout
@@ -136,7 +137,7 @@ class AsyncQueueClient:
             APIError, TransportError: no job was created.
         """
         name = self._engine.model(model)
-        call = build_submit(name, check_prompt(prompt), parameters)
+        call = build_submit(name, check_prompt(prompt), await load_image(parameters))
         self._engine.tasks.bind()
         return await self._engine.tasks.run(self._engine.calls.submit(call, name))
 
