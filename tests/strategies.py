@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from base64 import b64decode
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,6 +19,13 @@ E = TypeVar("E", bound=Exception)
 
 JOB = make_job("veo-3", "req-1")
 NOW = 1_750_000_000.0
+
+#: An image of one pixel, as base64 and as bytes.
+PNG_TEXT = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJg"
+    "gg=="
+)
+PNG = b64decode(PNG_TEXT)
 
 #: Ids that are awkward in a URL, and must stay one intact path segment.
 AWKWARD_IDS = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,6 +15,8 @@ from strategies import (
     HOSTILE_IDS,
     JOB,
     NOW,
+    PNG,
+    PNG_TEXT,
     completed,
     envelope,
     near_bodies,
@@ -68,6 +71,21 @@ def test_submit_has_the_documented_body() -> None:
 @pytest.mark.parametrize("parameters", [None, VideoParameters()])
 def test_submit_without_parameters_omits_them(parameters: VideoParameters | None) -> None:
     assert b'{"prompt": "reef"}' == build_submit("veo-3", "reef", parameters).body
+
+
+def test_image_of_a_submit_is_base64_text() -> None:
+    body = build_submit("veo-3", "reef", VideoParameters(image=PNG)).body
+
+    assert body is not None
+    assert {"image": PNG_TEXT} == json.loads(body)["parameters"]
+
+
+@pytest.mark.parametrize("extra", [{}, {"image": PNG_TEXT}])
+def test_path_of_an_image_is_never_sent(extra: dict[str, Any]) -> None:
+    parameters = VideoParameters(image=Path("first.png"), extra=extra)
+
+    with pytest.raises(ValueError, match="image must be read before the request is built"):
+        build_submit("veo-3", "reef", parameters)
 
 
 def _deep() -> list[Any]:

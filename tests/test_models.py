@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 from hypothesis import given
-from strategies import HOSTILE_IDS, JOB, jobs, wild_text
+from strategies import HOSTILE_IDS, JOB, PNG, PNG_TEXT, jobs, wild_text
 
 from modelmax_async import (
     Job,
@@ -173,7 +173,7 @@ def test_paid_bytes_and_images_stay_out_of_reprs() -> None:
 
     assert "PAID-BYTES" not in repr(entry)
     assert "RAW" not in repr(report)
-    assert "BASE64" not in repr(VideoParameters(image="BASE64"))
+    assert PNG_TEXT[:8] not in repr(VideoParameters(image=PNG))
 
 
 def test_parameters_that_are_not_set_are_not_sent() -> None:
@@ -188,7 +188,7 @@ def test_parameters_are_sent_in_the_documented_spelling() -> None:
         generate_audio=False,
         sample_count=4,
         negative_prompt="",
-        image="QUJD",
+        image=PNG_TEXT,
     )
 
     assert {
@@ -198,7 +198,7 @@ def test_parameters_are_sent_in_the_documented_spelling() -> None:
         "generate_audio": False,
         "sample_count": 4,
         "negative_prompt": "",
-        "image": "QUJD",
+        "image": PNG_TEXT,
     } == parameters.to_dict()
 
 
@@ -229,7 +229,9 @@ def test_extra_keys_are_sent_unchanged_and_override() -> None:
         ("sample_count", 5),
         ("sample_count", True),
         ("negative_prompt", 5),
-        ("image", b"QUJD"),
+        ("image", 5),
+        ("image", b"ABC"),
+        ("image", "ABC"),
         ("extra", None),
         ("extra", [("a", 1)]),
     ],

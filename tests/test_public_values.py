@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import cattrs
 import pytest
+from strategies import PNG
 
 import modelmax_async
 from modelmax_async import (
@@ -110,6 +111,8 @@ FORECAST = Forecast(5.0, (0.0, 0.5, 0.25), 12.5)
 NEWER: list[Any] = [
     attrs.evolve(JOB, submitted_at=1.5e9, key="row-17"),
     VideoRequest("A fox", "veo-3", VideoParameters(sample_count=2), "row-17"),
+    VideoParameters(image=PNG),
+    VideoParameters(image=Path("first.png")),
     Outcome(JOB, RESULT, None, VideoRequest("A fox"), (Path("fox.mp4"),)),
     attrs.evolve(ENTRY, saved_at=7.5),
     SUBMISSION,

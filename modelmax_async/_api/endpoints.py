@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from modelmax_async._api import paths, schemas
@@ -26,6 +27,8 @@ from modelmax_async._models import Job, Result, Status, StatusReport, Video, Vid
 def build_submit(model: str, prompt: str, parameters: VideoParameters | None) -> Call:
     """Build the submit (API §1); unusable parameters are a `ValueError`."""
     content: dict[str, Any] = {"prompt": prompt}
+    if parameters is not None and isinstance(parameters.image, Path):
+        raise ValueError("image must be read before the request is built, got its path")
     if parameters is not None and (chosen := parameters.to_dict()):
         content["parameters"] = chosen
     try:

@@ -141,7 +141,8 @@ class AsyncQueueClient:
             The job, recorded in the ledger: `pending` lists it after a crash.
 
         Raises:
-            ValueError: for an empty prompt or an unusable model or key, before any I/O.
+            ValueError: for an empty prompt, an unusable model or key, or an image that cannot
+                be read, before any request.
             KeyConflictError: the key belongs to another request; nothing was submitted.
             InsufficientBalanceError: nothing was charged.
             SubmitUncertainError: a job may exist whose id was not received.

@@ -25,6 +25,7 @@ from modelmax_async._api.endpoints import build_submit, fingerprint, parse_submi
 from modelmax_async._api.messages import Call
 from modelmax_async._billing.leases import LEASE, Leases, LeaseWatch
 from modelmax_async._billing.verdicts import may_resubmit, refused_submit
+from modelmax_async._client.images import load_image
 from modelmax_async._client.pace import Pace
 from modelmax_async._errors import (
     APIError,
@@ -56,7 +57,8 @@ class Submits:
 
     async def submit(self, request: VideoRequest, model: str, pace: Pace | None = None) -> Job:
         """Check a request, submit it, and record the job. Cancelling this leaves it running."""
-        call = build_submit(model, check_prompt(request.prompt), request.parameters)
+        prompt = check_prompt(request.prompt)
+        call = build_submit(model, prompt, await load_image(request.parameters))
         if request.key is None:
             return await self._parts.tasks.run(self._submit(call, model, pace))
         key = self._parts.records.submit_key(check_key(request.key))

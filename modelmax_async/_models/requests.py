@@ -1,13 +1,20 @@
 """What is submitted: a prompt and its parameters."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 from attrs.validators import optional
 
 from modelmax_async import _validators as valid
+from modelmax_async._models.images import as_image
 from modelmax_async._models.value import Value
+
+if TYPE_CHECKING:
+    _Image = str | Path | None
+else:
+    _Image = object  # cattrs leaves it as it is; of the union, it would write a path as text
 
 
 @attrs.frozen(kw_only=True)
@@ -21,17 +28,21 @@ class VideoParameters(Value):
         generate_audio: whether the video has sound.
         sample_count: the number of videos, from 1 to 4.
         negative_prompt: a description of what to avoid.
-        image: the first frame as base64, for image-to-video.
+        image: the first frame, for image-to-video: a PNG, JPEG or WebP of at most 20 MiB, as
+            base64 text, ``bytes``, or a path such as ``pathlib.Path("first.png")``. Bytes are
+            kept as base64 text. A path is kept as a ``Path`` and read by the submit, in a
+            thread. A ``str`` is never taken for a path.
         extra: undocumented parameters, sent unchanged; they override those above.
 
     Raises:
-        ValueError: for a value outside its documented range.
+        ValueError: for a value outside its documented range, and for an image that is none of
+            these. An image given as a path is checked by the submit, before any request.
     """
 
-    aspect_ratio: str | None = attrs.field(
+    aspect_ratio: Literal["16:9", "9:16"] | None = attrs.field(
         default=None, validator=optional(valid.one_of("16:9", "9:16"))
     )
-    resolution: str | None = attrs.field(
+    resolution: Literal["720p", "1080p", "4k"] | None = attrs.field(
         default=None, validator=optional(valid.one_of("720p", "1080p", "4k"))
     )
     duration_seconds: int | None = attrs.field(
@@ -42,12 +53,18 @@ class VideoParameters(Value):
         default=None, validator=optional(valid.between(1, 4))
     )
     negative_prompt: str | None = attrs.field(default=None, validator=optional(valid.text))
-    image: str | None = attrs.field(default=None, validator=optional(valid.text), repr=False)
+    image: _Image = attrs.field(default=None, converter=as_image, repr=False)
     extra: Mapping[str, Any] = attrs.field(factory=dict, validator=valid.mapping, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the parameters that are set, and those of ``extra``, as they are sent."""
+        """Return the parameters that are set, and those of ``extra``, as they are sent.
+
+        An image is base64 text. One that is given as a path, and so is not read yet, is the
+        text of that path.
+        """
         known = attrs.asdict(self, filter=lambda field, _: field.name != "extra")
+        if isinstance(self.image, Path):
+            known["image"] = str(self.image)
         return {k: v for k, v in known.items() if v is not None} | dict(self.extra)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import httpx
 
@@ -163,6 +163,16 @@ def values(job: Job, result: Result, entry: LedgerEntry) -> None:
     job.model = "other"  # type: ignore[misc]  # frozen
     VideoParameters(resolution="1080p", duration_seconds=8, extra={"seed": 5})
     VideoParameters("16:9")  # type: ignore[call-arg]  # keyword only
+
+
+def parameters(picture: bytes | bytearray | memoryview | str | Path | None) -> None:
+    given = VideoParameters(image=picture, aspect_ratio="9:16", resolution="4k")
+    assert_type(given.image, str | Path | None)
+    assert_type(given.aspect_ratio, Literal["16:9", "9:16"] | None)
+    assert_type(given.resolution, Literal["720p", "1080p", "4k"] | None)
+    VideoParameters(resolution="8k")  # type: ignore[arg-type]  # not documented
+    VideoParameters(aspect_ratio="4:3")  # type: ignore[arg-type]  # not documented
+    VideoParameters(image=5)  # type: ignore[arg-type]  # neither text, bytes nor a path
 
 
 def errors(group: GatherError) -> None:
