@@ -242,3 +242,34 @@ async def test_refetch_settles_a_job_that_an_earlier_client_left_uncertain(
 
     assert request_id == result.request_id
     assert {request_id: 2} == emulator.billed
+
+
+async def called(emulator: Emulator, calls: int) -> None:
+    await until(lambda: len(emulator.requests) >= calls)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_batch_killed_again_and_again_pays_once_for_each_request(
+    emulator: Emulator, url: str, tmp_path: Path, processes: int
+) -> None:
+    path, out, count = tmp_path / "runs.db", tmp_path / "out", 16
+    batch = {"rows": count, "directory": str(out), "lease": 1}
+    emulator.script(*[JobScript(run_seconds=0.2)] * count)
+    for calls in (5, 25):
+        victims = [await start(url, path, [], **batch) for _ in range(processes)]
+        await called(emulator, len(emulator.requests) + calls)
+        for victim in victims:
+            victim.kill()
+            await victim.wait()
+
+    last = [await start(url, path, [], **batch) for _ in range(processes)]
+    ends = [await output(process) for process in last]
+    async with restarted(url, path) as client:
+        uncertain = [entry.job.key for entry in await client.unresolved()]
+
+    saved = count - len(uncertain)
+    expected = Counter({"Result": saved, "ResultUncertainError": len(uncertain)})
+    assert [+expected] * processes == [Counter(each) for each in ends]
+    assert saved == len([file for file in out.iterdir() if file.suffix == ".mp4"])
+    assert saved <= emulator.billed_total <= count
+    assert 1 == max(emulator.billed.values())

@@ -113,6 +113,29 @@ async def test_program_runs_unchanged_and_without_warnings(
 
 
 @pytest.mark.anyio
+async def test_batch_program_can_be_run_again(
+    emulator: Emulator, url: str, tmp_path: Path
+) -> None:
+    outs = [await run_program(program("Batches"), tmp_path, url) for _ in range(2)]
+
+    assert sorted(outs[0].splitlines()) == sorted(outs[1].splitlines())
+    assert 3 == len(emulator.jobs) == emulator.billed_total
+    assert 3 == len(list((tmp_path / "videos").iterdir()))
+
+
+@pytest.mark.anyio
+async def test_restart_program_saves_what_is_paid_for(
+    emulator: Emulator, url: str, tmp_path: Path
+) -> None:
+    async with on_socket(url, ledger=SQLiteLedger(tmp_path / "runs.db")) as client:
+        await client.generate("the process ended before the download")
+    await run_program(program("Batches", 1), tmp_path, url)
+
+    assert 1 == emulator.billed_total
+    assert 1 == len(list((tmp_path / "videos").iterdir()))
+
+
+@pytest.mark.anyio
 async def test_restart_program_fetches_pending_jobs_and_reports_uncertain_ones(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
-"""A process for tests to kill: it waits for jobs through a ledger that strikes on cue.
+"""A process for tests to kill: it waits for jobs, or runs a batch of requests.
 
-Its one argument is JSON: ``url``, ``path``, ``ids``, and optionally ``lease`` in seconds and
+Its one argument is JSON: ``url``, ``path``, ``ids`` (or ``rows``, the number of requests of a
+batch, and its ``directory``), and optionally ``lease`` in seconds and
 ``strike``: the move, ``before`` or ``after`` it, and the signal the process sends itself.
 """
 
@@ -13,6 +14,7 @@ import sys
 from ledgers import Striking
 from support import on_socket
 
+from modelmax_async import VideoRequest
 from modelmax_async._billing import leases
 
 
@@ -25,8 +27,13 @@ async def main() -> None:
     if options.get("strike"):
         ledger.strike = tuple(options["strike"])
     async with on_socket(options["url"], ledger=ledger) as client:
-        results = await client.gather_results(options["ids"], return_exceptions=True)
-    print(json.dumps([type(result).__name__ for result in results]))  # noqa: T201 - its output
+        if "rows" in options:
+            rows = [VideoRequest(f"row {n}", key=f"row-{n}") for n in range(options["rows"])]
+            batch = client.generate_many(rows, max_jobs=8, directory=options["directory"])
+            ends: list[object] = [outcome.error or outcome.result async for outcome in batch]
+        else:
+            ends = [*await client.gather_results(options["ids"], return_exceptions=True)]
+    print(json.dumps([type(end).__name__ for end in ends]))  # noqa: T201 - its output
 
 
 asyncio.run(main())

@@ -23,7 +23,8 @@ from attrs import evolve
 
 from modelmax_async._api.endpoints import build_submit, fingerprint, parse_submit
 from modelmax_async._api.messages import Call
-from modelmax_async._billing.leases import LEASE, Leases, LeaseWatch
+from modelmax_async._billing import leases
+from modelmax_async._billing.leases import Leases, LeaseWatch
 from modelmax_async._billing.verdicts import may_resubmit, refused_submit
 from modelmax_async._client.images import load_image
 from modelmax_async._client.pace import Pace
@@ -53,7 +54,7 @@ class Submits:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._leases = Leases(parts.records.ledger, parts.tasks)
-        self._watch = LeaseWatch(LEASE)
+        self._watch = LeaseWatch(leases.LEASE)
 
     async def submit(self, request: VideoRequest, model: str, pace: Pace | None = None) -> Job:
         """Check a request, submit it, and record the job. Cancelling this leaves it running."""
@@ -80,7 +81,7 @@ class Submits:
         print_ = fingerprint(call)
         attempt = uuid.uuid4().hex
         while True:
-            reserve = Reserve(print_, attempt, LEASE, self._watch.gone(key))
+            reserve = Reserve(print_, attempt, leases.LEASE, self._watch.gone(key))
             done = await self._parts.records.ask_key(key, reserve)
             if done.granted:
                 break

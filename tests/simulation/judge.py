@@ -42,6 +42,7 @@ class Judge:
         self.moment: Callable[[Process], None] = lambda _: None
         self._signs: dict[str, Sign] = {}
         self._armed: dict[tuple[Process, str], str] = {}
+        self._keys: dict[str, str] = {}
         self._deciding: Counter[tuple[Process, str]] = Counter()
         self._decided: dict[tuple[Process, str], float] = {}
         self._by_decision: set[str] = set()
@@ -69,6 +70,13 @@ class Judge:
         finally:
             self._deciding[process, request_id] -= 1
             self._decided[process, request_id] = self.world.loop.time()
+
+    def bound(self, process: Process, key: str, request_id: str) -> None:
+        """Note which job a process was given for a key."""
+        first = self._keys.setdefault(key, request_id)
+        if first != request_id:
+            jobs = f"{self.name(first)} and {self.name(request_id)}"
+            self.accuse("a key has two jobs", jobs, f"{key!r} in {process.name}")
 
     def waiting(self, process: Process, request_id: str) -> None:
         """Note a wait: that of a client that refetches is leave to pay once more."""

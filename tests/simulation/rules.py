@@ -4,6 +4,7 @@ from __future__ import annotations
 
 RULES = {
     "billed without a decision": "bills of a job are at most 1 and the decisions about it",
+    "a key has two jobs": "a key gives the same job to everyone, whatever was submitted",
     "sent without arming": "no byte of a billed call leaves before the ledger has it armed",
     "sent after its lease": "no byte 0 later than the lease that was armed",
     "a readable answer is paid over": "no billed call of a job whose readable answer is stored",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from modelmax_async import (
     ModelMaxError,
     Result,
     StatusReport,
+    VideoRequest,
 )
 from simulation.judge import Judge
 from simulation.means import MEANS
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Another model than the one that every job here is of.
 WRONG = "veo-3-fast"
+#: The keys of requests that every process submits.
+KEYS = ("a", "b", "c", "d")
 
 
 @attrs.define(eq=False)
@@ -205,9 +209,46 @@ async def mistake(user: User) -> None:
         user.log(f"{user.judge.name(job)} with the wrong model: {type(exc).__name__}")
 
 
+async def submit_with_key(user: User) -> None:
+    """Submit one of a few requests, which other processes submit as well."""
+    key = user.chance.choice(KEYS)
+    try:
+        job = await user.client.submit(f"prompt {key}", key=key)
+    except ModelMaxError as exc:
+        user.log(f"submits {key}: {type(exc).__name__}")
+        return
+    user.judge.bound(user.process, key, job.request_id)
+    user.jobs.append(job.request_id)
+    await user.call(job.request_id, user.client.wait_for(job, timeout=user.timeout()))
+
+
+async def generate(user: User) -> None:
+    """Run a batch of them, perhaps only its beginning."""
+    requests = [VideoRequest(f"prompt {key}", key=key) for key in KEYS]
+    left = user.chance.choice([1, 3, 100])
+    outcomes = user.client.generate_many(requests, max_jobs=2, timeout=user.timeout())
+    try:
+        async with aclosing(outcomes):
+            async for outcome in outcomes:
+                if outcome.job is not None and outcome.request and outcome.request.key:
+                    request_id = outcome.job.request_id
+                    user.judge.bound(user.process, outcome.request.key, request_id)
+                    user.judge.waiting(user.process, request_id)
+                    user.took(request_id, outcome.result or outcome.error)
+                left -= 1
+                if not left:
+                    break
+    except ModelMaxError as exc:
+        user.log(f"batch: {type(exc).__name__}")
+
+
 #: What any user does, and what users do only in runs with the feature.
 ACTS: tuple[Act, ...] = (wait, wait, wait, ask, gather, iterate, watch, look, submit)
-MORE: dict[str, Act] = {"decisions": decide, "mistakes": mistake}
+MORE: dict[str, tuple[Act, ...]] = {
+    "decisions": (decide,),
+    "mistakes": (mistake,),
+    "keys": (submit_with_key, generate),
+}
 
 
 async def _do(user: User, act: Act) -> None:
@@ -225,7 +266,7 @@ async def _do(user: User, act: Act) -> None:
 async def live(user: User, until: float) -> None:
     """Do one thing after another, cancelled now and then, until the time is over."""
     chance, features = user.chance, user.world.features
-    acts = [*ACTS, *(act for name, act in MORE.items() if name in features for _ in range(4))]
+    acts = [*ACTS, *(a for name, more in MORE.items() if name in features for a in more * 4)]
     await asyncio.sleep(chance.choice([0.0, 0.0, chance.uniform(0, 20)]))
     while user.world.loop.time() < until and not user.process.closing:
         act = chance.choice(acts)
