@@ -11,7 +11,7 @@ from pathlib import Path
 from raw_server import RawServer, answer
 
 from modelmax_async import AsyncQueueClient, Result, RetryPolicy
-from modelmax_async._download.names import ResumeInfo, part_name, source_digest
+from modelmax_async._download.part_names import ResumeInfo, part_name, source_digest
 from modelmax_async.emulator import Content, Emulator, JobScript, sample_mp4
 
 MIB = 1024 * 1024

@@ -12,7 +12,7 @@ from support import names, on_socket, result_of, until
 
 from modelmax_async import DownloadError, Video
 from modelmax_async._download.containers import is_error_page, media_type, suffix_of
-from modelmax_async._download.names import ResumeInfo, part_name, source_digest
+from modelmax_async._download.part_names import ResumeInfo, part_name, source_digest
 from modelmax_async.emulator import Content, Emulator
 from modelmax_async.events import Event, VideoSaved
 

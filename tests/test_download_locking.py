@@ -15,8 +15,8 @@ from modelmax_async import DownloadError, RetryPolicy
 from modelmax_async._download import directory, locking, part_file
 from modelmax_async._download.directory import SavedVideo
 from modelmax_async._download.file_lock import try_lock
-from modelmax_async._download.names import ResumeInfo
 from modelmax_async._download.part_file import PartFile, lock_part
+from modelmax_async._download.part_names import ResumeInfo
 from modelmax_async.emulator import Content, Emulator
 
 pytestmark = pytest.mark.anyio

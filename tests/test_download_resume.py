@@ -25,7 +25,7 @@ from raw_server import answer, raw_server
 from support import names, on_socket, until
 
 from modelmax_async import DownloadError, Result, Video
-from modelmax_async._download.names import ResumeInfo
+from modelmax_async._download.part_names import ResumeInfo
 from modelmax_async.emulator import Content, Emulator, Fault
 from modelmax_async.emulator.content import RangeMode
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from modelmax_async._download import writeback
-from modelmax_async._download.names import ResumeInfo
 from modelmax_async._download.part_file import lock_part
+from modelmax_async._download.part_names import ResumeInfo
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this request")
 
