@@ -73,3 +73,12 @@ def read_resume_info(name: str, entry: str) -> ResumeInfo | None:
     if found[4] is not None and found[4] not in SUFFIXES:
         return None  # not a name of ours, and it would become part of the video's name
     return ResumeInfo(found[1], validator, int(found[2]) or None, found[4])
+
+
+#: The most characters that the name of a ``.part`` has in addition to the video's name.
+LONGEST_PART_ENDING = len(
+    part_name(
+        "",
+        ResumeInfo("0" * 16, "x" * LONGEST_VALIDATOR, 10**20 - 1, max(SUFFIXES, key=len)),
+    )
+)
