@@ -11,12 +11,15 @@ from pathlib import Path
 from raw_server import RawServer, answer
 
 from modelmax_async import AsyncQueueClient, Result, RetryPolicy
-from modelmax_async._download.names import ResumeInfo, part_name, source_digest
+from modelmax_async._download.part_names import ResumeInfo, part_name, source_digest
 from modelmax_async.emulator import Content, Emulator, JobScript, sample_mp4
 
 MIB = 1024 * 1024
 SAMPLE = sample_mp4()
 WEBM = b"\x1aE\xdf\xa3\x9fB\x86\x81\x01webm" + bytes(range(256)) * 20
+#: Digits of the SHA-256 of "reef", the id of most jobs here.
+DIGEST = "3297cb78"
+REEF = f"reef-{DIGEST}-0.mp4"
 PATH = "/v1/queue/veo-3/requests/abc/content/0"
 
 
@@ -46,7 +49,7 @@ def part_of(directory: Path, least: int = 1) -> Path | None:
 
 
 def leave_part(directory: Path, resume_info: ResumeInfo | None, data: bytes) -> Path:
-    path = directory / part_name("reef-0.mp4", resume_info)
+    path = directory / part_name(REEF, resume_info)
     path.write_bytes(data)
     return path
 

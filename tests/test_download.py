@@ -16,8 +16,10 @@ import anyio.to_thread
 import httpx
 import pytest
 from download_support import (
+    DIGEST,
     MIB,
     PATH,
+    REEF,
     SAMPLE,
     SOON,
     WEBM,
@@ -32,6 +34,7 @@ from raw_server import answer, raw_server
 from support import KEY, names, on_socket, result_of, until
 
 from modelmax_async import AsyncQueueClient, AuthenticationError, DownloadError, Result, Video
+from modelmax_async._download import read_template
 from modelmax_async._http import HTTPClient
 from modelmax_async.emulator import Content, Emulator, Fault, JobScript
 from modelmax_async.events import Event, VideoSaved
@@ -52,7 +55,9 @@ async def test_every_video_is_saved_whole(emulator: Emulator, url: str, tmp_path
 
     saved = [event for event in seen if isinstance(event, VideoSaved)]
 
-    assert [tmp_path / "new" / "videos" / f"reef-{index}.mp4" for index in range(3)] == paths
+    assert [
+        tmp_path / "new" / "videos" / f"reef-{DIGEST}-{index}.mp4" for index in range(3)
+    ] == paths
     assert all(path.read_bytes() == content_of(content) for path in paths)
     assert [path.name for path in paths] == names(paths[0].parent)
     assert {str(path) for path in paths} == {event.path for event in saved}
@@ -115,7 +120,7 @@ async def test_complete_file_is_kept_unless_overwrite_is_set(
 async def test_incomplete_file_under_the_name_is_replaced(
     emulator: Emulator, url: str, tmp_path: Path, there: bytes
 ) -> None:
-    (tmp_path / "reef-0.mp4").write_bytes(there)
+    (tmp_path / REEF).write_bytes(there)
     async with on_socket(url) as client:
         (path,) = await client.download(await ready(client, emulator, Content()), tmp_path)
 
@@ -179,7 +184,7 @@ async def test_refused_url_does_not_stop_the_other_videos(
         with pytest.raises(DownloadError, match=r"video 1 of reef.*over https only") as caught:
             await client.download(mixed, tmp_path)
 
-    assert ["reef-0.mp4"] == names(tmp_path)
+    assert [REEF] == names(tmp_path)
     assert "video 2 of reef" in caught.value.__notes__[0]
 
 
@@ -191,6 +196,50 @@ async def test_file_names_are_not_taken_from_the_server(tmp_path: Path) -> None:
 
     assert inside == path.parent
     assert ["a", "a/b", f"a/b/{path.name}"] == everything(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("{model}-{id}-{index:02}", ["veo_3-reef-00.webm", "veo_3-reef-01.webm"]),
+        ("{id}", ["reef.1.webm", "reef.webm"]),
+    ],
+)
+async def test_files_are_named_after_the_template(
+    emulator: Emulator, url: str, tmp_path: Path, name: str, expected: list[str]
+) -> None:
+    async with on_socket(url) as client:
+        result = await ready(client, emulator, webm(), videos=2)
+        paths = await client.download(result, tmp_path, name=name)
+        fetched = emulator.contents["reef"]
+        again = await client.download(result, tmp_path, name=name)
+
+    assert expected == names(tmp_path) == sorted(path.name for path in paths)
+    assert paths == again
+    assert fetched == emulator.contents["reef"]
+
+
+async def test_files_are_named_after_the_key_of_the_job(tmp_path: Path) -> None:
+    result = result_of(data_url("video/mp4", SAMPLE))
+    async with on_socket("http://127.0.0.1:1") as client:
+        for key, name in (("Row 17", None), ("row-17", "{key}"), (None, None)):
+            await client._engine.downloads.save(
+                result, tmp_path, None, overwrite=False, names=read_template(name), key=key
+            )
+
+    assert [f"Row_17-{DIGEST}-0.mp4", REEF, "row-17.mp4"] == names(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["{index}", "../{id}", 5])
+async def test_name_that_is_no_template_is_refused_before_any_io(
+    tmp_path: Path, name: Any
+) -> None:
+    directory = tmp_path / "videos"
+    async with on_socket("http://127.0.0.1:1") as client:
+        with pytest.raises(ValueError, match="name must"):
+            await client.download(result_of(PATH), directory, name=name)
+
+    assert not directory.exists()
 
 
 @pytest.mark.parametrize("urls", [(), (PATH,)])
@@ -243,7 +292,7 @@ async def test_link_to_a_complete_video_is_kept_and_a_broken_link_replaced(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
     store = tmp_path / "store.mp4"
-    link = tmp_path / "reef-0.mp4"
+    link = tmp_path / REEF
     link.symlink_to(store)
     async with on_socket(url) as client:
         result = await ready(client, emulator, Content())
@@ -267,7 +316,7 @@ async def test_relative_directory_stays_relative(
         result = Result("reef", "veo-3", (Video(data_url("video/webm", WEBM), 0),))
         paths = await client.download(result, "videos")
 
-    assert [Path("videos", "reef-0.webm")] == paths
+    assert [Path("videos", f"reef-{DIGEST}-0.webm")] == paths
 
 
 async def test_relative_directory_is_resolved_once(
@@ -283,8 +332,8 @@ async def test_relative_directory_is_resolved_once(
         monkeypatch.chdir(tmp_path / "elsewhere")
         (path,) = await task
 
-    assert Path("videos", "reef-0.mp4") == path
-    assert ["reef-0.mp4"] == names(tmp_path / "videos")
+    assert Path("videos", REEF) == path
+    assert [REEF] == names(tmp_path / "videos")
 
 
 async def test_coroutine_function_as_on_progress_is_refused(
@@ -427,7 +476,7 @@ async def test_two_clients_fetch_a_video_once(
     assert 1 == len({path for (path,) in paths})
     assert content_of(content) == paths[0][0].read_bytes()
     assert (4 if overwrite else 1) == emulator.contents["reef"]
-    assert ["reef-0.mp4"] == names(tmp_path)
+    assert [REEF] == names(tmp_path)
 
 
 async def test_two_processes_fetch_a_video_once(
@@ -452,6 +501,6 @@ async def test_two_processes_fetch_a_video_once(
     assert [0, 0] == [other.returncode for other in others]
     assert [b"%d" % len(body)] * 2 == [lines[-1] for lines in told]
     assert 1 == emulator.contents["reef"]
-    assert tmp_path / "reef-0.webm" == path
+    assert tmp_path / f"reef-{DIGEST}-0.webm" == path
     assert body == path.read_bytes()
     assert [path.name] == names(tmp_path)

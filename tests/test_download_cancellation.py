@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from download_support import MIB, PATH, begun, content_of, part_of, ready, stuck_server
+from download_support import MIB, PATH, REEF, begun, content_of, part_of, ready, stuck_server
 from support import names, on_socket, result_of, until
 
 from modelmax_async import ClientStateError
@@ -32,7 +32,7 @@ async def test_download_cancelled_and_closed_at_once_releases_its_lock(
             await asyncio.sleep(0)
         await client.aclose()
         await asyncio.wait([task])
-        part = await asyncio.to_thread(lock_part, tmp_path / "reef-0.mp4")
+        part = await asyncio.to_thread(lock_part, tmp_path / REEF)
 
     assert part is not None
     await asyncio.to_thread(part.close)
@@ -53,7 +53,7 @@ async def test_locking_cancelled_and_closed_at_once_releases_the_lock(
             await asyncio.sleep(0)
         await client.aclose()
         await asyncio.wait([task])
-        part = await asyncio.to_thread(lock_part, tmp_path / "new" / "reef-0.mp4")
+        part = await asyncio.to_thread(lock_part, tmp_path / "new" / REEF)
 
     assert part is not None
     await asyncio.to_thread(part.close)
@@ -81,8 +81,8 @@ async def test_cancelled_download_keeps_a_part_that_can_be_resumed(
 
     assert ([True] if etag else []) == [name.endswith(".part") for name in left]
     assert (etag is not None) == (asked is not None)
-    assert ["reef-0.mp4"] == names(tmp_path)
-    assert content_of(content) == (tmp_path / "reef-0.mp4").read_bytes()
+    assert [REEF] == names(tmp_path)
+    assert content_of(content) == (tmp_path / REEF).read_bytes()
 
 
 async def test_timeout_around_a_download_stops_it(
@@ -109,7 +109,7 @@ async def test_closing_the_client_stops_downloads(
     await until(lambda: part_of(tmp_path, MIB))
     await client.aclose()
     running = set(client._engine.downloads._running)
-    left = await asyncio.to_thread(lock_part, tmp_path / "reef-0.mp4")
+    left = await asyncio.to_thread(lock_part, tmp_path / REEF)
     await asyncio.wait([task])
 
     assert not running
@@ -142,7 +142,7 @@ async def test_closing_waits_once_for_a_hanging_disk(
         answers.set()
         with pytest.raises(ClientStateError):
             await task
-        part = await asyncio.to_thread(lock_part, tmp_path / "reef-0.mp4")
+        part = await asyncio.to_thread(lock_part, tmp_path / REEF)
 
     assert part is not None
     await asyncio.to_thread(part.close)
@@ -164,7 +164,7 @@ def test_event_loop_that_ends_during_a_download_releases_its_lock(
 
     asyncio.run(cancelled())
     for _ in range(200):
-        part = lock_part(tmp_path / "reef-0.mp4")
+        part = lock_part(tmp_path / REEF)
         if part is not None:
             break
         time.sleep(0.01)

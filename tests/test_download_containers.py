@@ -6,13 +6,25 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from download_support import MIB, PARTIAL, PATH, SAMPLE, WEBM, data_url, ready, url_of, webm
+from download_support import (
+    DIGEST,
+    MIB,
+    PARTIAL,
+    PATH,
+    REEF,
+    SAMPLE,
+    WEBM,
+    data_url,
+    ready,
+    url_of,
+    webm,
+)
 from raw_server import answer, raw_server
 from support import names, on_socket, result_of, until
 
 from modelmax_async import DownloadError, Video
 from modelmax_async._download.containers import is_error_page, media_type, suffix_of
-from modelmax_async._download.names import ResumeInfo, part_name, source_digest
+from modelmax_async._download.part_names import ResumeInfo, part_name, source_digest
 from modelmax_async.emulator import Content, Emulator
 from modelmax_async.events import Event, VideoSaved
 
@@ -84,7 +96,7 @@ async def test_declared_video_of_announced_length_is_saved_whatever_its_containe
 
     saved = [event for event in seen if isinstance(event, VideoSaved)]
 
-    assert tmp_path / f"reef-0.{suffix}" == path
+    assert tmp_path / f"reef-{DIGEST}-0.{suffix}" == path
     assert body == path.read_bytes() == streamed
     assert [path.name] == names(tmp_path)
     assert [(str(path), len(body))] == [(event.path, event.size) for event in saved]
@@ -155,7 +167,7 @@ async def test_complete_mp4_without_a_length_is_saved_whatever_its_type(
     async with on_socket(url) as client:
         (path,) = await client.download(await ready(client, emulator, content), tmp_path)
 
-    assert tmp_path / "reef-0.mp4" == path
+    assert tmp_path / REEF == path
     assert SAMPLE == path.read_bytes()
 
 
@@ -182,7 +194,7 @@ async def test_body_of_an_unknown_type_must_be_a_complete_mp4(
         (path,) = await client.download(result_of(PATH), tmp_path)
 
     assert [] == left
-    assert tmp_path / "reef-0.mp4" == path
+    assert tmp_path / REEF == path
     assert SAMPLE == path.read_bytes()
 
 
@@ -223,11 +235,11 @@ async def test_incomplete_declared_mp4_is_fetched_again_and_kept_if_that_fails(
 
     assert 2 == len(server.asked)
     assert odd == path.read_bytes()
-    assert ["reef-0.mp4"] == names(tmp_path)
+    assert [REEF] == names(tmp_path)
 
 
 @pytest.mark.parametrize("there", [b"", b"<html>", bytes(5000), SAMPLE[:-1]])
-@pytest.mark.parametrize("name", ["reef-0.mp4", "reef-0.webm"])
+@pytest.mark.parametrize("name", [REEF, f"reef-{DIGEST}-0.webm"])
 async def test_file_that_is_visibly_incomplete_is_fetched_again(
     emulator: Emulator, url: str, tmp_path: Path, name: str, there: bytes
 ) -> None:
@@ -235,7 +247,7 @@ async def test_file_that_is_visibly_incomplete_is_fetched_again(
     async with on_socket(url) as client:
         (path,) = await client.download(await ready(client, emulator, webm()), tmp_path)
 
-    assert tmp_path / "reef-0.webm" == path
+    assert tmp_path / f"reef-{DIGEST}-0.webm" == path
     assert WEBM == path.read_bytes()
     assert 1 == emulator.contents["reef"]
 
@@ -243,34 +255,39 @@ async def test_file_that_is_visibly_incomplete_is_fetched_again(
 async def test_other_files_are_not_mistaken_for_the_video(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
-    others = ["reef-0.exe", "reef-0.jpg", "reef-0.txt", "reef-1.webm"]
+    others = [
+        f"reef-{DIGEST}-0.exe",
+        f"reef-{DIGEST}-0.jpg",
+        f"reef-{DIGEST}-0.txt",
+        f"reef-{DIGEST}-1.webm",
+    ]
     for name in others:
         (tmp_path / name).write_bytes(WEBM)
-    (tmp_path / "reef-0.mov").mkdir()
+    (tmp_path / f"reef-{DIGEST}-0.mov").mkdir()
     async with on_socket(url) as client:
         (path,) = await client.download(
             await ready(client, emulator, webm()), tmp_path, overwrite=True
         )
 
     assert 1 == emulator.contents["reef"]
-    assert sorted([*others, "reef-0.mov", path.name]) == names(tmp_path)
+    assert sorted([*others, f"reef-{DIGEST}-0.mov", path.name]) == names(tmp_path)
 
 
 async def test_directory_with_the_name_of_the_video_is_an_error(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "reef-0.webm").mkdir()
+    (tmp_path / f"reef-{DIGEST}-0.webm").mkdir()
     async with on_socket(url) as client:
         result = await ready(client, emulator, webm())
         with pytest.raises(DownloadError, match="cannot be written to") as caught:
             await client.download(result, tmp_path)
-        (tmp_path / "reef-0.webm").rmdir()
+        (tmp_path / f"reef-{DIGEST}-0.webm").rmdir()
         (path,) = await client.download(result, tmp_path)
 
     assert caught.value.part is not None
     assert 1 == emulator.contents["reef"]  # the second call found a complete .part
     assert WEBM == path.read_bytes()
-    assert ["reef-0.webm"] == names(tmp_path)
+    assert [f"reef-{DIGEST}-0.webm"] == names(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +296,7 @@ async def test_directory_with_the_name_of_the_video_is_an_error(
 async def test_overwriting_leaves_one_video(tmp_path: Path, old: str, new: str) -> None:
     """A later call might find the old one otherwise."""
     kind = {"mp4": "video/mp4", "webm": "video/webm"}[new]
-    (tmp_path / f"reef-0.{old}").write_bytes(SAMPLE)
+    (tmp_path / f"reef-{DIGEST}-0.{old}").write_bytes(SAMPLE)
     refused = answer(b"", status="404 Not Found")
     fine = answer(WEBM, f"content-type: {kind}")
     async with raw_server(refused, fine) as server, on_socket(url_of(server)) as client:
@@ -289,8 +306,8 @@ async def test_overwriting_leaves_one_video(tmp_path: Path, old: str, new: str) 
         (path,) = await client.download(result_of(PATH), tmp_path, overwrite=True)
         (again,) = await client.download(result_of(PATH), tmp_path)
 
-    assert [f"reef-0.{old}"] == kept
-    assert tmp_path / f"reef-0.{new}" == path == again
+    assert [f"reef-{DIGEST}-0.{old}"] == kept
+    assert tmp_path / f"reef-{DIGEST}-0.{new}" == path == again
     assert [path.name] == names(tmp_path)
     assert WEBM == path.read_bytes()
 
@@ -299,7 +316,7 @@ async def test_old_video_is_removed_after_the_new_one_is_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[list[str]] = []
-    (tmp_path / "reef-0.mp4").write_bytes(SAMPLE)
+    (tmp_path / REEF).write_bytes(SAMPLE)
     monkeypatch.setattr(
         "modelmax_async._download.part_file.sync_directory",
         lambda path: steps.append(names(path)),
@@ -310,8 +327,8 @@ async def test_old_video_is_removed_after_the_new_one_is_synced(
     ):
         await client.download(result_of(PATH), tmp_path, overwrite=True)
 
-    assert [["reef-0.mp4", "reef-0.webm"]] == steps
-    assert ["reef-0.webm"] == names(tmp_path)
+    assert [[REEF, f"reef-{DIGEST}-0.webm"]] == steps
+    assert [f"reef-{DIGEST}-0.webm"] == names(tmp_path)
 
 
 async def test_interrupted_transfer_of_another_container_is_resumed(
@@ -325,7 +342,7 @@ async def test_interrupted_transfer_of_another_container_is_resumed(
 
     asked = [r.headers for r in emulator.requests if r.endpoint == "content"]
 
-    assert tmp_path / "reef-0.webm" == path
+    assert tmp_path / f"reef-{DIGEST}-0.webm" == path
     assert WEBM == path.read_bytes()
     assert [None, "bytes=700-", "bytes=1400-"] == [each.get("range") for each in asked]
     assert '"a"' == asked[1]["if-range"]
@@ -345,10 +362,10 @@ async def test_cancelled_download_is_resumed_by_another_client(
         size = (tmp_path / left).stat().st_size
         (path,) = await two.download(result, tmp_path)
 
-    assert left.startswith("reef-0.mp4.")
+    assert left.startswith(f"reef-{DIGEST}-0.mp4.")
     assert left.endswith("-webm.part")
     assert f"bytes={size}-" == emulator.requests[-1].headers["range"]
-    assert tmp_path / "reef-0.webm" == path
+    assert tmp_path / f"reef-{DIGEST}-0.webm" == path
     assert body == path.read_bytes()
     assert [path.name] == names(tmp_path)
 
@@ -377,13 +394,13 @@ async def test_part_of_another_container_is_resumed_if_it_matches(
         result = await ready(client, emulator, webm())
         source = source_digest(url + result.videos[0].url)
         resume_info = ResumeInfo(source, '"a"', len(WEBM), suffix)
-        (tmp_path / part_name("reef-0.mp4", resume_info)).write_bytes(data)
+        (tmp_path / part_name(REEF, resume_info)).write_bytes(data)
         (path,) = await client.download(result, tmp_path)
 
     asked = [r.headers.get("range") for r in emulator.requests if r.endpoint == "content"]
 
     assert ranges == asked
-    assert tmp_path / "reef-0.webm" == path
+    assert tmp_path / f"reef-{DIGEST}-0.webm" == path
     assert WEBM == path.read_bytes()
     assert [path.name] == names(tmp_path)
 
@@ -404,7 +421,7 @@ async def test_error_page_does_not_discard_the_bytes_received(
 
     assert caught.value.part is not None
     assert [None, *["bytes=2000-"] * 2] == [each.get("range") for each in server.asked]
-    assert tmp_path / "reef-0.webm" == path
+    assert tmp_path / f"reef-{DIGEST}-0.webm" == path
     assert WEBM == path.read_bytes()
 
 
@@ -417,7 +434,7 @@ async def test_new_version_in_another_container_gets_its_suffix(
     async with raw_server(first, second) as server, on_socket(url_of(server)) as client:
         (path,) = await client.download(result_of(PATH), tmp_path)
 
-    assert tmp_path / "reef-0.mp4" == path
+    assert tmp_path / REEF == path
     assert SAMPLE == path.read_bytes()
     assert [path.name] == names(tmp_path)
 
@@ -455,7 +472,7 @@ async def test_data_url_is_saved_with_the_suffix_of_its_type(
         async with client.stream(result.videos[0]) as chunks:
             streamed = b"".join([chunk async for chunk in chunks])
 
-    assert tmp_path / f"reef-0.{suffix}" == path == again
+    assert tmp_path / f"reef-{DIGEST}-0.{suffix}" == path == again
     assert before.st_ino == again.stat().st_ino  # it was not written again
     assert body == path.read_bytes() == streamed
     assert [path.name] == names(tmp_path)
@@ -504,7 +521,12 @@ async def test_videos_of_one_result_have_their_own_containers(
         paths = await client.download(mixed, tmp_path)
         again = await client.download(mixed, tmp_path)
 
-    expected = ["reef-0.webm", "reef-1.mp4", "reef-2.mov", "reef-3.mkv"]
+    expected = [
+        f"reef-{DIGEST}-0.webm",
+        f"reef-{DIGEST}-1.mp4",
+        f"reef-{DIGEST}-2.mov",
+        f"reef-{DIGEST}-3.mkv",
+    ]
 
     assert [tmp_path / name for name in expected] == paths == again
     assert [*bodies, WEBM] == [path.read_bytes() for path in paths]
@@ -518,14 +540,14 @@ async def test_two_clients_save_one_video_of_another_container(
 ) -> None:
     """With overwrite, each download replaces the video of the one before."""
     body = WEBM * 50
-    (tmp_path / "reef-0.mp4").write_bytes(SAMPLE if overwrite else b"")
+    (tmp_path / REEF).write_bytes(SAMPLE if overwrite else b"")
     async with on_socket(url) as one, on_socket(url) as two:
         result = await ready(one, emulator, webm(body, delay=0.002))
         paths = await asyncio.gather(
             *(c.download(result, tmp_path, overwrite=overwrite) for c in (one, two, one))
         )
 
-    assert [tmp_path / "reef-0.webm"] * 3 == [path for (path,) in paths]
+    assert [tmp_path / f"reef-{DIGEST}-0.webm"] * 3 == [path for (path,) in paths]
     assert (3 if overwrite else 1) == emulator.contents["reef"]
-    assert body == (tmp_path / "reef-0.webm").read_bytes()
-    assert ["reef-0.mp4"] * (not overwrite) + ["reef-0.webm"] == names(tmp_path)
+    assert body == (tmp_path / f"reef-{DIGEST}-0.webm").read_bytes()
+    assert [REEF] * (not overwrite) + [f"reef-{DIGEST}-0.webm"] == names(tmp_path)

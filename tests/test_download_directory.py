@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from download_support import SAMPLE, WEBM
+from download_support import DIGEST, REEF, SAMPLE, WEBM
 
 from modelmax_async._download import directory
 from modelmax_async._download.directory import SavedVideo
@@ -16,9 +16,9 @@ def test_video_removed_between_stat_and_open_is_not_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process replaces the MP4 with a WebM."""
-    target = tmp_path / "reef-0.mp4"
+    target = tmp_path / REEF
     target.write_bytes(SAMPLE)
-    (tmp_path / "reef-0.webm").write_bytes(WEBM)
+    (tmp_path / f"reef-{DIGEST}-0.webm").write_bytes(WEBM)
     real = os.open
 
     def late(path: Path, flags: int) -> int:
@@ -27,7 +27,9 @@ def test_video_removed_between_stat_and_open_is_not_found(
 
     monkeypatch.setattr(os, "open", late)
 
-    assert SavedVideo(tmp_path / "reef-0.webm", len(WEBM)) == directory.find_video(target)
+    assert SavedVideo(tmp_path / f"reef-{DIGEST}-0.webm", len(WEBM)) == directory.find_video(
+        target
+    )
 
 
 def test_truncated_file_is_scanned_and_continued(tmp_path: Path) -> None:

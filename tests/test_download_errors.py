@@ -17,6 +17,7 @@ import pytest
 from download_support import (
     MIB,
     PATH,
+    REEF,
     SAMPLE,
     SOON,
     begun,
@@ -193,7 +194,7 @@ async def test_full_disk_keeps_a_part_that_can_be_resumed(
     assert ([MIB + 5000] if etag else []) == sizes
     assert (f"bytes={MIB + 5000}-" if etag else None) == asked
     assert content_of(content) == path.read_bytes()
-    assert ["reef-0.mp4"] == names(tmp_path)
+    assert [REEF] == names(tmp_path)
 
 
 async def test_failed_fsync_leaves_no_file(
@@ -221,24 +222,24 @@ def below_a_file(path: Path) -> Path:
 
 
 def name_taken(path: Path) -> Path:
-    (path / "reef-0.mp4").mkdir(parents=True)
+    (path / REEF).mkdir(parents=True)
     return path
 
 
 def part_taken(path: Path) -> Path:
-    (path / "reef-0.mp4.part").mkdir(parents=True)
+    (path / f"{REEF}.part").mkdir(parents=True)
     return path
 
 
 def part_is_a_pipe(path: Path) -> Path:
     path.mkdir()
-    os.mkfifo(path / "reef-0.mp4.part")
+    os.mkfifo(path / f"{REEF}.part")
     return path
 
 
 def part_is_a_link(path: Path) -> Path:
     path.mkdir()
-    (path / "reef-0.mp4.part").symlink_to(path.parent / "victim")
+    (path / f"{REEF}.part").symlink_to(path.parent / "victim")
     (path.parent / "victim").write_bytes(b"precious")
     return path
 
@@ -344,11 +345,11 @@ async def test_file_system_without_locks_is_an_error_and_leaves_no_file(
         with pytest.raises(DownloadError, match="cannot be locked"):
             await client.download(result, tmp_path)
         assert [] == names(tmp_path)
-        (tmp_path / "reef-0.mp4.part").touch()
+        (tmp_path / f"{REEF}.part").touch()
         with pytest.raises(DownloadError, match="cannot be locked"):
             await client.download(result, tmp_path)
 
-    assert ["reef-0.mp4.part"] == names(tmp_path)  # another writer may have created it
+    assert [f"{REEF}.part"] == names(tmp_path)  # another writer may have created it
 
 
 async def test_key_quoted_by_an_error_response_is_not_shown(tmp_path: Path) -> None:

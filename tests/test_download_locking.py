@@ -8,15 +8,15 @@ import threading
 from pathlib import Path
 
 import pytest
-from download_support import SAMPLE, leave_part, ready, resume_info_for
+from download_support import REEF, SAMPLE, leave_part, ready, resume_info_for
 from support import names, on_socket, result_of, until
 
 from modelmax_async import DownloadError, RetryPolicy
 from modelmax_async._download import directory, locking, part_file
 from modelmax_async._download.directory import SavedVideo
 from modelmax_async._download.file_lock import try_lock
-from modelmax_async._download.names import ResumeInfo
 from modelmax_async._download.part_file import PartFile, lock_part
+from modelmax_async._download.part_names import ResumeInfo
 from modelmax_async.emulator import Content, Emulator
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ async def lock_or_find(target: Path, *, overwrite: bool) -> PartFile | SavedVide
 
 def test_two_threads_never_hold_the_lock_together(tmp_path: Path) -> None:
     """Threads lock, rename, write and finish the same file."""
-    target = tmp_path / "reef-0.mp4"
+    target = tmp_path / REEF
     holders: list[int] = []
     faults: list[str] = []
 
@@ -65,7 +65,7 @@ def test_two_threads_never_hold_the_lock_together(tmp_path: Path) -> None:
 def test_part_being_renamed_is_not_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "reef-0.mp4"
+    target = tmp_path / REEF
     marked = leave_part(tmp_path, resume_info_for("x"), b"held")
     real = directory.find_part
     monkeypatch.setattr(
@@ -79,11 +79,11 @@ def test_part_being_renamed_is_not_created_again(
 def test_part_that_another_writer_has_just_created_is_not_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "reef-0.mp4.part").write_bytes(b"held")
+    (tmp_path / f"{REEF}.part").write_bytes(b"held")
     monkeypatch.setattr(part_file, "find_part", lambda _: None)
 
-    assert lock_part(tmp_path / "reef-0.mp4") is None
-    assert b"held" == (tmp_path / "reef-0.mp4.part").read_bytes()
+    assert lock_part(tmp_path / REEF) is None
+    assert b"held" == (tmp_path / f"{REEF}.part").read_bytes()
 
 
 def test_part_is_not_locked_if_another_is_preferred(
@@ -96,12 +96,12 @@ def test_part_is_not_locked_if_another_is_preferred(
         part_file, "find_part", lambda target: next(looks, None) or real(target)
     )
 
-    assert lock_part(tmp_path / "reef-0.mp4") is None
+    assert lock_part(tmp_path / REEF) is None
     assert sorted([behind.name, before.name]) == names(tmp_path)
 
 
 def test_part_whose_name_belongs_to_another_file_is_not_renamed(tmp_path: Path) -> None:
-    part = lock_part(tmp_path / "reef-0.mp4")
+    part = lock_part(tmp_path / REEF)
     assert part is not None
     part.append(b"mine")
     part.path.unlink()
@@ -111,11 +111,11 @@ def test_part_whose_name_belongs_to_another_file_is_not_renamed(tmp_path: Path) 
         part.finish()
     part.close()
 
-    assert ["reef-0.mp4.part"] == names(tmp_path)
+    assert [f"{REEF}.part"] == names(tmp_path)
 
 
 def test_part_that_lost_its_resume_info_is_recognised(tmp_path: Path) -> None:
-    target = tmp_path / "reef-0.mp4"
+    target = tmp_path / REEF
     part = lock_part(target)
     assert part is not None
     for resume_info in (resume_info_for("x"), None, None):
@@ -125,14 +125,14 @@ def test_part_that_lost_its_resume_info_is_recognised(tmp_path: Path) -> None:
     assert lock_part(target) is None
     part.close()
 
-    assert "reef-0.mp4.0.part" == name
+    assert f"{REEF}.0.part" == name
     assert [] == names(tmp_path)
 
 
 def test_part_removed_before_it_is_locked_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "reef-0.mp4"
+    target = tmp_path / REEF
     part = leave_part(tmp_path, None, b"")
     lock = try_lock
 
@@ -151,7 +151,7 @@ def test_part_removed_before_it_is_locked_is_not_written(
 
 
 def test_closed_part_cannot_be_written(tmp_path: Path) -> None:
-    part = lock_part(tmp_path / "reef-0.mp4")
+    part = lock_part(tmp_path / REEF)
     assert part is not None
     part.close()
 
@@ -163,7 +163,7 @@ def test_closed_part_cannot_be_written(tmp_path: Path) -> None:
 
 def test_missing_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        lock_part(tmp_path / "gone" / "reef-0.mp4")
+        lock_part(tmp_path / "gone" / REEF)
 
 
 def test_directory_removed_before_the_part_is_created_is_an_error(
@@ -172,17 +172,17 @@ def test_directory_removed_before_the_part_is_created_is_an_error(
     monkeypatch.setattr(part_file, "find_part", lambda _: None)
 
     with pytest.raises(FileNotFoundError):
-        lock_part(tmp_path / "gone" / "reef-0.mp4")
+        lock_part(tmp_path / "gone" / REEF)
 
 
 def test_forked_process_does_not_keep_the_lock(tmp_path: Path) -> None:
-    part = lock_part(tmp_path / "reef-0.mp4")
+    part = lock_part(tmp_path / REEF)
     assert part is not None
     part.reset(ResumeInfo("0" * 16, '"a"', None))
     part.append(b"some")
     child = os.dup(part._open())  # as after a fork: another descriptor of the open file
     part.close()
-    again = lock_part(tmp_path / "reef-0.mp4")
+    again = lock_part(tmp_path / REEF)
     os.close(child)
 
     assert again is not None
@@ -194,7 +194,7 @@ def test_forked_process_does_not_keep_the_lock(tmp_path: Path) -> None:
 async def test_lock_taken_by_a_cancelled_thread_is_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    target = tmp_path / "reef-0.mp4"
+    target = tmp_path / REEF
     begun, go, done = threading.Event(), threading.Event(), threading.Event()
 
     def slow(path: Path) -> PartFile | None:
@@ -221,7 +221,7 @@ async def test_lock_taken_by_a_cancelled_thread_is_released(
 
 
 def test_lock_held_at_cancellation_is_released(tmp_path: Path) -> None:
-    attempt = locking._LockAttempt(tmp_path / "reef-0.mp4", overwrite=False)
+    attempt = locking._LockAttempt(tmp_path / REEF, overwrite=False)
     attempt.run()
     attempt.abandon()
 
@@ -231,7 +231,7 @@ def test_lock_held_at_cancellation_is_released(tmp_path: Path) -> None:
 async def test_video_saved_just_before_the_lock_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "reef-0.mp4"
+    target = tmp_path / REEF
 
     def last_moment(path: Path) -> PartFile | None:
         target.write_bytes(SAMPLE)
@@ -250,13 +250,13 @@ async def test_video_saved_just_before_the_lock_is_found(
         await lock_or_find(target, overwrite=False)
 
     assert SavedVideo(target, len(SAMPLE)) == found
-    assert ["reef-0.mp4"] == names(tmp_path)
+    assert [REEF] == names(tmp_path)
 
 
 async def test_writer_without_progress_is_not_waited_for_indefinitely(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
-    held = await asyncio.to_thread(lock_part, tmp_path / "reef-0.mp4")
+    held = await asyncio.to_thread(lock_part, tmp_path / REEF)
     assert held is not None
     async with on_socket(url, retry=RetryPolicy(give_up_after=0.2)) as client:
         result = await ready(client, emulator, Content())

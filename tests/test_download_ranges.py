@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelmax_async._download.names import ResumeInfo
+from modelmax_async._download.part_names import ResumeInfo
 from modelmax_async._download.ranges import (
     ContentRange,
     continuation,

@@ -13,6 +13,7 @@ from download_support import (
     MIB,
     PATH,
     QUICK,
+    REEF,
     SAMPLE,
     content_of,
     leave_part,
@@ -25,7 +26,7 @@ from raw_server import answer, raw_server
 from support import names, on_socket, until
 
 from modelmax_async import DownloadError, Result, Video
-from modelmax_async._download.names import ResumeInfo
+from modelmax_async._download.part_names import ResumeInfo
 from modelmax_async.emulator import Content, Emulator, Fault
 from modelmax_async.emulator.content import RangeMode
 
@@ -190,7 +191,7 @@ async def test_download_of_a_killed_process_is_resumed_by_the_next(
     assert 2 * MIB <= size < 6 * MIB
     assert f"bytes={size}-" == emulator.requests[-1].headers["range"]
     assert content_of(content) == path.read_bytes()
-    assert ["reef-0.mp4"] == names(tmp_path)
+    assert [REEF] == names(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ async def test_old_part_is_resumed_only_if_it_matches(
 
     assert expected == emulator.requests[-1].headers.get("range")
     assert SAMPLE == path.read_bytes()
-    assert ["reef-0.mp4"] == names(tmp_path)
+    assert [REEF] == names(tmp_path)
 
 
 async def test_part_of_another_version_is_discarded(

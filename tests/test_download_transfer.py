@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from download_support import PATH, QUICK, SAMPLE, content_of, ready, url_of
+from download_support import PATH, QUICK, REEF, SAMPLE, content_of, ready, url_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_server import answer, raw_server
@@ -145,7 +145,7 @@ async def test_missing_index_is_detected_without_a_length(tmp_path: Path) -> Non
 
 
 def read(directory: str) -> bytes:
-    return Path(directory, "reef-0.mp4").read_bytes()
+    return Path(directory, REEF).read_bytes()
 
 
 @settings(
@@ -168,7 +168,7 @@ async def test_body_truncated_at_any_byte_gives_no_broken_file(
                 except DownloadError:
                     await client.download(RESULT, name)
 
-        assert ["reef-0.mp4"] == names(Path(name))
+        assert [REEF] == names(Path(name))
         assert SAMPLE == read(name)
 
 
@@ -215,5 +215,5 @@ async def test_connection_dropped_at_any_byte_leaves_the_whole_file_or_none(
         wholes = [content_of(content, v * content.etag_changes) for v in range(calls + 1)]
 
         assert all(found == told for found, told in left)
-        assert ["reef-0.mp4"] == names(directory)
-        assert (directory / "reef-0.mp4").read_bytes() in wholes
+        assert [REEF] == names(directory)
+        assert (directory / REEF).read_bytes() in wholes

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from download_support import REEF
 
 from modelmax_async._download import writeback
-from modelmax_async._download.names import ResumeInfo
 from modelmax_async._download.part_file import lock_part
+from modelmax_async._download.part_names import ResumeInfo
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this request")
 
@@ -53,7 +54,7 @@ def test_written_bytes_except_the_last_leave_the_page_cache(tmp_path: Path) -> N
     with (tmp_path / "probe").open("wb+") as probe:
         if not forgets(probe.fileno()):
             pytest.skip("this file system drops nothing")
-    part = lock_part(tmp_path / "reef-0.mp4")
+    part = lock_part(tmp_path / REEF)
     assert part is not None
     part.reset(ResumeInfo('"1"', "https://api", None))
     number = part._open()

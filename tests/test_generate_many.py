@@ -375,3 +375,22 @@ async def test_two_processes_share_one_batch(
     assert [None] * 40 == [outcome.error for outcomes in both for outcome in outcomes]
     assert (20, 20) == (len(emulator.jobs), emulator.billed_total)
     assert 20 == len(list((tmp_path / "out").iterdir()))
+
+
+@in_virtual_time
+async def test_videos_are_named_by_the_key_or_by_a_template(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    async with in_process(emulator) as client:
+        [first] = await every(client, [VideoRequest("a", key="Row 17")], directory=tmp_path)
+        assert first.result is not None
+        again = await client.download(first.result, tmp_path)
+        [second] = await every(
+            client, [VideoRequest("a", key="row-18")], directory=tmp_path, name="{key}-{index}"
+        )
+        with pytest.raises(ValueError, match="name must"):
+            client.generate_many([], name="{index}")
+
+    assert first.paths[0].name.startswith("Row_17-")
+    assert [*first.paths] == again
+    assert "row-18-0.mp4" == second.paths[0].name

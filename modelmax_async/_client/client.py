@@ -13,7 +13,7 @@ from typing import Literal, Self
 from modelmax_async._client.engine import Engine
 from modelmax_async._client.generation import Requests, Work, check_requests, each_outcome
 from modelmax_async._client.pace import Pace
-from modelmax_async._download import OnProgress
+from modelmax_async._download import OnProgress, read_template
 from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import ClientOrTransport, Timeout
 from modelmax_async._models import (
@@ -307,6 +307,7 @@ class AsyncQueueClient:
         model: str | None = None,
         max_jobs: int = 100,
         directory: str | os.PathLike[str] | None = None,
+        name: str | None = None,
         timeout: float | None = TIMEOUT,
     ) -> AsyncGenerator[Outcome, None]:
         """Submit many requests, wait for their jobs, fetch the results, and save the videos.
@@ -322,6 +323,7 @@ class AsyncQueueClient:
             max_jobs: how many jobs are open at once, from 1 to 1,000,000.
             directory: where to save the videos as `download` does, before the outcome is
                 yielded; by default they are not saved.
+            name: the template of file names, see `download`.
             timeout: seconds to wait for each job at most; ``None``: no limit.
 
         Yields:
@@ -343,6 +345,7 @@ class AsyncQueueClient:
             pace=Pace(self._engine.tasks, self._engine.parts.retry),
             model=None if model is None else self._engine.model(model),
             directory=None if directory is None else Path(directory),
+            names=read_template(name),
             timeout=check_timeout(timeout),
         )
         self._engine.tasks.bind()
@@ -397,6 +400,7 @@ class AsyncQueueClient:
         result: Result,
         directory: str | os.PathLike[str],
         *,
+        name: str | None = None,
         on_progress: OnProgress | None = None,
         overwrite: bool = False,
     ) -> list[Path]:
@@ -406,26 +410,39 @@ class AsyncQueueClient:
         is complete and on the disk. An interrupted transfer is resumed by the next call if the
         server allows it, and started over otherwise.
 
+        A complete file is taken for the video that has its name, so use one template in one
+        directory. A key, id or model appears in a name with at most 40 characters; each run of
+        characters other than ASCII letters, digits, ``-`` and ``_`` becomes one ``_``, as does
+        a ``-`` in a model. 8 digits of its SHA-256 follow a key that loses letters by that. In
+        a template without ``{digest}``, 16 digits follow each key or id that is not a plain
+        lower-case word, and an id in place of a key; jobs with the same key share a file.
+        Without ``{index}``, the names of the videos after the first end in ``.1``, ``.2``, ….
+
         Args:
             result: a result of this client.
             directory: where to save the videos; it is made if it is missing.
+            name: a template of the file names; ``None`` is
+                ``"{key}-{digest}-{index}.{suffix}"``. ``{key}`` is the key of the submit, or
+                else the request id, and ``{digest}`` 8 hexadecimal digits of the id's SHA-256;
+                the other fields are ``{id}``, ``{index}`` (or ``{index:03}``) and ``{model}``.
+                A template must contain ``{key}`` or ``{id}``, so that no two jobs share a file.
             on_progress: called on the event loop with the bytes received and the bytes expected
                 of all videos together; ``None`` until every length is known.
             overwrite: fetch complete files again.
 
         Returns:
-            The paths, in the order of ``result.videos``: ``<request id>-<index>.<suffix>``,
-            with the suffix of the container. A request id that is not a plain lower-case word
-            is cleaned, and followed by a digest.
+            The paths, in the order of ``result.videos``; the suffix is that of the container.
 
         Raises:
             DownloadError: it says where the ``.part`` file is and what to do. The other videos
                 are saved all the same.
-            ValueError: for an ``on_progress`` that would have to be awaited.
+            ValueError: for a ``name`` that is not a valid template, or an ``on_progress`` that
+                would have to be awaited.
         """
+        names = read_template(name)
         self._engine.tasks.bind()
         return await self._engine.saving.save(
-            result, Path(directory), on_progress, overwrite=overwrite
+            result, Path(directory), on_progress, overwrite=overwrite, names=names
         )
 
     def stream(self, video: Video) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:

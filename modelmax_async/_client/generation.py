@@ -23,6 +23,7 @@ import attrs
 
 from modelmax_async._client.engine import Engine
 from modelmax_async._client.pace import Pace
+from modelmax_async._download import NameTemplate
 from modelmax_async._errors import (
     AuthenticationError,
     ClientStateError,
@@ -126,6 +127,7 @@ class Work:
     pace: Pace
     model: str | None
     directory: Path | None
+    names: NameTemplate
     timeout: float | None
 
     async def __call__(self, request: VideoRequest) -> Outcome:
@@ -146,7 +148,7 @@ class Work:
     async def _save(self, result: Result) -> list[Path]:
         if self.directory is None:
             return []
-        return await self.engine.saving.save(result, self.directory)
+        return await self.engine.saving.save(result, self.directory, names=self.names)
 
 
 async def each_outcome(

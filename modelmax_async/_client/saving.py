@@ -6,10 +6,10 @@ from pathlib import Path
 
 import attrs
 
-from modelmax_async._download import Downloads, OnProgress
+from modelmax_async._download import Downloads, NameTemplate, OnProgress
 from modelmax_async._models import Job, Result
 from modelmax_async._polling.visits import Parts
-from modelmax_async.ledger import MarkSaved
+from modelmax_async.ledger import Look, MarkSaved
 
 
 @attrs.frozen
@@ -26,13 +26,22 @@ class Saving:
         on_progress: OnProgress | None = None,
         *,
         overwrite: bool = False,
+        names: NameTemplate,
     ) -> list[Path]:
         """Save every video; the arguments are those of ``AsyncQueueClient.download``."""
         job = _job_of(result)
-        paths = await self._downloads.save(result, directory, on_progress, overwrite=overwrite)
+        key = None if job is None else await self._key_of(job)
+        paths = await self._downloads.save(
+            result, directory, on_progress, overwrite=overwrite, names=names, key=key
+        )
         if job is not None:
             await self._parts.tasks.run(self._parts.records.note(job, MarkSaved()))
         return paths
+
+    async def _key_of(self, job: Job) -> str | None:
+        """Return the key that the job was submitted with, as far as the ledger knows."""
+        found = await self._parts.tasks.run(self._parts.records.note(job, Look(job)))
+        return None if found is None else found.entry.job.key
 
 
 def _job_of(result: Result) -> Job | None:

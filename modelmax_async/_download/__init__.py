@@ -1,5 +1,7 @@
 """Downloads: a video is saved whole or not at all, and an interrupted transfer is resumed."""
 
-from modelmax_async._download.downloads import Downloads, OnProgress
+from modelmax_async._download.downloads import Downloads
+from modelmax_async._download.names import NameTemplate, read_template
+from modelmax_async._download.progress import OnProgress
 
-__all__ = ["Downloads", "OnProgress"]
+__all__ = ["Downloads", "NameTemplate", "OnProgress", "read_template"]

@@ -11,7 +11,7 @@ import attrs
 
 from modelmax_async._download.containers import MP4, SUFFIXES
 from modelmax_async._download.mp4 import Boxes
-from modelmax_async._download.names import is_part
+from modelmax_async._download.part_names import is_part
 
 
 class NotAFileError(OSError):

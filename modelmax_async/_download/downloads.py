@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,21 +15,20 @@ import attrs
 from modelmax_async._download.errors import EXPECTED, download_error
 from modelmax_async._download.fetcher import Fetcher
 from modelmax_async._download.locking import locked_part
-from modelmax_async._download.names import file_name
+from modelmax_async._download.names import DEFAULT_TEMPLATE, NameTemplate
 from modelmax_async._download.part_file import PartFile
+from modelmax_async._download.progress import OnProgress, Progress
 from modelmax_async._download.sinks import FileSink, Report, StreamSink
 from modelmax_async._download.sources import Source, SourceError, source_of
 from modelmax_async._errors import ClientStateError, DownloadError, ModelMaxError
 from modelmax_async._http import HTTPClient
 from modelmax_async._models import Job, Result, Video
-from modelmax_async._runtime.hooks import Hooks, call_safely
+from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff
 from modelmax_async._runtime.tasks import Tasks
 from modelmax_async._runtime.threads import finish_in_thread, in_thread
 from modelmax_async._settings import Settings
 from modelmax_async.events import VideoSaved
-
-OnProgress = Callable[[int, int | None], object]
 
 #: The most open files, unless ``max_in_flight`` is more. Many of them wait for a slot, or
 #: between two attempts.
@@ -48,26 +47,6 @@ class Item:
     target: Path
     request_id: str
     job: Job | None
-
-
-class Progress:
-    """Adds up what the videos of a result report, and calls the user's callback."""
-
-    def __init__(self, callback: OnProgress | None, count: int) -> None:
-        self._callback = callback
-        self._done = [0] * count
-        self._expected: list[int | None] = [None] * count
-        self._last: tuple[int, int | None] | None = None
-
-    def report(self, place: int, done: int, expected: int | None) -> None:
-        """Record how many bytes one video has, and how many it will have."""
-        self._done[place], self._expected[place] = done, expected
-        known = [size for size in self._expected if size is not None]
-        whole = sum(known) if len(known) == len(self._expected) else None
-        now = (sum(self._done), whole)
-        if self._callback is not None and now != self._last:
-            self._last = now
-            call_safely(lambda pair: self._callback(*pair), now)  # type: ignore[misc]  # it is not None
 
 
 class Downloads:
@@ -91,11 +70,22 @@ class Downloads:
         on_progress: OnProgress | None,
         *,
         overwrite: bool,
+        names: NameTemplate = DEFAULT_TEMPLATE,
+        key: str | None = None,
     ) -> list[Path]:
-        """Save every video; the arguments are those of ``AsyncQueueClient.download``."""
+        """Save every video; the arguments are those of ``AsyncQueueClient.download``.
+
+        ``key`` is the key with which the job was submitted, ``None`` if it has none.
+        """
         if inspect.iscoroutinefunction(on_progress):
             raise ValueError("on_progress must be a plain function, got a coroutine function")
-        items = [self._item(result, video, directory) for video in result.videos]
+        name_of = partial(
+            names.file_name, request_id=result.request_id, key=key, model=result.model
+        )
+        items = [
+            self._item(result, video, directory / name_of(index=video.index))
+            for video in result.videos
+        ]
         if len({item.target for item in items}) != len(items):
             raise ValueError("two videos of the result have the same index")
         progress = Progress(on_progress, len(items))
@@ -134,9 +124,8 @@ class Downloads:
         task.add_done_callback(self._running.discard)
         return task
 
-    def _item(self, result: Result, video: Video, directory: Path) -> Item:
+    def _item(self, result: Result, video: Video, target: Path) -> Item:
         what = f"video {video.index} of {result.request_id}"
-        target = directory / file_name(result.request_id, video.index)
         try:
             job = Job(result.model, result.request_id)
         except ValueError:  # the user made the result, without a model

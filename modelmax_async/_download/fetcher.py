@@ -15,7 +15,7 @@ from http import HTTPStatus
 import attrs
 
 from modelmax_async._download import sources, transfer
-from modelmax_async._download.names import source_digest
+from modelmax_async._download.part_names import source_digest
 from modelmax_async._download.ranges import range_headers, read_length, resume_info_of
 from modelmax_async._download.sources import Source
 from modelmax_async._download.transfer import Sink

@@ -1,107 +1,116 @@
-"""File names: made of the request id, the index and a known suffix, never by the server.
+"""Names of video files: made from a template and what is known of the job, never by the server.
 
-A video is named ``<id>-<index>.mp4``, or has the suffix of another container. An id of at most
-40 lower-case letters, digits, ``-`` and ``_`` is used as it is. Any other is cleaned, cut, and
-followed by a dot and 128 bits of its SHA-256, so that no two ids share a name, even where ``A``
-and ``a`` name the same file. No name leaves the directory, is reserved on any system, or
-exceeds 255 bytes.
+A complete file is taken for the video that is to be saved, so two jobs must not share a name.
+The default, ``<key>-<8 hex digits of the id's SHA-256>-<index>.<suffix>``, tells them apart by
+the digest; the request id takes the place of a missing key. In a template without ``{digest}``,
+a key or id stands as it is only if no other can look like it: a plain lower-case slug that the
+template separates from its neighbours. Any other is followed by 64 bits of its SHA-256. This
+holds on file systems that take ``A`` and ``a`` for the same, for the names of one template.
 
-An incomplete video is named ``<name>.part``, or ``<name>.<resume info>.part`` with all that a
-later download needs in order to resume it: a digest of the URL, the whole length, the validator
-for ``If-Range``, and the suffix of a declared video. ``<name>`` ends in ``.mp4`` whatever the
-container, so that two writers meet before either knows the container. A file without resume
-info is started over. If it had some before, its name is ``<name>.0.part``, since only a newly
-created file may be named ``<name>.part``.
+No name leaves the directory, is reserved on any system, or exceeds 255 bytes, resume info of a
+``.part`` included.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
+from typing import Self
 
 import attrs
 
-from modelmax_async._download.containers import MP4, SUFFIXES
-
-#: Bytes of a validator that still fits into a file name, in hexadecimal.
-LONGEST_VALIDATOR = 56
-_LONGEST_ID = 40
-_PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
-_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
-_RESUME_INFO = re.compile(
-    r"([0-9a-f]{16})-([0-9]{1,20})-((?:[0-9a-f]{2})+)(?:-([0-9a-z]+))?", re.ASCII
+from modelmax_async._download import template
+from modelmax_async._download.containers import MP4
+from modelmax_async._download.slugs import (
+    MARK,
+    digest_of,
+    id_slug,
+    is_plain,
+    is_reserved,
+    key_label,
+    key_slug,
+    model_slug,
 )
-_MOST_VIDEOS = 1_000_000
+from modelmax_async._validators import is_integer
+
+_LARGEST_INDEX = 10**template.INDEX_DIGITS - 1
 
 
 @attrs.frozen
-class ResumeInfo:
-    """Which version of which video the bytes of a ``.part`` belong to."""
+class NameTemplate:
+    """A checked template of file names."""
 
-    source: str  # `source_digest` of the URL
-    validator: str  # a strong entity tag, quotes included, or else a Last-Modified date
-    total: int | None  # bytes of the whole video, `None` where the server did not say
-    suffix: str | None = None  # of a declared video of known length; `None`: an MP4
+    parts: template.Parts
+    width: int  # the most characters of a slug
+    has_digest: bool
+    is_ambiguous: bool  # if a plain slug could be mistaken for another
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the template with this text, as that of ``AsyncQueueClient.download``.
+
+        Raises:
+            ValueError: says what is wrong with the text.
+        """
+        parts = template.parse(text)
+        return cls(
+            parts,
+            width=template.slug_width(parts),
+            has_digest="digest" in template.field_names(parts),
+            is_ambiguous=template.is_ambiguous(parts),
+        )
+
+    def file_name(self, *, request_id: str, key: str | None, model: str, index: int) -> str:
+        """Return the name of a video's file, with the suffix ``.mp4`` in place of any other.
+
+        Raises:
+            ValueError: for an index that no result has.
+        """
+        if not is_integer(index, 0, _LARGEST_INDEX):
+            allowed = f"an integer from 0 to {_LARGEST_INDEX}"
+            raise ValueError(f"the index of a video must be {allowed}, got {index!r}")
+        values = {
+            "key": self._key(key, request_id),
+            "id": self._id(request_id),
+            "digest": digest_of(request_id)[: template.DIGEST],
+            "model": model_slug(model, self.width),
+        }
+        stem = ""
+        for part in self.parts:
+            if isinstance(part, str):
+                stem += part
+            else:
+                stem += values.get(part.name) or format(index, part.spec)
+        if index and "index" not in template.field_names(self.parts):
+            stem += f".{index}"  # not -1, with which another key may end; no slug has a dot
+        return f"{'_' * is_reserved(stem)}{stem}.{MP4}"
+
+    def _key(self, key: str | None, request_id: str) -> str:
+        """Return the key, or the id in its place; an id never looks like a key."""
+        if key is None:
+            slug = id_slug(request_id, self.width)
+            return slug if self.has_digest else f"{slug}-{digest_of(request_id)[-MARK:]}"
+        if self.has_digest:
+            return key_label(key, self.width)
+        return self._unique(key, key_slug(key, self.width))
+
+    def _id(self, request_id: str) -> str:
+        slug = id_slug(request_id, self.width)
+        return slug if self.has_digest else self._unique(request_id, slug)
+
+    def _unique(self, text: str, slug: str) -> str:
+        """Return a slug that no other text has, in any case."""
+        if is_plain(text, self.width) and not self.is_ambiguous:
+            return slug
+        return f"{slug}-{digest_of(text)[:MARK]}"
 
 
-def file_name(request_id: str, index: int) -> str:
-    """Return the name of a video's file.
+#: The template of a client that is given no ``name``.
+DEFAULT_TEMPLATE = NameTemplate.parse("{key}-{digest}-{index}.{suffix}")
+
+
+def read_template(name: str | None) -> NameTemplate:
+    """Return the template of a caller's ``name``, or the default one.
 
     Raises:
-        ValueError: for an index that no result has.
+        ValueError: says what is wrong with it.
     """
-    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < _MOST_VIDEOS:
-        allowed = f"an integer from 0 to {_MOST_VIDEOS - 1}"
-        raise ValueError(f"the index of a video must be {allowed}, got {index!r}")
-    return f"{_stem(request_id)}-{index}.{MP4}"
-
-
-def source_digest(url: str) -> str:
-    """Return a digest of a video's URL without its query, where signatures change."""
-    return _digest(url.split("?", maxsplit=1)[0])[:16]
-
-
-def part_name(name: str, info: ResumeInfo | None) -> str:
-    """Return the name of the ``.part`` of ``name``."""
-    if info is None:
-        return f"{name}.part"
-    suffix = "" if info.suffix is None else f"-{info.suffix}"
-    validator = info.validator.encode().hex()
-    return f"{name}.{info.source}-{info.total or 0}-{validator}{suffix}.part"
-
-
-def reset_name(name: str) -> str:
-    """Return the name of a ``.part`` whose resume info no longer applies."""
-    return f"{name}.0.part"
-
-
-def is_part(name: str, entry: str) -> bool:
-    """Return whether a directory's entry is a ``.part`` of ``name``."""
-    if not (entry.startswith(f"{name}.") and entry.endswith(".part")):
-        return False
-    bare = {part_name(name, None), reset_name(name)}
-    return entry in bare or read_resume_info(name, entry) is not None
-
-
-def read_resume_info(name: str, entry: str) -> ResumeInfo | None:
-    """Return the resume info in the name of a ``.part``, ``None`` where it has none."""
-    found = _RESUME_INFO.fullmatch(entry.removeprefix(f"{name}.").removesuffix(".part"))
-    if found is None:
-        return None
-    validator = bytes.fromhex(found[3]).decode("latin-1")
-    if not (validator.isascii() and validator.isprintable()):
-        return None  # not a name of ours, and it would be sent in a header
-    if found[4] is not None and found[4] not in SUFFIXES:
-        return None  # not a name of ours, and it would become part of the video's name
-    return ResumeInfo(found[1], validator, int(found[2]) or None, found[4])
-
-
-def _stem(request_id: str) -> str:
-    if _PLAIN.fullmatch(request_id) and len(request_id) <= _LONGEST_ID:
-        return request_id
-    clean = _UNSAFE.sub("_", request_id)[:_LONGEST_ID].strip("-_") or "video"
-    return f"{clean}.{_digest(request_id)[:32]}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return DEFAULT_TEMPLATE if name is None else NameTemplate.parse(name)

@@ -32,7 +32,12 @@ from modelmax_async._download.directory import (
 )
 from modelmax_async._download.file_lock import RENAMES_OPEN, try_lock, unlock
 from modelmax_async._download.mp4 import Boxes
-from modelmax_async._download.names import ResumeInfo, part_name, read_resume_info, reset_name
+from modelmax_async._download.part_names import (
+    ResumeInfo,
+    part_name,
+    read_resume_info,
+    reset_name,
+)
 from modelmax_async._download.writeback import write_behind
 
 _OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 import attrs
 
-from modelmax_async._download.names import LONGEST_VALIDATOR, ResumeInfo
+from modelmax_async._download.part_names import LONGEST_VALIDATOR, ResumeInfo
 
 _TAG = re.compile(r'"[\x21\x23-\x7e]*"')
 _RANGE = re.compile(r"bytes ([0-9]{1,20})-([0-9]{1,20})/([0-9]{1,20}|\*)", re.ASCII)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from modelmax_async._download.containers import MP4
 from modelmax_async._download.mp4 import Boxes
-from modelmax_async._download.names import ResumeInfo, source_digest
 from modelmax_async._download.part_file import PartFile
+from modelmax_async._download.part_names import ResumeInfo, source_digest
 from modelmax_async._download.transfer import PermanentError, Sink
 from modelmax_async._errors import ModelMaxError, fresh
 from modelmax_async._runtime.threads import in_thread

@@ -11,7 +11,7 @@ from typing import NoReturn
 from modelmax_async._api.messages import as_text, parse_error
 from modelmax_async._download.containers import is_error_page, media_type, suffix_of
 from modelmax_async._download.mp4 import Boxes
-from modelmax_async._download.names import ResumeInfo
+from modelmax_async._download.part_names import ResumeInfo
 from modelmax_async._download.ranges import continuation
 from modelmax_async._http.streaming import Incoming
 from modelmax_async._runtime import clock

@@ -144,6 +144,7 @@ async def videos(client: AsyncQueueClient, result: Result) -> None:
         await client.download(result, Path("videos"), on_progress=on_progress, overwrite=True),
         list[Path],
     )
+    assert_type(await client.download(result, "videos", name="{id}-{index:03}"), list[Path])
     async with client.stream(result.videos[0]) as chunks:
         assert_type(chunks, AsyncIterator[bytes])
 
