@@ -158,8 +158,8 @@ fail+a1      -       known   FAILED    FAILED    UNCERTAIN UNCERTAIN stored  sto
 fail+a0      -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
 uncertain    -       known   UNCERTAIN UNCERTAIN UNCERTAIN UNCERTAIN stored  stored   failed UNCERTAIN UNCERTAIN abandoned delivered
 uncertain+a0 -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
-forget       -       DELETED claimed   armed     claimed   armed     stored  stored   DELETED ABANDONED ABANDONED ABANDONED delivered
-take+forget  -       DELETED DELETED   ABANDONED ABANDONED ABANDONED stored  stored   DELETED ABANDONED ABANDONED ABANDONED delivered
+forget       -       ABANDONED claimed armed     claimed   armed     stored  stored   FAILED ABANDONED ABANDONED ABANDONED delivered
+take+forget  -       ABANDONED ABANDONED ABANDONED ABANDONED ABANDONED stored stored  FAILED ABANDONED ABANDONED ABANDONED delivered
 saved        -       known   claimed   armed     claimed   armed     STORED  STORED   failed uncertain uncertain abandoned DELIVERED
 prune        -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
 reserve      -       known   claimed   armed     claimed   armed     stored  stored   failed uncertain uncertain abandoned delivered
@@ -554,7 +554,7 @@ def test_unbilled_decided_call_restores_the_earlier_outcome(
         resting=entry.state,
         decided="a1",
     )
-    if entry.state != "uncertain":
+    if entry.state not in {"uncertain", "abandoned"}:
         expected = attrs.evolve(expected, phase=None, cause=None)
 
     assert Step(expected, granted=True) == done
@@ -813,3 +813,24 @@ def test_job_that_may_be_paid_for_stays_whatever_the_server_says() -> None:
     done = take(unheard, Release("a1", unknown=True))
 
     assert ("uncertain", False) == (done.entry.state, done.deleted)
+
+
+@pytest.mark.parametrize(
+    "entry", [KNOWN, UNCERTAIN, DOUBLE], ids=["known", "uncertain", "double"]
+)
+def test_abandoned_job_voids_every_earlier_decision(entry: LedgerEntry) -> None:
+    """Also one of a client that refetches, and a claim on its way to a slow ledger."""
+    given_up = take(entry, Forget("req-1")).entry
+    late = [claim("b"), claim("b", accept=entry.attempt), claim("b", accept="a1")]
+
+    decided = take(given_up, claim("b", accept=given_up.attempt))
+    released = take(decided.entry, Release("b")).entry
+
+    assert [False] * 3 == [take(given_up, move).granted for move in late]
+    assert decided.granted
+    assert ("abandoned", entry.phase, entry.cause) == (
+        released.state,
+        released.phase,
+        released.cause,
+    )
+    assert "stored" == take(given_up, Store(JOB, "a1", GOOD)).entry.state

@@ -6,7 +6,12 @@ import attrs
 
 from modelmax_async._api.endpoints import parse_result
 from modelmax_async._billing.verdicts import NotReady, Unbilled
-from modelmax_async._errors import JobFailedError, ResultDroppedError, ResultUncertainError
+from modelmax_async._errors import (
+    JobError,
+    JobFailedError,
+    ResultDroppedError,
+    ResultUncertainError,
+)
 from modelmax_async._models import Job, LedgerEntry, Result
 
 
@@ -32,6 +37,12 @@ def read_entry(entry: LedgerEntry, job: Job, *, also: str = "") -> Result | None
         raise JobFailedError(entry.error or "", job=job)
     if entry.state == "delivered":
         raise ResultDroppedError(job=job)
+    if entry.state == "abandoned" and entry.phase is None:
+        raise JobError(
+            "you gave it up with forget(), and it was not billed. result(job, "
+            "accept_second_charge=True) fetches it all the same",
+            job=job,
+        )
     if entry.state in {"uncertain", "abandoned"}:
         abandoned = entry.state == "abandoned"
         causes = (entry.cause or "unknown cause", also, abandoned and "you abandoned the job")

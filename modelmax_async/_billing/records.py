@@ -17,7 +17,7 @@ from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async.events import LedgerFailed
 from modelmax_async.ledger import Key, Ledger, SubmitKey, SubmitStep
-from modelmax_async.ledger.moves import Look, Move
+from modelmax_async.ledger.moves import Forget, Look, Move
 from modelmax_async.ledger.transitions import Step
 
 #: Seconds that a ledger has for a move that the billed call depends on, and for one that
@@ -106,9 +106,17 @@ class Records:
             )
         return done
 
+    async def free_key(self, key: SubmitKey, request_id: str) -> None:
+        """Free a key if it belongs to this job.
+
+        Raises:
+            LedgerError: if the ledger fails.
+        """
+        await self._apply(key, Forget(request_id), ANSWER, f"key {key.key!r}", None)
+
     async def note_key(self, key: SubmitKey, move: Move) -> None:
         """Record how a submit with a key ended; if the ledger fails, its lease runs out."""
-        with suppress(LedgerError):
+        with suppress(Exception):
             await self._apply(key, move, NOTE, f"key {key.key!r}", None)
 
     async def _apply(
@@ -131,7 +139,14 @@ class Records:
         Raises:
             LedgerError: if the ledger fails.
         """
-        return await self.ledger.entries(self._origin, states)
+        try:
+            async with asyncio.timeout(ANSWER):
+                return await self.ledger.entries(self._origin, states)
+        except TimeoutError:
+            failure = LedgerError(
+                f"the ledger did not list its jobs within {ANSWER:.0f} seconds"
+            )
+        raise failure
 
     def held(self, job: Job, entry: LedgerEntry) -> Held:
         """Note the lease of another client's attempt, which holds the job."""

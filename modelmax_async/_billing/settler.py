@@ -112,7 +112,8 @@ class Settler:
             return kept
         takeover = self._records.watch.gone(key)
         attempt = Attempt(job, f"{self._owner}:{uuid.uuid4().hex}", decisions, takeover)
-        claim = attempt.claim(self._owner, leases.LEASE, acknowledged=acknowledged)
+        heard = acknowledged or job.submitted_at is not None  # the server's 202
+        claim = attempt.claim(self._owner, leases.LEASE, acknowledged=heard)
         done = await self._records.apply(job, claim)
         if not done.granted:
             return read_entry(done.entry, job) or self._records.held(job, done.entry)

@@ -329,7 +329,8 @@ class AsyncQueueClient:
         Yields:
             The `Outcome` of each request as it ends, with ``request`` and ``paths``; a failure
             affects no other request. A 429 slows the submits down, and drops none. If you leave
-            the iterator, it submits nothing further, and what is submitted is not lost.
+            the iterator (at once with ``contextlib.aclosing``), it submits nothing further, and
+            what is submitted is not lost.
 
         Raises:
             InsufficientBalanceError, AuthenticationError: no further request can succeed. What
@@ -502,9 +503,9 @@ class AsyncQueueClient:
     async def forget(self, job: Job | str) -> None:
         """Take a job off `pending` or `unresolved`, for good.
 
-        A job that was never billed is deleted from the ledger, and its submit key is free
-        again. An uncertain one is abandoned: it is on no list, and is never fetched again
-        without ``accept_second_charge=True``. Stop waiting for the job first.
+        The job is abandoned: it is on no list, and neither this client nor another one with
+        the ledger fetches it without ``accept_second_charge=True``, even if it waits for it
+        already. If the job was never billed, its submit key is free again.
 
         Args:
             job: a job, or its request id; one that the ledger does not know is ignored.

@@ -45,14 +45,20 @@ class Crew:
     Args:
         tasks: the client's tasks.
         work: takes one request to its outcome. It raises only what ends the batch.
+        pace: is stopped as soon as no further request is to be submitted.
         most: the most requests that are open at once.
     """
 
     def __init__(
-        self, tasks: Tasks, work: Callable[[VideoRequest], Awaitable[Outcome]], most: int
+        self,
+        tasks: Tasks,
+        work: Callable[[VideoRequest], Awaitable[Outcome]],
+        pace: Pace,
+        most: int,
     ) -> None:
         self._tasks = tasks
         self._work = work
+        self._pace = pace
         self._room = asyncio.Semaphore(most)
         self._open: set[asyncio.Task[None]] = set()
         self._ended: deque[Outcome] = deque()
@@ -84,6 +90,7 @@ class Crew:
 
     def leave(self) -> None:
         """Take no more requests, and wait for none. What is submitted can be resumed."""
+        self._pace.stop()
         for task in self._open:
             task.cancel()
 
@@ -115,6 +122,8 @@ class Crew:
             return
         if self._error is None or isinstance(error, FINAL):
             self._error = error
+        if isinstance(error, FINAL):
+            self._pace.stop()
         if self._feeding is not None:
             self._feeding.cancel()
 
@@ -138,11 +147,10 @@ class Work:
             job = await self.engine.submits.submit(request, model, self.pace)
             result = await wait_one(self.engine.poller, job, self.timeout, None)
             paths = await self._save(result)
-            self.engine.records.delivered(job)
         except FINAL:
             raise
         except Exception as exc:  # noqa: BLE001 - a failure of one request affects no other
-            return Outcome(job, None, fresh(exc), request)
+            return Outcome(job, None, _light(exc), request)
         return Outcome(job, result, None, request, tuple(paths))
 
     async def _save(self, result: Result) -> list[Path]:
@@ -151,16 +159,28 @@ class Work:
         return await self.engine.saving.save(result, self.directory, names=self.names)
 
 
+def _light(error: Exception) -> Exception:
+    """Return the error without the frames of its causes, which hold whole requests."""
+    light = fresh(error)
+    cause = light.__cause__
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__
+    return light
+
+
 async def each_outcome(
     tasks: Tasks, work: Work, requests: Requests, most: int
 ) -> AsyncGenerator[Outcome, None]:
     """Yield the outcome of each request as it ends."""
     tasks.bind()
-    crew = Crew(tasks, work, most)
+    crew = Crew(tasks, work, work.pace, most)
     crew.start(requests)
     try:
         while (outcome := await crew.next()) is not None:
             yield outcome
+            if outcome.result is not None and outcome.job is not None:  # taken, and looked at
+                work.engine.records.delivered(outcome.job)
     finally:
         crew.leave()
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import attrs
 
+from modelmax_async._api.endpoints import parse_result
 from modelmax_async._download import Downloads, NameTemplate, OnProgress
-from modelmax_async._models import Job, Result
+from modelmax_async._errors import InvalidResponseError
+from modelmax_async._models import Job, LedgerEntry, Result
 from modelmax_async._polling.visits import Parts
 from modelmax_async.ledger import Look, MarkSaved
 
@@ -30,18 +32,29 @@ class Saving:
     ) -> list[Path]:
         """Save every video; the arguments are those of ``AsyncQueueClient.download``."""
         job = _job_of(result)
-        key = None if job is None else await self._key_of(job)
+        entry = None if job is None else await self._entry_of(job)
+        key = None if entry is None else entry.job.key
         paths = await self._downloads.save(
             result, directory, on_progress, overwrite=overwrite, names=names, key=key
         )
-        if job is not None:
-            await self._parts.tasks.run(self._parts.records.note(job, MarkSaved()))
+        if entry is not None and _is_whole(result, entry):
+            await self._parts.tasks.run(self._parts.records.note(entry.job, MarkSaved()))
         return paths
 
-    async def _key_of(self, job: Job) -> str | None:
-        """Return the key that the job was submitted with, as far as the ledger knows."""
+    async def _entry_of(self, job: Job) -> LedgerEntry | None:
+        """Return the entry of a result's job, as far as the ledger tells."""
         found = await self._parts.tasks.run(self._parts.records.note(job, Look(job)))
-        return None if found is None else found.entry.job.key
+        return None if found is None else found.entry
+
+
+def _is_whole(result: Result, entry: LedgerEntry) -> bool:
+    """Whether a result has every video of the paid response."""
+    if entry.body is None:
+        return False
+    try:
+        return parse_result(entry.body, entry.job).videos == result.videos
+    except InvalidResponseError:
+        return False
 
 
 def _job_of(result: Result) -> Job | None:

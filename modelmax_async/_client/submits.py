@@ -30,6 +30,7 @@ from modelmax_async._client.images import load_image
 from modelmax_async._client.pace import Pace
 from modelmax_async._errors import (
     APIError,
+    ClientStateError,
     InvalidResponseError,
     KeyConflictError,
     ModelMaxError,
@@ -44,8 +45,9 @@ from modelmax_async._validators import check_key, check_prompt
 from modelmax_async.events import JobSubmitted, SubmitDiscarded
 from modelmax_async.ledger import Bind, Release, Remember, Reserve, SubmitKey, Uncertain
 
-#: Seconds between two looks at a key that another caller is submitting.
-_HELD = 0.25
+#: Seconds until the second look at a key that another caller is submitting, and between two
+#: later ones at most.
+_HELD, _HELD_LONGEST = 0.25, 1.0
 
 
 class Submits:
@@ -79,7 +81,7 @@ class Submits:
     ) -> Job:
         """Return the job that the key belongs to; submit if there is none."""
         print_ = fingerprint(call)
-        attempt = uuid.uuid4().hex
+        attempt, held = uuid.uuid4().hex, _HELD
         while True:
             reserve = Reserve(print_, attempt, leases.LEASE, self._watch.gone(key))
             done = await self._parts.records.ask_key(key, reserve)
@@ -89,7 +91,8 @@ class Submits:
                 await self._parts.records.note(job, Remember(job))
                 return job
             self._watch.look(key, done.entry, asyncio.get_running_loop().time())
-            await self._parts.tasks.sleep(_HELD)
+            await self._parts.tasks.sleep(held)
+            held = min(2 * held, _HELD_LONGEST)
         self._watch.forget(key)
         self._leases.hold(key, attempt)
         try:
@@ -108,7 +111,7 @@ class Submits:
             uncertain = Uncertain(attempt, "sent", str(exc))
             await self._parts.records.note_key(key, uncertain)
             raise
-        except (APIError, TransportError):
+        except (APIError, TransportError, ClientStateError):
             await self._parts.records.note_key(key, Release(attempt))
             raise
 
@@ -130,10 +133,9 @@ class Submits:
             try:
                 async with pace.turn() if pace else nullcontext():
                     reply = await self._parts.http.submit(call)
-                return parse_submit(reply, model, now=clock.wall())
+                    return parse_submit(reply, model, now=clock.wall())
             except (APIError, TransportError) as exc:
                 if pace and isinstance(exc, RateLimitError) and (keyed or may_resubmit(exc)):
-                    pace.refused(exc)
                     continue
                 attempt += 1
                 await self._retry(exc, attempt)
@@ -163,8 +165,8 @@ def _job_of(entry: Submission, print_: str, key: str) -> Job | None:
         return entry.job
     theirs = "" if entry.job is None else f" (job {entry.job.request_id})"
     raise KeyConflictError(
-        f"the key {key!r} belongs to another request{theirs}: nothing was submitted. Use "
-        "another key for this request; forget(job) frees the key of a job that is not paid for",
+        f"the key {key!r} belongs to another request{theirs}, so this one has no job. Use "
+        "another key for it; forget(job) frees the key of a job that is not billed",
         key=key,
         job=entry.job,
     )

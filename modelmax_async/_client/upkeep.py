@@ -9,7 +9,7 @@ import attrs
 from modelmax_async._models import UNFINISHED, Job
 from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime import clock
-from modelmax_async.ledger import Forget, MarkSaved, Prune, Step
+from modelmax_async.ledger import Forget, MarkSaved, Prune, Remember, Step
 from modelmax_async.ledger.attempts import is_held
 
 #: Seconds between two looks at a job that another client is fetching.
@@ -43,15 +43,29 @@ class Upkeep:
             )
 
     async def forget(self, request_id: str) -> None:
-        """Give up a job; one that is paid for, or being fetched, is a `ValueError`."""
+        """Give up a job; one that is paid for, or being fetched, is a `ValueError`.
+
+        First the job, then its key: in between, the key returns a job that nobody can have
+        billed any more. A job without an entry gets one, for those who have it from its key.
+        """
         done = await self._forget(request_id)
-        if done is not None and not done.granted:
+        listed = None
+        if done is None or not done.entry.acknowledged:
+            listed = await self._submitted(request_id)
+        if done is None and listed is not None:
+            await self._parts.records.ask(listed, Remember(listed))
+            done = await self._forget(request_id)
+        if done is None:
+            return
+        if not done.granted:
             raise ValueError(
                 f"job {request_id} is paid for, and its result is never dropped: nothing was "
                 "changed. Once it is saved, prune() drops its body"
             )
-        if done is None or done.deleted:
-            await self._free_key(request_id, None if done is None else done.entry.job.key)
+        key = (listed or done.entry.job).key
+        if key is not None and done.entry.phase is None:  # nothing can have been billed
+            submit_key = self._parts.records.submit_key(key)
+            await self._parts.records.free_key(submit_key, request_id)
 
     async def _forget(self, request_id: str) -> Step | None:
         """Make the move; a job whose owner seems to be gone is watched until that is known."""
@@ -70,15 +84,11 @@ class Upkeep:
             records.held(done.entry.job, done.entry)
             await self._parts.tasks.sleep(_HELD)
 
-    async def _free_key(self, request_id: str, key: str | None) -> None:
-        """Free the key that a job was submitted with."""
-        records = self._parts.records
-        if key is None:  # perhaps only its submission is recorded
-            known = await records.entries({"known"})
-            keys = {entry.job.request_id: entry.job.key for entry in known}
-            key = keys.get(request_id)
-        if key is not None:
-            await records.note_key(records.submit_key(key), Forget(request_id))
+    async def _submitted(self, request_id: str) -> Job | None:
+        """Return a job of which its submission says more than its entry, if it has one."""
+        known = await self._parts.records.entries({"known"})
+        found = (e.job for e in known if e.job.request_id == request_id and e.acknowledged)
+        return next(found, None)
 
     async def prune(self, seconds: float) -> int:
         """Drop the bodies of the results that were saved longer ago; return how many."""

@@ -64,7 +64,7 @@ class ClientStateError(ModelMaxError, RuntimeError):
 
 
 class KeyConflictError(ModelMaxError, ValueError):
-    """The key of a submit belongs to another request. Nothing was submitted.
+    """The key of a submit belongs to another request, so that this one has no job.
 
     Attributes:
         key: the key.

@@ -13,7 +13,8 @@ stored      the paid response is in the ledger, and is served for ever
 failed      the server said FAILED; never billed
 uncertain   the call was sent and no usable response arrived; only the user's decision
             changes this
-abandoned   an uncertain job that the user has given up; on no list
+abandoned   a known or uncertain job that the user has given up; on no list, and never
+            claimed without a new decision
 delivered   paid for and delivered; its body was dropped to make room
 ==========  =============================================================================
 

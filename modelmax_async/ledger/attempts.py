@@ -56,7 +56,11 @@ def rest(entry: LedgerEntry, now: float) -> LedgerEntry:
     ``resting`` stays, so that a proof that is recorded twice changes nothing the second time.
     """
     state = before(entry)
-    why = {"phase": entry.phase, "cause": entry.cause} if state == "uncertain" else {}
+    why = (
+        {"phase": entry.phase, "cause": entry.cause}
+        if state in {"uncertain", "abandoned"}
+        else {}
+    )
     return ended(entry, now, state, attempt=entry.decided or entry.attempt, **why)
 
 

@@ -51,7 +51,8 @@ class MemoryLedger:
     billed calls. Clients of several event loops may share it.
 
     Args:
-        max_entries: the most jobs, apart from those whose result was dropped.
+        max_entries: the most jobs, apart from those whose result was dropped; and the most keys
+            of submits, which are never dropped.
         max_body_bytes: the bytes of paid responses at which it refuses further claims.
 
     Raises:
@@ -111,8 +112,9 @@ class MemoryLedger:
             if "delivered" in states:
                 dropped = self._dropped.items()
                 mine[:0] = [kept.entry(key) for key, kept in dropped if key.origin == origin]
-            submitted = self._keys.submitted(origin)
-            mine += [e for e in submitted if not self._find(Key(origin, e.job.request_id))]
+            if "known" in states:
+                submitted = self._keys.submitted(origin)
+                mine += [e for e in submitted if not self._has(Key(origin, e.job.request_id))]
         seen = (observed(entry, now) for entry in mine)
         return [evolve(entry, body=None) for entry in seen if entry.state in states]
 
@@ -148,6 +150,11 @@ class MemoryLedger:
             self._given_bytes += _weight(entry)
             self._drop_bodies(self._max_body_bytes)
             self._warning()  # may reset the warning
+
+    def _has(self, key: Key) -> bool:
+        """Whether the job has an entry that says more than its submission."""
+        entry = self._find(key)
+        return entry is not None and (entry.acknowledged or entry.state != "known")
 
     def _find(self, key: Key) -> LedgerEntry | None:
         dropped = self._dropped.get(key)

@@ -121,10 +121,12 @@ class Uncertain(Value):
 
 @attrs.frozen
 class Forget(Value):
-    """The user gives up a job: a known or failed one is deleted, an uncertain one abandoned.
+    """The user gives up a job: one that is known or uncertain is abandoned.
 
-    A job that was paid for is refused. Applied to a `SubmitKey`, it frees the key if that
-    belongs to the job.
+    From then on no attempt at it is granted without a new decision, also not one that is under
+    way: the key of the job can be given to another request. A failed job stays failed, and one
+    that was paid for is refused. Applied to a `SubmitKey`, it frees the key if that belongs to
+    the job; apply it to the job first.
 
     Attributes:
         request_id: the server's id of the job.

@@ -54,8 +54,9 @@ class Ledger(Protocol):
     async def entries(self, origin: str, states: Collection[LedgerState]) -> list[LedgerEntry]:
         """Return the entries of an origin in these states, oldest first, without bodies.
 
-        A submission that has a job without an entry counts as the entry that `as_known` makes
-        of it: the process that submitted it may have ended before it recorded the job.
+        A submission whose job has no entry, or one that is known and not acknowledged, counts
+        as the entry that `as_known` makes of it: the process that submitted it may have ended
+        before it recorded the job.
 
         Args:
             origin: scheme, host and port of a base URL.

@@ -25,6 +25,7 @@ SELECT {_COLUMNS} FROM submissions AS submitted
 WHERE origin = ? AND request_id IS NOT NULL AND NOT EXISTS (
   SELECT 1 FROM entries
   WHERE entries.origin = submitted.origin AND entries.request_id = submitted.request_id
+  AND (acknowledged = 1 OR state <> 'known')
 )
 ORDER BY since
 """  # noqa: S608 - constants

@@ -206,18 +206,19 @@ def _uncertain(entry: LedgerEntry, move: moves.Uncertain, now: float) -> LedgerE
 
 def _is_deleted(entry: LedgerEntry, move: moves.Move) -> bool:
     """Whether the move deletes the entry, of which nothing is owed and nothing is paid."""
-    if isinstance(move, moves.Forget):
-        return entry.state in {"known", "failed"}
     if not isinstance(move, moves.Release) or not move.unknown or entry.acknowledged:
         return False
     return _is_open(entry, move.attempt) and before(entry) == "known"
 
 
 def _forget(entry: LedgerEntry, now: float) -> LedgerEntry | None:
-    if entry.state == "uncertain":
-        why = {"phase": entry.phase, "cause": entry.cause}
-        return ended(entry, now, "abandoned", **why)
-    return entry if entry.state == "abandoned" else None
+    if entry.state in {"abandoned", "failed"}:
+        return entry
+    if entry.state not in {"known", "uncertain"}:
+        return None
+    # The attempt gets another name, so that no earlier decision is about it.
+    why = {"phase": entry.phase, "cause": entry.cause, "attempt": f"abandoned:{entry.attempt}"}
+    return ended(entry, now, "abandoned", **why)
 
 
 def _mark_saved(entry: LedgerEntry, now: float) -> LedgerEntry | None:
