@@ -394,3 +394,87 @@ async def test_videos_are_named_by_the_key_or_by_a_template(
     assert first.paths[0].name.startswith("Row_17-")
     assert [*first.paths] == again
     assert "row-18-0.mp4" == second.paths[0].name
+
+
+@in_virtual_time
+@pytest.mark.parametrize("bound", [{"max_body_bytes": 1}, {"max_entries": 8}])
+async def test_outcome_that_was_not_taken_is_not_dropped_by_a_full_ledger(
+    emulator: Emulator, bound: dict[str, int]
+) -> None:
+    async with in_process(emulator, ledger=MemoryLedger(**bound)) as client:
+        outcomes = client.generate_many(rows(8), max_jobs=8)
+        first = await anext(outcomes)
+        await asyncio.sleep(100)
+        await outcomes.aclose()
+        stored = await client.stored()
+        paid = {id_of(first)} | {job.request_id for job in stored}
+
+    assert {request_id for request_id, count in emulator.billed.items() if count} == paid
+
+
+@in_virtual_time
+async def test_nothing_is_submitted_after_the_iterator_was_left(emulator: Emulator) -> None:
+    emulator.fault("submit", Fault.error(429, retry_after="30"), times=None)
+
+    async with in_process(emulator) as client:
+        outcomes = client.generate_many(rows(9), max_jobs=9)
+        waiting = asyncio.ensure_future(anext(outcomes))
+        await asyncio.sleep(10)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await outcomes.aclose()
+        emulator.clear_faults()
+        await asyncio.sleep(500)
+        left = len(emulator.jobs)
+        start = asyncio.get_running_loop().time()
+        await client.submit("row 0", key="row-0")
+        took = asyncio.get_running_loop().time() - start
+
+    assert 0 == left
+    assert took < 1  # its key was free again
+
+
+@in_virtual_time
+async def test_gateways_429_does_not_burn_the_rows(emulator: Emulator) -> None:
+    emulator.fault("submit", Fault.html(429), times=None)
+
+    async with in_process(emulator) as client:
+        start = asyncio.get_running_loop().time()
+        outcomes = await every(client, rows(12, keyed=False), max_jobs=3)
+        took = asyncio.get_running_loop().time() - start
+
+    assert {SubmitUncertainError} == {type(outcome.error) for outcome in outcomes}
+    assert took > 10
+
+
+@in_virtual_time
+@pytest.mark.parametrize("answer", [None, Fault.error(400)], ids=["accepted", "refused"])
+async def test_submits_are_fast_again_once_the_server_has_recovered(
+    emulator: Emulator, answer: Fault | None
+) -> None:
+    emulator.fault("submit", Fault.error(429, retry_after="5"), times=2)
+    if answer is not None:
+        emulator.fault("submit", answer, times=None)
+    else:
+        emulator.fault("submit", Fault.hang(2), times=None)
+
+    async with in_process(emulator) as client:
+        start = asyncio.get_running_loop().time()
+        outcomes = client.generate_many(rows(40), max_jobs=40, timeout=1)
+        ends = [outcome async for outcome in outcomes]
+        took = asyncio.get_running_loop().time() - start
+
+    assert 40 == len(ends)
+    assert 5 < took < 30
+
+
+@in_virtual_time
+async def test_error_of_an_outcome_holds_no_request(emulator: Emulator) -> None:
+    emulator.fault("submit", Fault.drop_after())
+
+    async with in_process(emulator) as client:
+        [outcome] = await every(client, ["x" * 1000])
+
+    assert isinstance(outcome.error, SubmitUncertainError)
+    assert outcome.error.__cause__ is not None
+    assert outcome.error.__cause__.__traceback__ is None
