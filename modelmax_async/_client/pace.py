@@ -39,7 +39,7 @@ class Pace:
         async with AsyncExitStack() as stack:
             if self._refusals:
                 await stack.enter_async_context(self._single)
-                await self._wait()
+            await self._wait()
             if not self._refusals:
                 await stack.aclose()  # the server has recovered: no need to go one at a time
             if self._stopped:
@@ -60,7 +60,7 @@ class Pace:
 
     async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._refusals and not self._stopped:
+        while not self._stopped:
             rest = self._not_before - loop.time()
             if rest <= 0:
                 return
