@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 
-_NEEDED = ("click", "rich", "uvicorn")
+_NEEDED = ("click", "platformdirs", "rich", "uvicorn")
 _INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 
@@ -18,12 +20,22 @@ def main() -> None:
             'python -m pip install "modelmax-async[cli]"\n'
         )
         sys.exit(2)
+    with suppress(AttributeError):  # a standard output that was replaced
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # as above
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         from modelmax_async._cli.commands import cli  # noqa: PLC0415 - needs an extra
 
         cli(prog_name="modelmax")
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """End on SIGTERM as on Ctrl-C: billed calls in progress are not cut off."""
+    signal.raise_signal(signal.SIGINT)
 
 
 if __name__ == "__main__":
