@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import re
 import runpy
+import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from modelmax_async import Expected, Job
 from modelmax_async import __version__ as version
 from modelmax_async.__main__ import main
-from modelmax_async._cli import commands, demo, demo_view
+from modelmax_async._cli import commands, demo, demo_view, local
 from modelmax_async.emulator import Emulator, Fault, JobScript
 
 SPEED = ["--speed", "50"]
+ALL = commands.cli.commands
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +53,9 @@ def test_demo_prints_the_billed_calls_of_each_job(temporary: Path) -> None:
     assert list("12345678") == [row[0][0] for row in table]
     assert ["COMPLETED"] * 5 + ["FAILED"] + ["COMPLETED"] * 2 == [row[1] for row in table]
     assert ["1"] * 5 + ["0"] + ["1"] * 2 == [row[3] for row in table]
-    assert sorted(row[4] for row in table if row[4] != "-") == [path.name for path in saved]
+    assert [path.name for path in saved] == sorted(
+        re.findall(r"^Job \d saved (.*)$", done.output, re.MULTILINE)
+    )
     assert all(path.read_bytes()[4:8] == b"ftyp" for path in saved)
 
 
@@ -119,8 +126,8 @@ def test_progress_of_an_ended_job_is_complete() -> None:
 
 
 def test_demo_learns_how_long_its_jobs_take(temporary: Path) -> None:
-    rows = demo.new_rows(20)
-    asyncio.run(demo.run(rows, temporary, speed=20, tell=lambda _: None))
+    rows = demo.new_rows(10)
+    asyncio.run(demo.run(rows, temporary, speed=10, tell=lambda _: None))
     learnt = [row for row in rows if row.left is not None]
 
     assert learnt, "the later jobs know of those that have ended before"
@@ -133,7 +140,7 @@ def test_demo_interrupted_exits_130_and_leaves_no_empty_directory(
     async def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "run", interrupted)
+    monkeypatch.setattr(local, "run", interrupted)
     done = run("demo")
 
     assert 130 == done.exit_code
@@ -164,14 +171,67 @@ def test_directory_that_cannot_be_made_is_an_error(temporary: Path) -> None:
 
 def test_emulator_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    monkeypatch.setattr(commands, "run_emulator", seen.append)
+    monkeypatch.setattr(local, "run_emulator", seen.append)
     done = run("emulator", "--port", "8080", "--seconds", "0.5")
 
     assert 0 == done.exit_code
     assert [["--port", "8080", "--seconds", "0.5"]] == seen
 
 
-@pytest.mark.parametrize("module", ["click", "rich", "uvicorn"])
+def test_emulator_on_a_busy_port_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = run("emulator", "--port", str(port))
+
+    assert 1 == done.exit_code
+    assert f"Error: port {port} is in use: choose another with --port\n" == done.stderr
+
+
+def test_emulator_that_cannot_be_reached_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: list[str]) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(local, "run_emulator", refused)
+    done = run("emulator", "--port", "80")
+
+    assert (1, "Error: [Errno 13] Permission denied\n") == (done.exit_code, done.stderr)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_live_table_of_the_demo_fits(width: int) -> None:
+    rows = demo.new_rows(1)
+    for row in rows:
+        row.status, row.polls, row.left = "IN_PROGRESS", 12, 120.0
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(demo_view.live_table(rows, 3.0, width))
+    lines = capture.get().splitlines()
+
+    assert all(len(line) <= width for line in lines)
+    assert "│ 7 Potter at work     │ IN_PROGRESS │    12 │ 120.0 s │" in capture.get()
+    assert [width >= 78, width >= 94] == ["progress" in lines[2], "saved" in lines[2]]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_help_is_not_cut(width: int) -> None:
+    done = CliRunner().invoke(commands.cli, ["--help"], terminal_width=width)
+
+    assert all(f"  {command.short_help}\n" in done.output for command in ALL.values())
+    assert "130  interrupted; run the same command again" in done.output
+    assert all(len(line) <= width for line in done.output.splitlines())
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_command_documents_every_option(name: str) -> None:
+    options = [option for option in ALL[name].params if isinstance(option, click.Option)]
+    done = CliRunner().invoke(commands.cli, [name, "--help"], terminal_width=60)
+
+    assert [] == [option.name for option in options if not option.help]
+    assert all(option.opts[0] in done.output for option in options)
+    assert all(len(line) <= 60 for line in done.output.splitlines() if " " in line.strip())
+
+
+@pytest.mark.parametrize("module", ["click", "platformdirs", "rich", "uvicorn"])
 def test_command_without_its_extra_prints_how_to_install_it(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +257,21 @@ def test_command_interrupted_before_it_starts_exits_130(
         main()
 
     assert 130 == caught.value.code
+
+
+def test_command_that_is_terminated_ends_as_an_interrupted_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def terminated(**_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(commands, "cli", terminated)
+    with pytest.raises(SystemExit) as caught:
+        main()
+
+    assert 130 == caught.value.code
+    assert before == signal.getsignal(signal.SIGTERM)
 
 
 def test_package_runs_as_a_module(

@@ -106,10 +106,10 @@ async def run(
         ticking = asyncio.create_task(_tick(client, rows))
         try:
             async for outcome in client.as_completed(jobs):
-                if outcome.job is not None:
-                    row = known[outcome.job.request_id]
-                    await _finish(client, row, outcome, directory)
-                    tell(row)
+                assert outcome.job is not None  # noqa: S101 - every job was submitted
+                row = known[outcome.job.request_id]
+                await _finish(client, row, outcome, directory)
+                tell(row)
         finally:
             ticking.cancel()
         for job in jobs:

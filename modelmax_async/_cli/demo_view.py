@@ -17,15 +17,8 @@ from modelmax_async._cli.demo import Row
 
 _COLOURS = {"IN_PROGRESS": "cyan", "COMPLETED": "green", "FAILED": "red"}
 _BAR = 16  # columns of a progress bar
-_PLAIN_WIDTH = 160  # columns, for a pipe or a file
-
-
-def new_console() -> Console:
-    """Return a console on stdout, wide enough for the table unless that is a terminal."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PLAIN_WIDTH
-    return console
+#: Columns of a terminal from which the live table shows a bar, and the size of a video too.
+_WITH_BARS, _WITH_SIZES = 78, 94
 
 
 @contextmanager
@@ -42,7 +35,7 @@ def progress(console: Console, rows: Sequence[Row]) -> Iterator[Callable[[Row], 
             _say(console, f"{seconds:5.1f} s  job {row.number}: {text}")
 
     def render() -> Table:
-        return _live_table(rows, time.monotonic() - start)
+        return live_table(rows, time.monotonic() - start, console.width)
 
     if not console.is_terminal:
         yield print_change
@@ -59,51 +52,55 @@ def show_report(
     table.add_column("job", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
     table.add_column("polls", justify="right", no_wrap=True)
-    table.add_column("billed calls", justify="right", min_width=6)
-    table.add_column("file", no_wrap=True, overflow="ellipsis")
-    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("billed calls", justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             f"{row.number} {row.prompt}",
             _coloured(row.status),
             str(row.polls),
             str(row.billed),
-            "\n".join(path.name for path in row.files) or "-",
-            f"{row.size:,} B" if row.files else "-",
         )
     console.print(table)
     for row in rows:
+        for path in row.files:
+            _say(console, f"Job {row.number} saved {path.name}")
+    for row in rows:
         if row.error:
-            _say(console, f"Job {row.number} FAILED and was not billed: {row.error}")
+            _say(console, f"Job {row.number} FAILED and was not billed: {row.error}", wrap=True)
     billed, files = sum(row.billed for row in rows), sum(len(row.files) for row in rows)
     _say(
         console,
         f"Sum: {len(rows)} jobs, {sum(row.polls for row in rows)} polls, "
         f"{billed} billed calls, {files} files, {sum(row.size for row in rows):,} bytes\n"
         f"Asked for all {len(rows)} results once more: {billed_again - billed} further "
-        "billed calls\n"
-        f"The videos are in {directory}",
+        "billed calls",
+        wrap=True,
     )
+    _say(console, f"The videos are in {directory}")
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+def _say(console: Console, text: str, *, wrap: bool = False) -> None:
+    """Print a line; only a terminal breaks it between words, and a path never is broken."""
+    soft = not (wrap and console.is_terminal)
+    console.print(text, highlight=False, soft_wrap=soft, markup=False)
 
 
-def _live_table(rows: Sequence[Row], seconds: float) -> Table:
+def live_table(rows: Sequence[Row], seconds: float, width: int) -> Table:
+    """Return the table of jobs that still run, for a terminal of so many columns."""
     table = Table(title=f"Waiting for {len(rows)} jobs: {seconds:.1f} s", title_justify="left")
     table.add_column("job", min_width=20)
-    table.add_column("status", min_width=12)
+    table.add_column("status", min_width=11)
     table.add_column("polls", justify="right")
-    table.add_column("progress", min_width=_BAR)
     table.add_column("to go", justify="right", min_width=6)
-    table.add_column("saved")
+    if width >= _WITH_BARS:
+        table.add_column("progress", min_width=_BAR)
+    if width >= _WITH_SIZES:
+        table.add_column("saved", justify="right", min_width=9)
     for row in rows:
-        saved = f"{row.size:,} B" if row.files else ""
-        status = _coloured(row.status)
         to_go = "" if row.ended or row.left is None else f"{row.left:.1f} s"
-        cells = (f"{row.number} {row.prompt}", status, str(row.polls), bar(row), to_go, saved)
-        table.add_row(*cells)
+        saved = f"{row.size:,} B" if row.files else ""
+        cells = (f"{row.number} {row.prompt}", _coloured(row.status), str(row.polls), to_go)
+        table.add_row(*(*cells, bar(row), saved)[: len(table.columns)])
     return table
 
 
