@@ -9,7 +9,7 @@ import pytest
 from cli_support import poll_fast, records, run, served
 from click.testing import Result
 
-from modelmax_async._cli import exits, jobs, options
+from modelmax_async._cli import exits, jobs, options, report
 from modelmax_async.emulator import Emulator, Fault, JobScript
 
 MODEL = ("--model", "veo-3")
@@ -316,7 +316,23 @@ def test_interrupted_command_says_how_to_go_on(
     assert f"\n{exits.INTERRUPTED}\n" == done.stderr
 
 
+@pytest.mark.parametrize("command", ["generate", "gather"])
 def test_closed_pipe_ends_a_command_without_a_word(
+    command: str, ledger: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    ids = run("submit", "A reef", *MODEL, *ledger).stdout.split()
+    monkeypatch.setattr(report, "print_line", broken)
+    arguments = ["-p", "A reef"] if command == "generate" else ids
+    done = run(command, *arguments, *MODEL, *ledger)
+
+    assert (1, "") == (done.exit_code, done.stderr)
+    assert not isinstance(done.exception, ExceptionGroup)
+
+
+def test_closed_pipe_of_a_list_of_ids_is_no_error_message(
     ledger: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object, **__: object) -> None:

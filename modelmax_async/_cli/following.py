@@ -72,10 +72,13 @@ async def save_and_report(
         finally:
             room.release()
 
-    async with report.progress(client), asyncio.TaskGroup() as saving, aclosing(outcomes):
-        async for outcome in outcomes:
-            await room.acquire()
-            saving.create_task(finish(outcome))
+    try:
+        async with report.progress(client), asyncio.TaskGroup() as saving, aclosing(outcomes):
+            async for outcome in outcomes:
+                await room.acquire()
+                saving.create_task(finish(outcome))
+    except ExceptionGroup as exc:  # such as a closed pipe
+        raise exc.exceptions[0] from None
 
 
 async def _saved(client: AsyncQueueClient, outcome: Outcome, target: Target | None) -> Outcome:
