@@ -167,11 +167,38 @@ async def test_download_program_saves_the_video(url: str, tmp_path: Path) -> Non
     assert sample_mp4() == saved.read_bytes()
 
 
+@pytest.mark.anyio
+async def test_commands_run_as_they_are_shown(
+    emulator: Emulator, url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "prompts.txt").write_text("Rain on a tin roof\nA fox in the snow\n", "utf-8")
+    environment = os.environ | {
+        "MODELMAX_API_KEY": KEY,
+        "MODELMAX_API_BASE_URL": url,
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    text = "".join(block.text for block in BLOCKS if block.kind == "console")
+    commands = [line.removeprefix("$ modelmax ").split() for line in text.splitlines()]
+    codes = []
+    for command in commands:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "modelmax_async", *command),
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        codes.append(await process.wait())
+
+    assert [0] * 6 == codes
+    assert 2 == len(list((tmp_path / "out").iterdir())) == emulator.billed_total
+
+
 def test_shell_blocks_are_the_two_setup_commands() -> None:
     shell = [block.text.strip() for block in BLOCKS if block.kind == "sh"]
 
     assert [DEMO, TESTS] == shell
-    assert {"sh", "python", "text"} == {block.kind for block in BLOCKS}
+    assert {"console", "sh", "python", "text"} == {block.kind for block in BLOCKS}
 
 
 def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
