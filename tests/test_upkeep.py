@@ -482,3 +482,28 @@ async def test_pruned_file_remembers_what_was_paid_for(
     assert 1 == dropped
     assert job == again
     assert 1 == emulator.billed_total
+
+
+@in_virtual_time
+async def test_forgetting_an_unknown_id_does_nothing(emulator: Emulator) -> None:
+    async with in_process(emulator) as client:
+        await client.forget("never heard of")
+        pending = await client.pending()
+
+    assert [] == pending
+
+
+@in_virtual_time
+@pytest.mark.parametrize("body", [None, b"unreadable"])
+async def test_result_that_the_ledger_cannot_read_is_saved_without_a_mark(
+    emulator: Emulator, tmp_path: Path, body: bytes | None
+) -> None:
+    store = MemoryLedger()
+    async with in_process(emulator, ledger=store) as client:
+        result = await client.generate("a reef")
+        [key] = store._entries
+        store._entries[key] = attrs.evolve(store._entries[key], body=body)
+        paths = await client.download(result, tmp_path)
+
+    assert paths[0].exists()
+    assert store._entries[key].saved_at is None

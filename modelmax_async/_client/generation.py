@@ -46,6 +46,7 @@ class Crew:
         tasks: the client's tasks.
         work: takes one request to its outcome. It raises only what ends the batch.
         pace: is stopped as soon as no further request is to be submitted.
+        requests: are taken from now on.
         most: the most requests that are open at once.
     """
 
@@ -54,6 +55,7 @@ class Crew:
         tasks: Tasks,
         work: Callable[[VideoRequest], Awaitable[Outcome]],
         pace: Pace,
+        requests: Requests,
         most: int,
     ) -> None:
         self._tasks = tasks
@@ -64,10 +66,6 @@ class Crew:
         self._ended: deque[Outcome] = deque()
         self._error: BaseException | None = None
         self._news = asyncio.Event()
-        self._feeding: asyncio.Task[None] | None = None
-
-    def start(self, requests: Requests) -> None:
-        """Begin to take requests."""
         self._feeding = self._spawn(self._feed(requests))
 
     async def next(self) -> Outcome | None:
@@ -120,12 +118,10 @@ class Crew:
         error = closed if task.cancelled() else task.exception()
         if error is None or isinstance(self._error, FINAL):
             return
-        if self._error is None or isinstance(error, FINAL):
-            self._error = error
+        self._error = error
         if isinstance(error, FINAL):
             self._pace.stop()
-        if self._feeding is not None:
-            self._feeding.cancel()
+        self._feeding.cancel()
 
 
 @attrs.frozen(kw_only=True)
@@ -174,8 +170,7 @@ async def each_outcome(
 ) -> AsyncGenerator[Outcome, None]:
     """Yield the outcome of each request as it ends."""
     tasks.bind()
-    crew = Crew(tasks, work, work.pace, most)
-    crew.start(requests)
+    crew = Crew(tasks, work, work.pace, requests, most)
     try:
         while (outcome := await crew.next()) is not None:
             yield outcome

@@ -91,8 +91,8 @@ class Submits:
                 await self._parts.records.note(job, Remember(job))
                 return job
             self._watch.look(key, done.entry, asyncio.get_running_loop().time())
-            await self._parts.tasks.sleep(held)
-            held = min(2 * held, _HELD_LONGEST)
+            pause, held = held, min(2 * held, _HELD_LONGEST)
+            await self._parts.tasks.sleep(pause)
         self._watch.forget(key)
         self._leases.hold(key, attempt)
         try:

@@ -6,7 +6,7 @@ import asyncio
 
 import attrs
 
-from modelmax_async._models import UNFINISHED, Job
+from modelmax_async._models import UNFINISHED, Job, LedgerEntry
 from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime import clock
 from modelmax_async.ledger import Forget, MarkSaved, Prune, Remember, Step
@@ -75,11 +75,7 @@ class Upkeep:
             done = await records.ask_id(request_id, Forget(request_id, gone))
             if done is None or not is_held(done.entry):
                 return done
-            if lease not in {None, done.entry.lease_until}:
-                raise ValueError(
-                    f"the result of job {request_id} is being fetched: nothing was changed. "
-                    "Wait for the job, or try again once the fetch has ended"
-                )
+            _check_not_renewed(done.entry, lease)
             lease = done.entry.lease_until
             records.held(done.entry.job, done.entry)
             await self._parts.tasks.sleep(_HELD)
@@ -101,3 +97,12 @@ class Upkeep:
             done = await asyncio.gather(*moves)
             dropped += sum(step is not None and step.granted for step in done)
         return dropped
+
+
+def _check_not_renewed(entry: LedgerEntry, lease: float | None) -> None:
+    """Refuse to give up a job whose lease was renewed since it was looked at."""
+    if lease not in {None, entry.lease_until}:
+        raise ValueError(
+            f"the result of job {entry.job.request_id} is being fetched: nothing was changed. "
+            "Wait for the job, or try again once the fetch has ended"
+        )

@@ -12,7 +12,10 @@ from simulation.run import Verdict, simulate
 TOGETHER = {
     "7: a late unreadable answer displaces a good one": frozenset(
         {"decisions", "garbling", "pauses", "refetches"}
-    )
+    ),
+    "2: a refused decision is taken again about whatever the ledger holds by then": frozenset(
+        {"cancellations", "decisions", "drops", "slow ledger"}
+    ),
 }
 
 
