@@ -182,7 +182,7 @@ async def test_thousands_of_jobs_over_hours(emulator: Emulator) -> None:
     hour = 3600.0
     ids = [
         emulator.add_job(script=JobScript(run_seconds=chance.uniform(0, 4 * hour)))
-        for _ in range(3_000)
+        for _ in range(1_200)
     ]
 
     async with in_process(emulator, poll=PollPolicy(initial=hour, maximum=2 * hour)) as client:
@@ -212,7 +212,7 @@ async def test_bulk_waits_begin_at_random_moments(emulator: Emulator) -> None:
 
 async def test_waiting_jobs_cost_no_tasks(emulator: Emulator) -> None:
     emulator = Emulator(record=False, script=JobScript())
-    ids = [emulator.add_job(script=JobScript(run_seconds=1000)) for _ in range(2000)]
+    ids = [emulator.add_job(script=JobScript(run_seconds=1000)) for _ in range(1000)]
 
     async with in_process(emulator) as client:
         gathering = asyncio.create_task(client.gather_results(ids))
