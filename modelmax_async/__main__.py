@@ -23,6 +23,9 @@ def main() -> None:
     with suppress(AttributeError):  # a standard output that was replaced
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # as above
     before = signal.signal(signal.SIGTERM, _interrupt)
+    sigint = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in a background job
     try:
         from modelmax_async._cli.commands import cli  # noqa: PLC0415 - needs an extra
 
@@ -31,6 +34,7 @@ def main() -> None:
         sys.exit(_INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, sigint)
 
 
 def _interrupt(_number: int, _frame: object) -> None:
