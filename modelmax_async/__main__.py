@@ -23,9 +23,8 @@ def main() -> None:
     with suppress(AttributeError):  # a standard output that was replaced
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # as above
     before = signal.signal(signal.SIGTERM, _interrupt)
-    sigint = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # ignored in a background job
+    # A background job inherits SIGINT as ignored, and SIGTERM would not end it.
+    sigint = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         from modelmax_async._cli.commands import cli  # noqa: PLC0415 - needs an extra
 

@@ -44,8 +44,11 @@ def url_of(server: RawServer) -> str:
 
 
 def part_of(directory: Path, least: int = 1) -> Path | None:
-    found = [path for path in directory.glob("*.part") if path.stat().st_size >= least]
-    return found[0] if found else None
+    for path in directory.glob("*.part"):
+        with suppress(FileNotFoundError):  # it is renamed once its resume info is known
+            if path.stat().st_size >= least:
+                return path
+    return None
 
 
 def leave_part(directory: Path, resume_info: ResumeInfo | None, data: bytes) -> Path:
