@@ -165,7 +165,7 @@ def test_ledger_that_does_not_exist_is_an_error(command: str, tmp_path: Path) ->
     done = run(command, "--ledger", str(path))
 
     assert 2 == done.exit_code
-    assert f"Error: there is no ledger {path}\n" == done.stderr
+    assert f"Error: the ledger {path} does not exist\n" == done.stderr
     assert not path.exists()
 
 

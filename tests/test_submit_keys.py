@@ -123,7 +123,7 @@ async def test_submit_of_unknown_outcome_is_sent_again_with_its_key(
     emulator.fault("submit", fault)
 
     async with in_process(emulator) as client:
-        with pytest.raises(SubmitUncertainError):
+        with pytest.raises(SubmitUncertainError, match="again with the same key"):
             await client.submit("a reef", key="row-17")
         loop = asyncio.get_running_loop()
         start = loop.time()

@@ -22,6 +22,8 @@ AnyKey = Key | SubmitKey
 LEASE = 10.0
 #: Seconds between two renewals.
 BEAT = 2.5
+#: Seconds between two looks at what another client holds.
+LOOK = 0.25
 #: Seconds without a look after which the lease of another client is forgotten.
 _KEPT = 600.0
 

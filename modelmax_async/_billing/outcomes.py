@@ -29,7 +29,8 @@ def read_entry(entry: LedgerEntry, job: Job, *, also: str = "") -> Result | None
 
     ``also`` is what was learnt since, for the text of a `ResultUncertainError`.
 
-    Raises: JobFailedError, ResultUncertainError, ResultDroppedError, InvalidResponseError.
+    Raises: JobFailedError, ResultUncertainError, ResultDroppedError, InvalidResponseError; a
+    plain JobError for a job that was given up before it was billed.
     """
     if entry.state == "stored" and entry.body is not None:
         return parse_result(entry.body, job)

@@ -112,6 +112,6 @@ def refused_submit(error: APIError) -> bool:
 
 
 def is_unknown(error: APIError | TransportError) -> bool:
-    """Whether the server says that there is no such job (API §2, §3)."""
+    """Whether the server says that it does not know the job (API §2, §3)."""
     answers = {HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND}
     return isinstance(error, APIError) and error.status_code in answers

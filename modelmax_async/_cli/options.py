@@ -65,7 +65,7 @@ class Session:
     async def reader(self) -> AsyncIterator[AsyncQueueClient]:
         """Open a client on a ledger that must exist, for what needs no call and no key."""
         if not await asyncio.to_thread(self.ledger.is_file):
-            raise Failure(f"there is no ledger {self.ledger}", Exit.USAGE)
+            raise Failure(f"the ledger {self.ledger} does not exist", Exit.USAGE)
         api_key = os.environ.get("MODELMAX_API_KEY") or "unused"
         async with self._client(api_key, ()) as client:
             yield client

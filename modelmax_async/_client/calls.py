@@ -9,6 +9,7 @@ import attrs
 
 from modelmax_async._api.endpoints import build_status, parse_status
 from modelmax_async._billing.decisions import Decision, decide
+from modelmax_async._billing.leases import LOOK
 from modelmax_async._billing.outcomes import Held
 from modelmax_async._billing.verdicts import NotReady
 from modelmax_async._errors import (
@@ -24,9 +25,6 @@ from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.retry import is_final
 from modelmax_async.events import StatusPolled
-
-#: Seconds between two looks at a job that another client is fetching.
-_HELD = 0.25
 
 
 @attrs.frozen
@@ -86,7 +84,7 @@ class Calls:
                 case Result():
                     return settled
                 case Held():
-                    await self._parts.tasks.sleep(_HELD)
+                    await self._parts.tasks.sleep(LOOK)
                 case NotReady(status):
                     raise NotReadyError(
                         f"it is {status}; nothing was billed. wait_for(job) fetches it when it "

@@ -182,6 +182,7 @@ class AsyncQueueClient:
         Raises:
             NotReadyError: it is still running; nothing was billed.
             JobFailedError: it FAILED and was not billed.
+            JobError: it was given up with `forget` before it was billed.
             ResultUncertainError: it may have been billed; see the error.
             ResultDroppedError: it was paid for, and the ledger no longer has its body.
             InvalidResponseError: it was paid for, and the response could not be understood.

@@ -67,7 +67,7 @@ class Engine:
         watch = LeaseWatch(leases.LEASE)
         self.records = Records(ledger, self.hooks, settings.origin, watch)
         self.settler = Settler(self.records, self.http, self.tasks, self.hooks)
-        parts = Parts(
+        self.parts = parts = Parts(
             http=self.http,
             settler=self.settler,
             records=self.records,
@@ -76,7 +76,6 @@ class Engine:
             retry=backoff,
             refetch=settings.on_uncertain == "refetch",
         )
-        self.parts = parts
         self.calls = Calls(parts)
         self.submits = Submits(parts)
         self.upkeep = Upkeep(parts)

@@ -45,9 +45,8 @@ from modelmax_async._validators import check_key, check_prompt
 from modelmax_async.events import JobSubmitted, SubmitDiscarded
 from modelmax_async.ledger import Bind, Release, Remember, Reserve, SubmitKey, Uncertain
 
-#: Seconds until the second look at a key that another caller is submitting, and between two
-#: later ones at most.
-_HELD, _HELD_LONGEST = 0.25, 1.0
+#: Seconds at most between two looks at a key that another caller is submitting.
+_LONGEST_LOOK = 1.0
 
 
 class Submits:
@@ -81,7 +80,7 @@ class Submits:
     ) -> Job:
         """Return the job that the key belongs to; submit if there is none."""
         print_ = fingerprint(call)
-        attempt, held = uuid.uuid4().hex, _HELD
+        attempt, look = uuid.uuid4().hex, leases.LOOK
         while True:
             reserve = Reserve(print_, attempt, leases.LEASE, self._watch.gone(key))
             done = await self._parts.records.ask_key(key, reserve)
@@ -91,7 +90,7 @@ class Submits:
                 await self._parts.records.note(job, Remember(job))
                 return job
             self._watch.look(key, done.entry, asyncio.get_running_loop().time())
-            pause, held = held, min(2 * held, _HELD_LONGEST)
+            pause, look = look, min(2 * look, _LONGEST_LOOK)
             await self._parts.tasks.sleep(pause)
         self._watch.forget(key)
         self._leases.hold(key, attempt)
@@ -138,18 +137,20 @@ class Submits:
                 if pace and isinstance(exc, RateLimitError) and (keyed or may_resubmit(exc)):
                     continue
                 attempt += 1
-                await self._retry(exc, attempt)
+                await self._retry(exc, attempt, keyed=keyed)
             except InvalidResponseError as exc:
-                raise _submit_uncertain(exc) from exc
+                raise _submit_uncertain(exc, keyed=keyed) from exc
             except asyncio.CancelledError:
                 closed = "the client was closed before the response arrived."
-                raise _submit_uncertain(closed) from None
+                raise _submit_uncertain(closed, keyed=keyed) from None
 
-    async def _retry(self, error: APIError | TransportError, attempt: int) -> None:
+    async def _retry(
+        self, error: APIError | TransportError, attempt: int, *, keyed: bool
+    ) -> None:
         if not may_resubmit(error):
             if isinstance(error, APIError) and refused_submit(error):
                 raise error
-            raise _submit_uncertain(error) from error
+            raise _submit_uncertain(error, keyed=keyed) from error
         if attempt >= self._parts.retry.policy.attempts:
             raise error
         await self._parts.tasks.sleep(self._parts.retry.delay(attempt - 1, error))
@@ -172,9 +173,13 @@ def _job_of(entry: Submission, print_: str, key: str) -> Job | None:
     )
 
 
-def _submit_uncertain(error: ModelMaxError | str) -> SubmitUncertainError:
+def _submit_uncertain(error: ModelMaxError | str, *, keyed: bool) -> SubmitUncertainError:
+    advice = (
+        "submit again with the same key"
+        if keyed
+        else "submit again only if a second job does no harm"
+    )
     return SubmitUncertainError(
-        f"the submit may have created a job whose id was not received: {error} "
-        "Such a job is never billed, because its result cannot be fetched without the id; "
-        "submit again only if a second job does no harm"
+        f"the submit may have created a job whose id was not received: {error} Such a job is "
+        f"never billed, because its result cannot be fetched without the id; {advice}"
     )

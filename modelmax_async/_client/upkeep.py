@@ -6,14 +6,13 @@ import asyncio
 
 import attrs
 
+from modelmax_async._billing.leases import LOOK
 from modelmax_async._models import UNFINISHED, Job, LedgerEntry
 from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime import clock
 from modelmax_async.ledger import Forget, MarkSaved, Prune, Remember, Step
 from modelmax_async.ledger.attempts import is_held
 
-#: Seconds between two looks at a job that another client is fetching.
-_HELD = 0.25
 #: The most moves that the ledger is asked for at once.
 _CHUNK = 256
 
@@ -78,7 +77,7 @@ class Upkeep:
             _check_not_renewed(done.entry, lease)
             lease = done.entry.lease_until
             records.held(done.entry.job, done.entry)
-            await self._parts.tasks.sleep(_HELD)
+            await self._parts.tasks.sleep(LOOK)
 
     async def _submitted(self, request_id: str) -> Job | None:
         """Return a job of which its submission says more than its entry, if it has one."""
