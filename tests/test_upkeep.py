@@ -359,6 +359,20 @@ async def test_forget_abandons_an_uncertain_job(emulator: Emulator) -> None:
 
 
 @in_virtual_time
+async def test_abandoned_job_that_may_be_billed_keeps_its_key(emulator: Emulator) -> None:
+    emulator.fault("result", Fault.drop_after())
+
+    async with in_process(emulator) as client:
+        with pytest.raises(ResultUncertainError) as caught:
+            await client.generate("a reef", key="row-17")
+        await client.forget(caught.value.job)
+        with pytest.raises(ResultUncertainError, match="you abandoned the job"):
+            await client.generate("a reef", key="row-17")
+
+    assert (1, 1) == (len(emulator.jobs), emulator.billed_total)
+
+
+@in_virtual_time
 async def test_forget_never_drops_a_paid_result(emulator: Emulator) -> None:
     async with in_process(emulator) as client:
         job = await client.submit("a reef", key="row-17")
