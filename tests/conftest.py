@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+from postgres_server import server_dsn
 
 from modelmax_async.emulator import Emulator
 
@@ -69,3 +71,16 @@ def certificate(
     """The files of a certificate for this machine, trusted, and of its private key."""
     monkeypatch.setenv("SSL_CERT_FILE", made_certificate[0])
     return made_certificate
+
+
+@pytest.fixture(scope="session")
+def dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The DSN of a real PostgreSQL that the tests of this process share."""
+    with server_dsn(tmp_path_factory.mktemp("postgres")) as found:
+        yield found
+
+
+@pytest.fixture
+def schema() -> str:
+    """The name of a schema for this test alone."""
+    return f"test_{uuid.uuid4().hex[:12]}"
