@@ -6,14 +6,14 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 from modelmax_async import _models as models
-from modelmax_async._models import Job, LedgerEntry, LedgerState
+from modelmax_async._models import LedgerEntry, LedgerState
 from modelmax_async._runtime import clock
 from modelmax_async.ledger import sqlite_durations as durations
 from modelmax_async.ledger import sqlite_submissions as submissions
 from modelmax_async.ledger.attempts import observed
+from modelmax_async.ledger.columns import ENTRY, entry_of, row_of
 from modelmax_async.ledger.moves import Move
 from modelmax_async.ledger.protocol import Key, SubmitKey
 from modelmax_async.ledger.sqlite_schema import UNFINISHED
@@ -21,28 +21,12 @@ from modelmax_async.ledger.sqlite_thread import SQLiteThread
 from modelmax_async.ledger.submissions import SubmitStep
 from modelmax_async.ledger.transitions import Step, job_step
 
-_JOB = ("model", "request_id", "status_url", "response_url", "submitted_at", "submit_key")
-_ENTRY = (
-    "state",
-    "since",
-    "owner",
-    "attempt",
-    "lease_until",
-    "lease",
-    "resting",
-    "decided",
-    "phase",
-    "cause",
-    "error",
-    "acknowledged",
-    "saved_at",
-)
-_COLUMNS = ", ".join((*_JOB, *_ENTRY))
+_COLUMNS = ", ".join(ENTRY)
 _READ = f"SELECT {_COLUMNS}, body FROM entries WHERE origin = ? AND request_id = ?"  # noqa: S608 - constants
 _DELETE = "DELETE FROM entries WHERE origin = ? AND request_id = ?"
 _LIST = f"SELECT {_COLUMNS}, NULL FROM entries WHERE origin = ? ORDER BY rowid"  # noqa: S608 - constants
 _LIST_UNFINISHED = _LIST.replace("ORDER", f"AND {UNFINISHED} ORDER")
-_CHANGED = ", ".join(f"{name} = excluded.{name}" for name in (*_JOB, *_ENTRY, "body"))
+_CHANGED = ", ".join(f"{name} = excluded.{name}" for name in (*ENTRY, "body"))
 _WRITE = f"""
 INSERT INTO entries (origin, {_COLUMNS}, body) VALUES ({", ".join("?" * 21)})
 ON CONFLICT (origin, request_id) DO UPDATE SET {_CHANGED}
@@ -102,12 +86,12 @@ class SQLiteLedger:
 
 def _apply(db: sqlite3.Connection, key: Key, move: Move) -> Step | None:
     row = db.execute(_READ, key).fetchone()
-    before = None if row is None else _entry(row)
+    before = None if row is None else entry_of(row)
     done = job_step(before, move, clock.wall())
     if done is not None and done.deleted:
         db.execute(_DELETE, key)
     elif done is not None and done.entry is not before:
-        db.execute(_WRITE, (key.origin, *_row(done.entry)))
+        db.execute(_WRITE, (key.origin, *row_of(done.entry)))
     return done
 
 
@@ -116,19 +100,6 @@ def _entries(
 ) -> list[LedgerEntry]:
     now = clock.wall()
     query = _LIST_UNFINISHED if states <= models.UNFINISHED else _LIST
-    seen = (observed(_entry(row), now) for row in db.execute(query, (origin,)))
+    seen = (observed(entry_of(row), now) for row in db.execute(query, (origin,)))
     found = [entry for entry in seen if entry.state in states]
     return found + (submissions.without_entry(db, origin) if "known" in states else [])
-
-
-def _entry(row: tuple[Any, ...]) -> LedgerEntry:
-    rest = dict(zip(_ENTRY, row[len(_JOB) : -1], strict=True))
-    rest["acknowledged"] = bool(rest["acknowledged"])
-    return LedgerEntry(job=Job(*row[: len(_JOB)]), body=row[-1], **rest)
-
-
-def _row(entry: LedgerEntry) -> tuple[object, ...]:
-    job = entry.job
-    paths = (job.status_url, job.response_url)
-    columns = (job.model, job.request_id, *paths, job.submitted_at, job.key)
-    return (*columns, *(getattr(entry, name) for name in _ENTRY), entry.body)

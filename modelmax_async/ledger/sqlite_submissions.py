@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
 
-from modelmax_async._models import Job, LedgerEntry, Submission
+from modelmax_async._models import LedgerEntry
 from modelmax_async._runtime import clock
+from modelmax_async.ledger.columns import SUBMISSION, submission_of, submission_row_of
 from modelmax_async.ledger.moves import Move
 from modelmax_async.ledger.protocol import SubmitKey
 from modelmax_async.ledger.submissions import SubmitStep, as_known, submit_step
 
-_COLUMNS = """
-submit_key, fingerprint, since, attempt, lease_until, lease,
-model, request_id, status_url, response_url
-"""
+_COLUMNS = ", ".join(SUBMISSION)
 _READ = f"SELECT {_COLUMNS} FROM submissions WHERE origin = ? AND submit_key = ?"  # noqa: S608 - constants
 _DELETE = "DELETE FROM submissions WHERE origin = ? AND submit_key = ?"
 _WRITE = f"""
@@ -34,36 +31,16 @@ ORDER BY since
 def apply(db: sqlite3.Connection, key: SubmitKey, move: Move) -> SubmitStep | None:
     """Take one step, as a part of the transaction."""
     row = db.execute(_READ, (key.origin, key.key)).fetchone()
-    before = None if row is None else _submission(row)
+    before = None if row is None else submission_of(row)
     done = submit_step(before, move, clock.wall())
     if done is not None and done.deleted:
         db.execute(_DELETE, (key.origin, key.key))
     elif done is not None and done.entry is not before:
-        db.execute(_WRITE, (key.origin, *_row(key.key, done.entry)))
+        db.execute(_WRITE, (key.origin, *submission_row_of(key.key, done.entry)))
     return done
 
 
 def without_entry(db: sqlite3.Connection, origin: str) -> list[LedgerEntry]:
     """Return an entry for each submitted job that has none."""
-    found = map(_submission, db.execute(_WITHOUT_ENTRY, (origin,)))
+    found = map(submission_of, db.execute(_WITHOUT_ENTRY, (origin,)))
     return [entry for each in found if (entry := as_known(each)) is not None]
-
-
-def _submission(row: tuple[Any, ...]) -> Submission:
-    key, fingerprint, since, attempt, lease_until, lease, model, request_id, *paths = row
-    job = None if model is None else Job(model, request_id, paths[0], paths[1], since, key)
-    return Submission(
-        fingerprint=fingerprint,
-        since=since,
-        attempt=attempt,
-        lease_until=lease_until,
-        lease=lease,
-        job=job,
-    )
-
-
-def _row(key: str, entry: Submission) -> tuple[object, ...]:
-    job = entry.job
-    ids = (job.model, job.request_id, job.status_url, job.response_url) if job else (None,) * 4
-    lease = (entry.lease_until, entry.lease)
-    return (key, entry.fingerprint, entry.since, entry.attempt, *lease, *ids)

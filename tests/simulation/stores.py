@@ -21,6 +21,7 @@ from modelmax_async.ledger import (
     sqlite_durations,
 )
 from modelmax_async.ledger import sqlite_submissions as submissions
+from modelmax_async.ledger.columns import entry_of
 from modelmax_async.ledger.sqlite_file import SQLiteFile
 
 #: What a ledger's list of entries may be asked for.
@@ -134,7 +135,7 @@ class SQLiteStore:
 
     def peek(self, key: Key) -> LedgerEntry | None:
         row = self._db.execute(sqlite._READ, key).fetchone()
-        return None if row is None else sqlite._entry(row)
+        return None if row is None else entry_of(row)
 
     def close(self) -> None:
         self._db.close()
