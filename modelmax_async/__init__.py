@@ -52,6 +52,7 @@ __all__ = [
     "PermissionDeniedError",
     "PollPolicy",
     "PollingPolicy",
+    "PostgresLedger",
     "RateLimitError",
     "RequestTimeoutError",
     "Result",
@@ -127,7 +128,7 @@ if TYPE_CHECKING:
         WaitState,
     )
     from modelmax_async._runtime.retry import RetryPolicy
-    from modelmax_async.ledger import Ledger, MemoryLedger, SQLiteLedger
+    from modelmax_async.ledger import Ledger, MemoryLedger, PostgresLedger, SQLiteLedger
 else:  # hidden from type checkers, which would accept any name
 
     def __getattr__(name: str) -> Any:
@@ -135,7 +136,8 @@ else:  # hidden from type checkers, which would accept any name
         if name in _MODULES:
             return import_module(f"{__name__}.{name}")
         for home in _HOMES if name in __all__ else ():
-            found = vars(import_module(f"{__name__}.{home}"))
-            if name in found:
-                return globals().setdefault(name, found[name])
+            module = import_module(f"{__name__}.{home}")
+            # One needs an extra: only its own name loads it.
+            if name in vars(module) or (name == "PostgresLedger" and home == "ledger"):
+                return globals().setdefault(name, getattr(module, name))
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

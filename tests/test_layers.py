@@ -69,7 +69,7 @@ def test_path_of_the_billed_result_is_read_by_wire_and_ledger_alone() -> None:
     """Whoever reads it elsewhere could send it past the settler."""
     readers = {path for path in _users(".response_url") if not path.startswith("emulator/")}
 
-    assert {"_api/paths.py", "ledger/sqlite.py", "ledger/sqlite_submissions.py"} == readers
+    assert {"_api/paths.py", "ledger/columns.py"} == readers
 
 
 def test_only_the_wire_writes_paths_of_the_api() -> None:

@@ -18,7 +18,7 @@ import pytest
 from modelmax_async import Job, LedgerEntry, LedgerError, SQLiteLedger
 from modelmax_async._api.paths import make_job
 from modelmax_async._models import UNFINISHED, LedgerState
-from modelmax_async.ledger import Arm, Claim, Key, Look, Release, Step, sqlite
+from modelmax_async.ledger import Arm, Claim, Key, Look, Release, Step, columns, sqlite
 from modelmax_async.ledger import sqlite_schema as schema
 
 pytestmark = pytest.mark.anyio
@@ -384,7 +384,7 @@ async def test_every_field_of_every_state_is_read_back_equal(
     await ledger.entries(ORIGIN, EVERY)
     found = []
     for written in (entry, other):
-        row = (ORIGIN, *sqlite._row(written))
+        row = (ORIGIN, *columns.row_of(written))
         await ledger._thread.run(partial(_write, row=row))
         found.append((await take(ledger, "é/+=", Look(job))).entry)
     await ledger.aclose()
@@ -392,7 +392,7 @@ async def test_every_field_of_every_state_is_read_back_equal(
     assert [entry, other] == found
     assert acknowledged is found[0].acknowledged  # a bool, not an int
     assert {field.name for field in attrs.fields(LedgerEntry)} == {
-        *sqlite._ENTRY,
+        *columns._STATE,
         "job",
         "body",
     }

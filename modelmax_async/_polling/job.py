@@ -1,11 +1,12 @@
 """A job that callers wait for: its subscribers, and what is known of it, part by part.
 
 Each part is written to by one owner: the subscribers by the poller, the slot by the schedule,
-intervals and failures by the backoff, the rest by the visits.
+intervals and failures by the backoff, the news by `News`, the rest by the visits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from typing import Protocol
 
@@ -112,6 +113,8 @@ class PolledJob:
             last status was another one.
         decision: the client's decision to fetch again, made once at most.
         held: how often another client's attempt was met.
+        news: done once the ledger tells of a change; ``None`` if it tells of none.
+        resume_at: when the job was due, by the loop's clock, before news had it visited.
     """
 
     job: Job
@@ -131,6 +134,8 @@ class PolledJob:
     recall: Recall = Recall.UNASKED
     decision: Decision | None = None
     held: int = 0
+    news: asyncio.Future[None] | None = None
+    resume_at: float | None = None
 
     @property
     def bills(self) -> bool:
@@ -145,6 +150,11 @@ class PolledJob:
             if each.last_poll is not None and each.last_poll > now + each.gap
         ]
         return min(times, default=None)
+
+    def rest(self, now: float) -> float:
+        """Return the seconds to when the job was due before news had it visited."""
+        due, self.resume_at = self.resume_at, None
+        return 0.0 if due is None else due - now
 
     def report(self, report: StatusReport, now: float) -> None:
         """Tell the subscribers of a status, if it differs from the one before."""

@@ -18,6 +18,7 @@ from modelmax_async._polling.job import (
     Visit,
 )
 from modelmax_async._polling.learning import Learning
+from modelmax_async._polling.news import News
 from modelmax_async._polling.observation import Observation
 from modelmax_async._polling.policies import PollingPolicy
 from modelmax_async._polling.schedule import Schedule
@@ -42,6 +43,7 @@ class Poller:
         self._schedule: Schedule[PolledJob] = Schedule(
             self._visit, self._lost, parts.tasks, max_in_flight, parts.retry.random
         )
+        self._news = News(parts.records.ledger, self._schedule)
         self._backoff = PollBackoff(poll, learning, parts.retry, self._schedule, parts.hooks)
         self._visits = Visits(parts, self._backoff, learning)
 
@@ -72,6 +74,7 @@ class Poller:
             polled = self._jobs[key, job.model] = self._new(job, key)
             polled.spread = spread
             self._models[job.model] = None
+            self._news.await_for(polled)
             self._schedule.put(polled, 0.0)  # the ledger may have its result
         elif not polled.slot.visited:
             self._join(polled, subscriber, loop.time())
@@ -158,6 +161,7 @@ class Poller:
         polled.end(end)
 
     def _forget(self, polled: PolledJob) -> None:
+        self._news.forget(polled)
         self._schedule.drop(polled)
         if self._jobs.get((polled.key, polled.job.model)) is polled:
             del self._jobs[polled.key, polled.job.model]

@@ -70,9 +70,9 @@ class Visits:
             recalled = await self._recall_for_some(job)
             if recalled is not None:
                 return recalled
+        if (wait := self._wait_before(job)) is not None:
+            return Again(wait)
         if job.stage is Stage.POLL:
-            if (rest := self._backoff.before_first(job)) is not None:
-                return Again(rest)
             polled = await self._poll(job)
             if polled is not None:
                 return polled
@@ -81,6 +81,13 @@ class Visits:
         if job.recall is Recall.UNASKED:
             return Again(0.0)  # a subscriber that wants the result joined meanwhile
         return await self._fetch(job)
+
+    def _wait_before(self, job: PolledJob) -> float | None:
+        """Return the seconds until calls are due; ``None``: they are due."""
+        rest = job.rest(asyncio.get_running_loop().time())
+        if rest > 0:
+            return rest
+        return self._backoff.before_first(job) if job.stage is Stage.POLL else None
 
     async def _recall_for_some(self, job: PolledJob) -> Done | None:
         """Recall; an error that the ledger reports concerns only those who want the result."""

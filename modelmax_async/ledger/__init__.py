@@ -25,7 +25,7 @@ of the time of day, which jumps and differs between machines.
 A ledger also stores a `Submission` for each key that was given to `submit`, by `SubmitKey`: the
 key is reserved before the submit is sent, and then belongs to the job that the server returned.
 
-To write your own ledger (PostgreSQL, for example), implement the three methods of `Ledger`.
+To write your own ledger, implement the three methods of `Ledger`.
 ``apply`` is one transaction: read the entry or the submission, call `step` with your store's
 clock, write it back if it changed or delete it if `step` says so, commit durably, and return
 what `step` returned. Two ``apply`` calls for one key must never interleave. Then run
@@ -36,8 +36,13 @@ The client calls it, without awaiting it, once a stored result has been returned
 The ledger may then move the entry to state ``delivered``, but must remember that it was paid
 for.
 
-A ledger may also keep what clients learn about how long jobs take: see `KeepsDurations`.
+A ledger may also keep what clients learn about how long jobs take, and tell clients that wait
+of a change: see `KeepsDurations` and `NotifiesChanges`.
+
+`PostgresLedger` is loaded at its first use; it needs the extra ``postgres``.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from modelmax_async._models import Submission
 from modelmax_async.ledger.attempts import observed
@@ -59,7 +64,13 @@ from modelmax_async.ledger.moves import (
     Store,
     Uncertain,
 )
-from modelmax_async.ledger.protocol import KeepsDurations, Key, Ledger, SubmitKey
+from modelmax_async.ledger.notices import NotifiesChanges
+from modelmax_async.ledger.protocol import (
+    KeepsDurations,
+    Key,
+    Ledger,
+    SubmitKey,
+)
 from modelmax_async.ledger.sqlite import SQLiteLedger
 from modelmax_async.ledger.submissions import SubmitStep, as_known, step
 from modelmax_async.ledger.transitions import Step
@@ -80,6 +91,8 @@ __all__ = [
     "MarkSaved",
     "MemoryLedger",
     "Move",
+    "NotifiesChanges",
+    "PostgresLedger",
     "Prune",
     "Release",
     "Remember",
@@ -97,6 +110,24 @@ __all__ = [
     "step",
 ]
 
+if TYPE_CHECKING:
+    from modelmax_async.ledger.postgres import PostgresLedger
+else:  # hidden from type checkers, which would accept any name
+
+    def __getattr__(name: str) -> Any:
+        """Load the ledger that needs an extra at its first use (PEP 562)."""
+        if name != "PostgresLedger":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from modelmax_async.ledger.postgres import PostgresLedger  # noqa: PLC0415 - see above
+
+        PostgresLedger.__module__ = __name__
+        return globals().setdefault(name, PostgresLedger)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 for _name in __all__:
-    if _name != "Move":  # a union has no module
+    if _name not in {"Move", "PostgresLedger"}:  # a union has no module
         globals()[_name].__module__ = __name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from modelmax_async._models import Job, LedgerEntry, Submission
@@ -40,11 +41,17 @@ SUBMISSION = (
 )
 
 
+@lru_cache(maxsize=4096)
+def _job(*columns: Any) -> Job:
+    """Return the job of a row: it is read again and again, and checking it is slow."""
+    return Job(*columns)
+
+
 def entry_of(row: Sequence[Any]) -> LedgerEntry:
     """Return the entry of a row: the columns of `ENTRY`, and the body."""
     rest = dict(zip(_STATE, row[len(_JOB) : -1], strict=True))
     rest["acknowledged"] = bool(rest["acknowledged"])
-    return LedgerEntry(job=Job(*row[: len(_JOB)]), body=row[-1], **rest)
+    return LedgerEntry(job=_job(*row[: len(_JOB)]), body=row[-1], **rest)
 
 
 def row_of(entry: LedgerEntry) -> tuple[Any, ...]:
