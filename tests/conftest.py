@@ -23,7 +23,12 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def _nothing_blocks_the_loop() -> Iterator[None]:
     program = ["modelmax_async.emulator.__main__"]  # it prints its address, as programs do
-    with blockbuster_ctx(scanned_modules=["modelmax_async"], excluded_modules=program):
+    with blockbuster_ctx(
+        scanned_modules=["modelmax_async"], excluded_modules=program
+    ) as watched:
+        for each in watched.functions.values():
+            # asyncpg looks for ~/.pgpass and certificates, as libpq does
+            each.can_block_in("asyncpg/connect_utils.py", {"_parse_connect_arguments"})
         yield
 
 

@@ -71,7 +71,14 @@ UPGRADES: tuple[str, ...] = (
     """,
 )
 _VERSION = "SELECT version FROM {schema}.ledger"
-_EXISTS = "SELECT to_regclass($1) IS NOT NULL"
+#: Read from the catalogue: to_regclass() would not see what another session has just made.
+_EXISTS = """
+SELECT EXISTS (
+  SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+  WHERE nspname = $1 AND relname = 'ledger'
+)
+"""
+_HAS_SCHEMA = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)"
 #: Only one process at a time makes or upgrades the tables.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
@@ -104,7 +111,7 @@ async def prepare(connection: Any, schema: str) -> None:
 
 async def _version(connection: Any, schema: str) -> int:
     """Return the version of the tables, 0 if there are none."""
-    if not await connection.fetchval(_EXISTS, f'"{schema}".ledger'):
+    if not await connection.fetchval(_EXISTS, schema):
         return 0
     version: int = await connection.fetchval(_VERSION.format(schema=f'"{schema}"'))
     return version
@@ -113,7 +120,7 @@ async def _version(connection: Any, schema: str) -> int:
 async def _upgrade(connection: Any, schema: str, version: int) -> None:
     quoted = f'"{schema}"'
     if version == 0:
-        if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", quoted):
+        if not await connection.fetchval(_HAS_SCHEMA, schema):
             await connection.execute(f"CREATE SCHEMA {quoted}")
         await connection.execute(f"CREATE TABLE {quoted}.ledger AS SELECT 0 AS version")
     for script in UPGRADES[version:]:
