@@ -260,7 +260,7 @@ async def test_program_that_cancels_all_tasks_loses_no_move(ledger: PostgresLedg
     for number, job in enumerate(jobs):
         moving = asyncio.ensure_future(ledger.apply(Key(ORIGIN, job.request_id), Remember(job)))
         for _ in range(number):
-            await asyncio.sleep(0.0003)
+            await asyncio.sleep(0.0003 if number > 1 else 0)  # 1: before its first step
         if (task := ledger._parts().moves._task) is not None:
             task.cancel()
 

@@ -78,15 +78,20 @@ class Moves:
 
     def _put(self, piece: Piece) -> None:
         self._queue.append(piece)
-        if self._task is None:
+        self._start()
+
+    def _start(self) -> None:
+        if self._task is None and self._queue:
             self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task.add_done_callback(self._stopped)
+
+    def _stopped(self, _: asyncio.Task[None]) -> None:
+        self._task = None
+        self._start()  # a task that is cancelled before its first step does nothing
 
     async def _run(self) -> None:
-        try:
-            while self._queue:
-                await self._make(self._next_batch())
-        finally:
-            self._task = None
+        while self._queue:
+            await self._make(self._next_batch())
 
     def _next_batch(self) -> list[Piece]:
         batch: list[Piece] = []
