@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 from postgres_server import Proxy, Server, proxied
-from support import KEY
+from support import on_socket
 
-from modelmax_async import AsyncQueueClient, Job, LedgerError, PostgresLedger
+from modelmax_async import Job, LedgerError, PostgresLedger
 from modelmax_async._api.paths import make_job
 from modelmax_async.emulator import Emulator
 from modelmax_async.events import BilledCallArmed, Event, LedgerFailed
@@ -82,10 +82,8 @@ async def test_connection_lost_at_each_step_loses_and_repeats_no_move(
         if how != "terminate":
             return how
         async with session(dsn) as admin:
-            await admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                f"WHERE query LIKE '%{schema}%' AND pid <> pg_backend_pid()"
-            )
+            ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE"
+            await admin.execute(f"{ending} '%{schema}%' AND pid <> pg_backend_pid()")
         return ""
 
     for step in range(1, 30):
@@ -322,9 +320,7 @@ async def test_worker_without_its_ledger_makes_no_billed_call(
     proxy: Proxy, schema: str, emulator: Emulator, url: str
 ) -> None:
     ledger = PostgresLedger(proxy.dsn, schema=schema, timeout=0.5)
-    async with AsyncQueueClient(
-        api_key=KEY, base_url=url, model="veo-3", ledger=ledger
-    ) as client:
+    async with on_socket(url, ledger=ledger) as client:
         job = await client.submit("a reef")
         proxy.gone = True
         proxy.cut()
@@ -352,9 +348,7 @@ async def test_ledger_lost_after_byte_0_gets_the_result_later(
 
     ledger = PostgresLedger(proxy.dsn, schema=schema, timeout=0.5)
     sound = PostgresLedger(dsn, schema=schema)
-    async with AsyncQueueClient(
-        api_key=KEY, base_url=url, model="veo-3", ledger=ledger, hooks=[hook]
-    ) as client:
+    async with on_socket(url, ledger=ledger, hooks=[hook]) as client:
         job = await client.submit("a reef")
         result = await client.wait_for(job, timeout=15)
         again = await client.wait_for(job, timeout=15)
