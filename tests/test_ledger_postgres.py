@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import asyncpg
 import pytest
 from remote_ledger import RemoteLedger
 
+import modelmax_async.ledger
 from modelmax_async import Job, LedgerEntry, LedgerError, PostgresLedger
 from modelmax_async._api.paths import make_job
 from modelmax_async.ledger import (
@@ -31,8 +34,10 @@ from modelmax_async.ledger import (
     Step,
     Store,
     SubmitKey,
+    postgres_changes,
     postgres_schema,
 )
+from modelmax_async.ledger.postgres_transaction import topic
 from modelmax_async.testing import check_ledger
 
 pytestmark = pytest.mark.anyio
@@ -288,18 +293,23 @@ async def test_learnt_durations_and_keys_survive_a_new_handle(
 
 
 async def test_release_of_a_job_wakes_nobody_and_a_result_does(
-    ledger: PostgresLedger, dsn: str, schema: str
+    ledger: PostgresLedger, dsn: str, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, other = make_job("veo-3", "reef"), PostgresLedger(dsn, schema=schema)
     assert isinstance(other, NotifiesChanges)
+    monkeypatch.setattr(postgres_changes, "_BEAT", 0.01)
     first = other.changed(Key(ORIGIN, "reef"))
     await asyncio.wait_for(first, 5)  # connected: until then it may have missed a change
 
     news = other.changed(Key(ORIGIN, "reef"))
+    unwanted = other.changed(Key(ORIGIN, "reef"))
     elsewhere = other.changed(Key(ORIGIN, "wreck"))
     for move in (Claim(job, "me", "a", 10.0), Arm("a", 10.0), Release("a")):
         await take(ledger, job, move)
+    await asyncio.sleep(0.05)
     assert not news.done()
+    unwanted.cancel()
+    other._parts().changes._tell("nobody waits for this")
     await take(ledger, job, Store(job, "a", b"{}"))
     await asyncio.wait_for(news, 5)
 
@@ -308,6 +318,20 @@ async def test_release_of_a_job_wakes_nobody_and_a_result_does(
     await asyncio.sleep(0)
     await other.aclose()
     assert {} == other._parts().changes._awaited
+
+
+async def test_future_that_is_cancelled_as_the_news_arrive_is_left_alone(
+    ledger: PostgresLedger,
+) -> None:
+    key = Key(ORIGIN, "reef")
+    await asyncio.wait_for(ledger.changed(key), 5)
+    unwanted, news = ledger.changed(key), ledger.changed(key)
+    unwanted.cancel()
+
+    ledger._parts().changes._tell(topic(key))
+
+    assert news.done()
+    assert unwanted.cancelled()
 
 
 async def test_broken_listener_connects_again_and_wakes_everybody(
@@ -402,18 +426,31 @@ async def test_password_is_shown_nowhere() -> None:
         assert "s3cret" not in "".join(frames)
 
 
-def test_ledger_without_asyncpg_names_the_extra() -> None:
+def test_ledger_without_asyncpg_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.find_spec("modelmax_async.ledger.postgres")
+    assert spec is not None
+    assert spec.loader is not None
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+
+    with pytest.raises(ImportError, match=re.escape('"modelmax-async[postgres]"')):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_ledger_package_imports_asyncpg_only_for_the_ledger_that_needs_it() -> None:
     script = (
-        "import sys; sys.modules['asyncpg'] = None\n"
-        "import modelmax_async\n"
-        "try: modelmax_async.PostgresLedger\n"
-        "except ImportError as exc: print(exc)"
+        "import sys, modelmax_async.ledger\n"
+        "modelmax_async.SQLiteLedger\n"
+        "assert 'asyncpg' not in sys.modules\n"
+        "assert modelmax_async.PostgresLedger is modelmax_async.ledger.PostgresLedger\n"
+        "print(modelmax_async.PostgresLedger.__module__)"
     )
     ran = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=15
     )
 
-    assert (
-        'PostgresLedger needs asyncpg: python -m pip install "modelmax-async[postgres]"\n'
-        == (ran.stdout)
-    )
+    assert "modelmax_async.ledger\n" == ran.stdout
+
+
+def test_ledger_package_has_no_other_late_names() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'RedisLedger'"):
+        _ = modelmax_async.ledger.RedisLedger  # type: ignore[attr-defined]  # that is the point

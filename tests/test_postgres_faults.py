@@ -187,14 +187,14 @@ async def test_table_that_a_session_locks_is_an_error_and_then_works(
     dsn: str, schema: str
 ) -> None:
     ledger = PostgresLedger(dsn, schema=schema, timeout=1.2)
-    jobs = [make_job("veo-3", f"job-{n}") for n in range(2)]
+    jobs = [make_job("veo-3", f"job-{n}") for n in range(5)]
     await take(ledger, jobs[0], Remember(jobs[0]))
     async with session(dsn) as admin, admin.transaction():
         await admin.execute(f'LOCK TABLE "{schema}".entries')
         moves = (take(ledger, job, Remember(job)) for job in jobs)
         failed = await asyncio.gather(*moves, return_exceptions=True)
 
-    assert [LedgerError] * 2 == [type(each) for each in failed]
+    assert [LedgerError] * 5 == [type(each) for each in failed]
     assert (await take(ledger, jobs[1], Remember(jobs[1]))).granted
     await ledger.aclose()
 
@@ -271,6 +271,33 @@ async def test_role_that_may_not_make_the_schema_is_told_so(dsn: str, schema: st
 
     with pytest.raises(LedgerError, match="Let the role create the schema"):
         await take(ledger, job, Remember(job))
+
+
+async def test_role_may_use_a_schema_that_was_made_for_it(dsn: str, schema: str) -> None:
+    async with session(dsn) as admin:
+        await admin.execute(f"CREATE ROLE {schema} LOGIN; CREATE SCHEMA AUTHORIZATION {schema}")
+    parts = urlsplit(dsn)
+    theirs = parts._replace(netloc=f"{schema}@{parts.netloc.rpartition('@')[2]}").geturl()
+    ledger = PostgresLedger(theirs, schema=schema)
+    job = make_job("veo-3", "reef")
+
+    assert (await take(ledger, job, Remember(job))).granted
+    await ledger.aclose()
+
+
+async def test_schema_that_is_dropped_while_in_use_is_an_error(dsn: str, schema: str) -> None:
+    ledger = PostgresLedger(dsn, schema=schema)
+    job = make_job("veo-3", "reef")
+    await take(ledger, job, Remember(job))
+    await ledger.entries(ORIGIN, {"known"})
+    async with session(dsn) as admin:
+        await admin.execute(f'DROP SCHEMA "{schema}" CASCADE')
+
+    with pytest.raises(LedgerError, match="The schema was dropped or replaced while in use"):
+        await take(ledger, job, Look(job))
+    with pytest.raises(LedgerError, match="The schema was dropped or replaced while in use"):
+        await ledger.entries(ORIGIN, {"known"})
+    await ledger.aclose()
 
 
 async def test_slow_network_slows_moves_down_only(proxy: Proxy, schema: str) -> None:
