@@ -242,6 +242,21 @@ async def test_role_without_free_connections_gets_one_later(
     await ledger.aclose()
 
 
+async def test_commit_is_on_the_disk_even_if_the_role_does_not_ask_for_it(
+    role: str, dsn: str, schema: str
+) -> None:
+    ledger = PostgresLedger(role, schema=schema)
+    job = make_job("veo-3", "reef")
+    async with session(dsn) as admin:
+        await admin.execute(f"ALTER ROLE {schema} SET synchronous_commit = off")
+
+    await take(ledger, job, Remember(job))
+    setting = await ledger._parts().pool.writer.connection.fetchval("SHOW synchronous_commit")
+    await ledger.aclose()
+
+    assert setting == "on"
+
+
 async def test_server_that_becomes_read_only_is_left_for_the_next_primary(
     role: str, dsn: str, schema: str
 ) -> None:
@@ -311,7 +326,7 @@ async def test_slow_network_slows_moves_down_only(proxy: Proxy, schema: str) -> 
     await ledger.aclose()
 
 
-async def test_stalled_connection_is_replaced(proxy: Proxy, schema: str) -> None:
+async def test_stalled_connection_is_replaced(proxy: Proxy, dsn: str, schema: str) -> None:
     """What is left of it on the server is ended, so that it holds no lock."""
     ledger = PostgresLedger(proxy.dsn, schema=schema, timeout=3.0)
     job = make_job("veo-3", "reef")
@@ -327,6 +342,13 @@ async def test_stalled_connection_is_replaced(proxy: Proxy, schema: str) -> None
         proxy.on_piece = None
 
         assert done.granted is (step == 1)
+        async with session(dsn) as admin:
+            left = await admin.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%' "
+                "AND query LIKE $1",
+                f"%{schema}%",
+            )
+        assert left == 0
     await ledger.aclose()
 
 

@@ -99,7 +99,15 @@ async def leave_open(url: str, emulator: Emulator, directory: Path) -> tuple[Job
     return uncertain, pending
 
 
+@pytest.fixture
+def _database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name a database to the programs that use one; its server takes a second to start."""
+    if "DATABASE_URL" in request.node.callspec.params["text"]:
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("dsn"))
+
+
 @pytest.mark.anyio
+@pytest.mark.usefixtures("_database")
 @pytest.mark.parametrize(
     "text", [block.text for block in PROGRAMS], ids=[block.section for block in PROGRAMS]
 )

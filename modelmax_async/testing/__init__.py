@@ -1,6 +1,6 @@
 """Helpers for your own tests: the conformance suite for ledgers, and the emulator.
 
-`MemoryLedger` and `SQLiteLedger` are tested with ``check_ledger``. Run it on your own ledger:
+The ledgers of this package are tested with ``check_ledger``. Run it on your own ledger:
 an `AssertionError` names the promise that it breaks.
 """
 
