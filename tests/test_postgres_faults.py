@@ -420,7 +420,11 @@ async def test_ledger_lost_after_byte_0_gets_the_result_later(
         (asyncpg.InvalidPasswordError("no"), Fault.FINAL, "Check user and password"),
         (asyncpg.InvalidCatalogNameError("no"), Fault.FINAL, "Create the database"),
         (asyncpg.UndefinedTableError("no"), Fault.FINAL, "dropped or replaced"),
-        (asyncpg.InvalidSQLStatementNameError("no"), Fault.FINAL, "pool_mode = session"),
+        (
+            asyncpg.InvalidSQLStatementNameError("no\nHINT: no"),
+            Fault.FINAL,
+            "pool_mode = session",
+        ),
         (asyncpg.DeadlockDetectedError("no"), Fault.BUSY, "See the cause"),
         (asyncpg.CannotConnectNowError("no"), Fault.LOST, "starting up"),
         (asyncpg.InterfaceError("connection is closed"), Fault.LOST, "See the cause"),
@@ -433,6 +437,7 @@ def test_error_says_what_to_do(error: Exception, kind: Fault, advice: str) -> No
 
     assert kind is fault(error)
     assert advice in str(made)
+    assert "HINT" not in str(made)
     assert "the ledger runs in films on db could not be used" in str(made)
     assert error is made.__cause__
     assert "may have taken effect" in str(explain(error, "runs", unknown=True))

@@ -97,7 +97,8 @@ def explain(error: BaseException, where: str, *, unknown: bool = False) -> Ledge
     """
     if isinstance(error, LedgerError):
         return error
-    text = str(error).rstrip(".") or type(error).__name__
+    # The further lines are hints of asyncpg, which are longer than our advice.
+    text = (str(error).partition("\n")[0].rstrip(".") or type(error).__name__).strip()
     advice = next((said for kind, said in _ADVICE if isinstance(error, kind)), "See the cause")
     effect = "The move may have taken effect" if unknown else "Nothing was recorded"
     made = LedgerError(f"the ledger {where} could not be used ({text}). {effect}. {advice}")
