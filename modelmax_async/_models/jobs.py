@@ -55,25 +55,6 @@ class Job(Value):
     submitted_at: float | None = attrs.field(default=None, validator=valid.timestamp)
     key: str | None = attrs.field(default=None, validator=valid.submit_key)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the job as a dict that is ready for JSON."""
-        return attrs.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the job of a dict from `to_dict`; unknown keys are ignored.
-
-        Args:
-            data: the dict, with at least ``model`` and ``request_id``.
-
-        Raises:
-            ValueError: if a required key is missing or a value is unusable.
-        """
-        try:
-            return cls._of_fields(data)
-        except (TypeError, AttributeError) as exc:
-            raise ValueError(f"not a job: {exc}") from exc
-
 
 @attrs.frozen
 class StatusReport(Value):

@@ -60,7 +60,8 @@ class VideoParameters(Value):
         """Return the parameters that are set, and those of ``extra``, as they are sent.
 
         An image is base64 text. One that is given as a path, and so is not read yet, is the
-        text of that path.
+        text of that path, which `from_dict` refuses: no text is ever taken for a path. The dict
+        of a `VideoRequest` keeps the two apart, and ``extra`` from the rest.
         """
         known = attrs.asdict(self, filter=lambda field, _: field.name != "extra")
         if isinstance(self.image, Path):

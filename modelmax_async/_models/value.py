@@ -8,10 +8,36 @@ import attrs
 
 @attrs.frozen
 class Value:
-    """The base of the values: each is pickled as its public class and a dict of its fields.
+    """The base of the values: each can be pickled, and written to and read from a dict.
 
-    A stored pickle therefore loads in later versions that move the class or add fields.
+    A pickle holds the public class and a dict of the fields. A stored pickle therefore loads in
+    later versions that move the class or add fields.
     """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the value as a dict that is ready for JSON.
+
+        Bytes are base64 text, paths are text, tuples are lists, and values inside it are dicts.
+        """
+        from modelmax_async._models.dicts import write  # noqa: PLC0415 - it knows all the values
+
+        return write(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Return the value of a dict from `to_dict`, also after it was stored as JSON.
+
+        Args:
+            data: the dict. Keys that this version does not know are ignored, and fields that
+                are missing get their default.
+
+        Raises:
+            ValueError: if a required key is missing or a value is unusable; the message names
+                the class and the field.
+        """
+        from modelmax_async._models.dicts import read  # noqa: PLC0415 - it knows all the values
+
+        return read(data, cls)
 
     @classmethod
     def _of_fields(cls, fields: Mapping[str, Any]) -> Self:

@@ -42,6 +42,7 @@ from modelmax_async import (
     WaitState,
 )
 from modelmax_async.emulator import Emulator
+from modelmax_async.events import JobSubmitted
 from modelmax_async.ledger import Claim, Key, Move, Remember, Step, SubmitKey, SubmitStep, step
 
 
@@ -154,6 +155,10 @@ def values(job: Job, result: Result, entry: LedgerEntry) -> None:
     assert_type(job.to_dict(), dict[str, Any])
     assert_type(job.submitted_at, float | None)
     assert_type(Job.from_dict({"model": "veo-3", "request_id": "r"}), Job)
+    assert_type(Result.from_dict(result.to_dict()), Result)
+    assert_type(LedgerEntry.from_dict(entry.to_dict()), LedgerEntry)
+    assert_type(VideoParameters.from_dict({"resolution": "4k"}), VideoParameters)
+    assert_type(JobSubmitted.from_dict(JobSubmitted(job).to_dict()), JobSubmitted)
     assert_type(result.videos, tuple[Video, ...])
     assert_type(result.usage, Usage)
     assert_type(result.usage.video_seconds, float | None)
