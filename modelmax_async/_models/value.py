@@ -45,6 +45,26 @@ class Value:
         names = {field.name for field in attrs.fields(cls)}
         return cls(**{name: value for name, value in fields.items() if name in names})
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
+        from modelmax_async._models.pydantic import core_schema  # noqa: PLC0415 - it needs pydantic
+
+        return core_schema(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: Any, _handler: Any) -> Any:
+        from modelmax_async._models.pydantic import json_schema  # noqa: PLC0415 - for pydantic only
+
+        return json_schema(cls)
+
+    @property
+    def __pydantic_serializer__(self) -> Any:
+        """What pydantic looks for in a value of unknown type, as taskiq's arguments are."""
+        from modelmax_async._models.pydantic import serializer  # noqa: PLC0415 - it needs pydantic
+
+        kind: Any = type(self)
+        return serializer(kind)
+
     def __reduce__(self) -> tuple[Any, ...]:
         fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
         return self._of_fields, (fields,)
