@@ -19,7 +19,7 @@ from modelmax_async.emulator import Emulator, Fault, JobScript
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize(
+on_every_loop = pytest.mark.parametrize(
     "anyio_backend",
     [
         ("asyncio", {}),
@@ -28,6 +28,9 @@ pytestmark = pytest.mark.anyio
     ],
     ids=["asyncio", "uvloop", "debug"],
 )
+
+
+@on_every_loop
 async def test_works_on_every_loop(emulator: Emulator, url: str) -> None:
     emulator.script(JobScript(queue_seconds=0.05, run_seconds=0.05))
 
@@ -37,6 +40,18 @@ async def test_works_on_every_loop(emulator: Emulator, url: str) -> None:
 
     assert job.request_id == result.request_id
     assert {job.request_id: 1} == emulator.billed
+
+
+@on_every_loop
+async def test_jobs_that_are_due_at_once_are_polled_on_every_loop(
+    emulator: Emulator, url: str
+) -> None:
+    """uvloop returns another kind of handle for a timer that is due already."""
+    ids = [emulator.add_job() for _ in range(3)]
+    async with on_socket(url) as client:
+        results = await asyncio.gather(*(client.wait_for(one) for one in ids))
+
+    assert ids == [result.request_id for result in results]
 
 
 async def test_client_without_async_with_works_the_same(emulator: Emulator, url: str) -> None:

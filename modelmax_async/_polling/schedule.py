@@ -79,7 +79,8 @@ class Schedule(Generic[S]):
         self._random = random
         self._heap: list[tuple[float, int, S]] = []
         self._tickets = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._fires_at = 0.0
         self._in_flight = 0
         self._stale = 0
         self._paused_until = 0.0
@@ -160,9 +161,10 @@ class Schedule(Generic[S]):
             return
         due = max(self._heap[0][0], self._paused_until)
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._fires_at <= due:
                 return  # it fires in time, and sets the next one
             self._timer.cancel()
+        self._fires_at = due  # uvloop's handle of a timer that is due has no when()
         self._timer = asyncio.get_running_loop().call_at(due, self._start_due)
 
     def _start_due(self) -> None:
