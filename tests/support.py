@@ -190,9 +190,9 @@ async def closed_after(client: AsyncQueueClient) -> float:
     return asyncio.get_running_loop().time() - began
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for a change on the other side of a socket or a thread."""
-    async with asyncio.timeout(5):
+async def until(condition: Callable[[], object], *, within: float = 5) -> None:
+    """Wait for a change on the other side of a socket, a thread or a process."""
+    async with asyncio.timeout(within):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -47,7 +47,10 @@ def _blocks() -> Iterator[Block]:
 
 
 BLOCKS = list(_blocks())
+#: These need a server of their own, or serve: `test_recipes` runs them.
+SERVICES = re.compile(r"^from (fastapi|taskiq|tasks) import ", re.MULTILINE)
 PROGRAMS = [block for block in BLOCKS if block.kind == "python"]
+ALONE = [block for block in PROGRAMS if not SERVICES.search(block.text)]
 
 
 def program(section: str, number: int = 0) -> str:
@@ -109,7 +112,7 @@ def _database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.anyio
 @pytest.mark.usefixtures("_database")
 @pytest.mark.parametrize(
-    "text", [block.text for block in PROGRAMS], ids=[block.section for block in PROGRAMS]
+    "text", [block.text for block in ALONE], ids=[block.section for block in ALONE]
 )
 async def test_program_runs_unchanged_and_without_warnings(
     text: str, emulator: Emulator, url: str, tmp_path: Path
