@@ -348,6 +348,21 @@ async def test_broken_listener_connects_again_and_wakes_everybody(
     assert ended == 1
 
 
+async def test_rows_of_processes_that_ended_long_ago_are_removed(
+    ledger: PostgresLedger, dsn: str, schema: str
+) -> None:
+    job = make_job("veo-3", "reef")
+    await take(ledger, job, Remember(job))
+    old = f"UPDATE \"{schema}\".writers SET since = now() - interval '91 days'"  # noqa: S608 - made here
+    await fetch(dsn, old)
+    other = PostgresLedger(dsn, schema=schema)
+
+    await take(other, job, Look(job))
+    await other.aclose()
+
+    assert 1 == await fetch(dsn, f'SELECT count(*) FROM "{schema}".writers')  # noqa: S608 - made here
+
+
 async def test_newer_version_of_the_tables_is_refused(
     ledger: PostgresLedger, dsn: str, schema: str
 ) -> None:

@@ -96,6 +96,7 @@ class PostgresLedger:
         self._address = Address(dsn, _where(dsn, schema), schema, timeout)
         self._size = pool_size
         self._pid = os.getpid()
+        self._inherited: dict[asyncio.AbstractEventLoop, _Parts] = {}
         self._loops: dict[asyncio.AbstractEventLoop, _Parts] = {}
 
     def __repr__(self) -> str:
@@ -118,10 +119,11 @@ class PostgresLedger:
                     entry = observed(entry_of(row), now)
                     if entry.state in wanted:
                         found.append(entry)
+                submitted = parts.tables.list_submitted
                 if "known" in wanted:
-                    rows = await connection.fetch(parts.tables.list_submitted, origin)
-                    made = (as_known(submission_of(row)) for row in rows)
-                    found += [entry for entry in made if entry is not None]
+                    async for row in connection.cursor(submitted, origin, prefetch=_ROWS):
+                        known = as_known(submission_of(row))
+                        found += [] if known is None else [known]
                 return found
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is the ledger's
             failure = explain(exc, self._address.where)
@@ -172,7 +174,8 @@ class PostgresLedger:
     def _parts(self) -> _Parts:
         """Return the connections of the running loop."""
         if self._pid != os.getpid():  # a fork: the connections belong to the parent
-            self._pid, self._loops = os.getpid(), {}
+            # They are kept, so that they are not closed here.
+            self._inherited, self._pid, self._loops = self._loops, os.getpid(), {}
         loop = asyncio.get_running_loop()
         parts = self._loops.get(loop)
         if parts is None:

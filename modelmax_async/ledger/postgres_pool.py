@@ -29,6 +29,8 @@ SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
 _END = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2
 """
+#: Removes the rows of processes that ended long ago.
+_SWEEP = "DELETE FROM {table} WHERE since < now() - interval '90 days'"
 
 
 @attrs.frozen(repr=False)
@@ -97,6 +99,7 @@ class Writer:
                 f"INSERT INTO {self._table} (id, number) VALUES ($1, 0) ON CONFLICT DO NOTHING"  # noqa: S608 - checked
             )
             await connection.execute(query, self._id)
+            await connection.execute(_SWEEP.format(table=self._table))
             return
         # The lock waits until the transaction in doubt has ended, one way or the other.
         query = f"SELECT number FROM {self._table} WHERE id = $1 FOR UPDATE"  # noqa: S608 - checked
@@ -112,7 +115,8 @@ class Writer:
 
     def mark(self) -> str:
         """Return the statement by which the transaction under way writes the next number."""
-        return f"UPDATE {self._table} SET number = {self.number + 1} WHERE id = '{self._id}'"  # noqa: S608 - checked
+        changes = f"number = {self.number + 1}, since = now()"
+        return f"UPDATE {self._table} SET {changes} WHERE id = '{self._id}'"  # noqa: S608 - checked
 
     def lose(self) -> None:
         """Give up the connection, whatever is under way there."""
