@@ -81,6 +81,9 @@ def _parameters(_instance: Any, _field: Any, value: Any) -> None:
 class VideoRequest(Value):
     """One request of `AsyncQueueClient.generate_many`: what `submit` takes.
 
+    `from_dict` also reads an image that is the path of a file, which the submit sends: do not
+    give it a dict from a stranger. FastAPI and pydantic refuse a path.
+
     Args:
         prompt: what to show.
         model: such as ``"veo-3"``; that of the call, or of the client, by default.
