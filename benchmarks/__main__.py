@@ -13,6 +13,7 @@ from benchmarks import (
     batches,
     chaos,
     download,
+    fleet,
     imports,
     interrupt,
     ledgers,
@@ -32,6 +33,7 @@ ALL = {
     "ledgers": ledgers.run,
     "interrupt": interrupt.run,
     "batches": batches.run,
+    "fleet": fleet.run,
     "download": download.run,
     "chaos": chaos.run,
 }
@@ -41,6 +43,7 @@ _LIBRARIES = (
     "anyio",
     "aiohttp",
     "httpx-aiohttp",
+    "asyncpg",
     "fal-client",
     "openai",
     "runwayml",

@@ -57,6 +57,10 @@ class LocalServer:
         """Return the server's counters since the last reset."""
         return control(self.url, "/_stats")
 
+    def bills(self) -> dict[str, int]:
+        """Return how often each job was billed since the last reset."""
+        return control(self.url, "/_bills")
+
 
 def control(url: str, path: str) -> dict[str, Any]:
     """Request the server's counters on a new connection. This call blocks."""

@@ -55,6 +55,10 @@ class Books:
             for request_id, polls in self.polls.items()
         }
 
+    def bills_of_jobs(self) -> dict[str, int]:
+        """Return how often each job was billed, without those that were not."""
+        return {request_id.decode(): bills for request_id, bills in self.bills.items()}
+
     def new_id(self, prompt: str) -> str:
         """Return the id of a new job."""
         number = next(self.numbers)

@@ -18,18 +18,30 @@ from typing import Any
 
 from benchmarks._local import MODEL, LocalServer, control, in_child
 from benchmarks._report import Check, Report, table
-from modelmax_async import AsyncQueueClient, MemoryLedger, PollPolicy, SQLiteLedger
+from modelmax_async import (
+    AsyncQueueClient,
+    MemoryLedger,
+    PollPolicy,
+    PostgresLedger,
+    SQLiteLedger,
+)
+from modelmax_async.ledger import Ledger
 
 _MAX_IN_FLIGHT = 32
 
 
-async def gather(which: str, url: str, jobs: int) -> dict[str, Any]:
+async def gather(
+    which: str, url: str, jobs: int, dsn: str = "", schema: str = ""
+) -> dict[str, Any]:
     """Gather the results of this many finished jobs, and return the measurements."""
     control(url, "/_reset")
     ids = [f"0-{number}" for number in range(jobs)]
     with tempfile.TemporaryDirectory() as directory:
-        file = Path(directory, "runs.db")
-        ledger = SQLiteLedger(file) if which == "SQLiteLedger" else MemoryLedger()
+        ledger: Ledger = MemoryLedger()
+        if which == "SQLiteLedger":
+            ledger = SQLiteLedger(Path(directory, "runs.db"))
+        elif which == "PostgresLedger":
+            ledger = PostgresLedger(dsn, schema=schema)
         async with AsyncQueueClient(
             api_key="sk-benchmark",
             base_url=url,
@@ -87,12 +99,15 @@ def main() -> None:
     parser.add_argument("ledger", nargs="?")
     parser.add_argument("url", nargs="?")
     parser.add_argument("jobs", nargs="?", type=int)
+    parser.add_argument("dsn", nargs="?", default="")
+    parser.add_argument("schema", nargs="?", default="")
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     if given.ledger is None:
         run(quick=given.quick).show()
     else:
-        print(json.dumps(asyncio.run(gather(given.ledger, given.url, given.jobs))))
+        where = (given.url, given.jobs, given.dsn, given.schema)
+        print(json.dumps(asyncio.run(gather(given.ledger, *where))))
 
 
 if __name__ == "__main__":

@@ -94,9 +94,8 @@ class Connection(asyncio.Protocol):
         if path == b"/_reset":
             self._books.reset(dict(parse_qsl(query.decode())))
         books = self._books
-        self._transport.write(
-            response(HTTPStatus.OK, books.jobs() if path == b"/_jobs" else books.stats())
-        )
+        found = {b"/_jobs": books.jobs, b"/_bills": books.bills_of_jobs}.get(path, books.stats)
+        self._transport.write(response(HTTPStatus.OK, found()))
 
     def _reply(self, method: bytes, path: bytes, body: bytes, *, logs: bool) -> bytes:
         parts = path.split(b"/")
