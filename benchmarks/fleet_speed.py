@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+import uuid
 from typing import Any
 
 import asyncpg
@@ -25,7 +26,6 @@ from modelmax_async.ledger import Arm, Claim, Key, Look, Remember, Store
 
 _CALLERS = 256
 _ORIGIN = "https://api.example:443"
-_SCHEMA = "fleet_moves"
 _BODY = json.dumps({"data": [{"url": "https://cdn.example/" + "x" * 400}]}).encode()
 _SLOW = 30.0
 #: Seconds until the jobs are done: later than their first poll.
@@ -45,7 +45,8 @@ def _job(request_id: str) -> Job:
 
 async def moves(dsn: str, seconds: float) -> dict[str, Any]:
     """Take jobs through the ledger with 256 callers at once, and count the moves."""
-    ledger = PostgresLedger(dsn, schema=_SCHEMA)
+    schema = f"moves_{uuid.uuid4().hex}"
+    ledger = PostgresLedger(dsn, schema=schema)
     await ledger.entries(_ORIGIN, {"known"})  # makes the tables
     numbers = itertools.count()
     made = 0
@@ -80,16 +81,16 @@ async def moves(dsn: str, seconds: float) -> dict[str, Any]:
         "seconds": taken,
         "moves_per_second": made / taken,
         "cpu_us_per_move": cpu / made * 1e6,
-        "bytes_per_job": await _size(dsn) / jobs,
+        "bytes_per_job": await _size(dsn, schema) / jobs,
     }
 
 
-async def _size(dsn: str) -> int:
+async def _size(dsn: str, schema: str) -> int:
     """Return the bytes of the table of jobs, its indexes and its large values included."""
     connection = await asyncpg.connect(dsn)
     try:
         query = "SELECT pg_total_relation_size($1::text::regclass)"
-        size: int = await connection.fetchval(query, f"{_SCHEMA}.entries")
+        size: int = await connection.fetchval(query, f"{schema}.entries")
     finally:
         await connection.close()
     return size
