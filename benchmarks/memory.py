@@ -19,7 +19,7 @@ import httpx_aiohttp
 from benchmarks._local import MODEL, LocalServer, control, in_child
 from benchmarks._report import Check, Report, table
 from benchmarks._resident import resident
-from modelmax_async import AsyncQueueClient, PollPolicy
+from modelmax_async import AsyncQueueClient, PollPolicy, PostgresLedger
 
 _WARM = 200
 
@@ -39,8 +39,11 @@ async def _settled(url: str, polls: int, seconds: float) -> None:
     await asyncio.sleep(0.5)
 
 
-async def measure(url: str, jobs: int) -> dict[str, Any]:
-    """Measure the memory of a client before and while it waits for this many jobs."""
+async def measure(url: str, jobs: int, dsn: str | None = None) -> dict[str, Any]:
+    """Measure the memory of a client before and while it waits for this many jobs.
+
+    It has a `PostgresLedger` if there is a DSN, else a `MemoryLedger`.
+    """
     # The second poll is due after an hour. The aiohttp transport only saves time here.
     poll = PollPolicy(initial=3600.0, maximum=3600.0)
     async with (
@@ -51,6 +54,7 @@ async def measure(url: str, jobs: int) -> dict[str, Any]:
             model=MODEL,
             poll=poll,
             http_client=transport,
+            ledger=None if dsn is None else PostgresLedger(dsn),
         ) as client,
     ):
         warm = [asyncio.create_task(client.wait_for(f"never-w{n}")) for n in range(_WARM)]
@@ -113,6 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", nargs="?")
     parser.add_argument("jobs", nargs="?", type=int)
+    parser.add_argument("--dsn")
     parser.add_argument("--traced", action="store_true")
     parser.add_argument("--resident", action="store_true")
     parser.add_argument("--quick", action="store_true")
@@ -122,7 +127,7 @@ def main() -> None:
         return
     if given.traced:
         tracemalloc.start()
-    print(json.dumps(asyncio.run(measure(given.url, given.jobs))))
+    print(json.dumps(asyncio.run(measure(given.url, given.jobs, given.dsn))))
 
 
 if __name__ == "__main__":
