@@ -31,6 +31,8 @@ _DELIVERIES = 3
 #: Seconds after which a fleet that is not done has failed.
 _LIMIT = 600.0
 _LEDGERS = ("MemoryLedger", "SQLiteLedger", "PostgresLedger")
+#: The processes that make moves at once, for the second of the two figures.
+_PROCESSES = 4
 #: The most names of uncertain jobs in the text; the JSON has all of them.
 _NAMES = 10
 
@@ -123,14 +125,15 @@ def run(*, quick: bool = False) -> Report:
     with LocalServer(900) as server, postgres() as database:
         gathered = _compared(server, database.dsn, quick=quick)
         rates = [
-            in_child("benchmarks.fleet_speed", "moves", database.dsn, 3)
+            in_child("benchmarks.fleet_speed", "moves", database.dsn, 3, fleet_speed.CALLERS)
             for _ in range(1 if quick else 5)
         ]
+        several = fleet_speed.shared(database.dsn, 3, _PROCESSES)
         woken = fleet_speed.woken(server, database.dsn, 50 if quick else 200)
     rate = sorted(rates, key=lambda row: row["moves_per_second"])[len(rates) // 2]
-    text = "\n\n".join((_fleets(rows), _times(gathered), _speeds(rate, woken)))
+    text = "\n\n".join((_fleets(rows), _times(gathered), _speeds(rate, several, woken)))
     checks = _money(rows) + _speed_checks(gathered, rate, woken)
-    return Report("fleet", [*rows, *gathered, *rates, woken], text, checks)
+    return Report("fleet", [*rows, *gathered, *rates, several, woken], text, checks)
 
 
 def _fleets(rows: list[dict[str, Any]]) -> str:
@@ -178,12 +181,16 @@ def _times(gathered: list[dict[str, Any]]) -> str:
     )
 
 
-def _speeds(rate: dict[str, Any], woken: dict[str, Any]) -> str:
+def _speeds(rate: dict[str, Any], several: dict[str, Any], woken: dict[str, Any]) -> str:
     return table(
         ("what", "measured"),
         [
             ("moves/s, 256 callers in one process", f"{rate['moves_per_second']:,.0f}"),
-            ("CPU of that process, us/move", f"{rate['cpu_us_per_move']:.0f}"),
+            (
+                f"the same, in {several['processes']} processes together",
+                f"{several['moves_per_second']:,.0f}",
+            ),
+            ("CPU of one process, us/move", f"{rate['cpu_us_per_move']:.0f}"),
             ("bytes in the database, per finished job", f"{rate['bytes_per_job']:,.0f}"),
             ("store to return in another process, ms: median", f"{woken['median_ms']:.1f}"),
             ("the same: 99th percentile", f"{woken['p99_ms']:.1f}"),

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import asyncpg
@@ -24,7 +25,7 @@ from benchmarks._postgres import CountingLedger
 from modelmax_async import AsyncQueueClient, Job, PollPolicy, PostgresLedger
 from modelmax_async.ledger import Arm, Claim, Key, Look, Remember, Store
 
-_CALLERS = 256
+CALLERS = 256
 _ORIGIN = "https://api.example:443"
 _BODY = json.dumps({"data": [{"url": "https://cdn.example/" + "x" * 400}]}).encode()
 _SLOW = 30.0
@@ -43,8 +44,8 @@ def _job(request_id: str) -> Job:
     return Job(MODEL, request_id, f"{url}/status", url)
 
 
-async def moves(dsn: str, seconds: float) -> dict[str, Any]:
-    """Take jobs through the ledger with 256 callers at once, and count the moves."""
+async def moves(dsn: str, seconds: float, callers: int) -> dict[str, Any]:
+    """Take jobs through the ledger with many callers at once, and count the moves."""
     schema = f"moves_{uuid.uuid4().hex}"
     ledger = PostgresLedger(dsn, schema=schema)
     await ledger.entries(_ORIGIN, {"known"})  # makes the tables
@@ -70,12 +71,12 @@ async def moves(dsn: str, seconds: float) -> dict[str, Any]:
                 made += 1
 
     begun, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(call() for _ in range(_CALLERS)))
+    await asyncio.gather(*(call() for _ in range(callers)))
     taken, cpu = time.perf_counter() - begun, time.process_time() - cpu
     await ledger.aclose()
     jobs = next(numbers)
     return {
-        "callers": _CALLERS,
+        "callers": callers,
         "jobs": jobs,
         "moves": made,
         "seconds": taken,
@@ -94,6 +95,23 @@ async def _size(dsn: str, schema: str) -> int:
     finally:
         await connection.close()
     return size
+
+
+def shared(dsn: str, seconds: float, processes: int) -> dict[str, Any]:
+    """Let several processes make moves at once, and add up what they made.
+
+    Each of them has a transaction of its own at a time, with fewer moves in it.
+    """
+    callers = CALLERS // processes
+    arguments = (__name__, "moves", dsn, seconds, callers)
+    with ThreadPoolExecutor(processes) as threads:
+        found = list(threads.map(lambda _: in_child(*arguments), range(processes)))
+    return {
+        "processes": processes,
+        "callers": callers,
+        "moves": sum(row["moves"] for row in found),
+        "moves_per_second": sum(row["moves_per_second"] for row in found),
+    }
 
 
 def _client(url: str, ledger: PostgresLedger) -> AsyncQueueClient:
@@ -162,7 +180,7 @@ def main() -> None:
     """Run one part in this process, and print JSON."""
     what, *given = sys.argv[1:]
     if what == "moves":
-        found: Any = asyncio.run(moves(given[0], float(given[1])))
+        found: Any = asyncio.run(moves(given[0], float(given[1]), int(given[2])))
     else:
         part = {"wait": wait, "store": store}[what]
         found = asyncio.run(part(given[0], given[1], _ids(int(given[2]))))
