@@ -64,8 +64,6 @@ async def survive(
     async with asyncio.timeout(_LIMIT):
         await dealer.run(strikes)
     seconds = time.perf_counter() - begun
-    bills = server.bills()
-    found = await _audit(server, database.dsn, ids, bills)
     return {
         "workers": workers,
         "jobs": jobs,
@@ -76,15 +74,13 @@ async def survive(
         "moves_per_second": dealer.moves / seconds,
         "ends": dict(dealer.ends),
         "two_ends": sum(len(ends) > 1 for ends in dealer.by_job.values()),
-        **found,
+        **await _audit(server, database.dsn, ids),
     }
 
 
-async def _audit(
-    server: LocalServer, dsn: str, ids: list[str], bills: dict[str, int]
-) -> dict[str, Any]:
+async def _audit(server: LocalServer, dsn: str, ids: list[str]) -> dict[str, Any]:
     """Read every result from the ledger, and count what does not match the bills."""
-    wanted = set(ids)
+    wanted, bills = set(ids), server.bills()
     async with AsyncQueueClient(
         api_key="sk-benchmark", base_url=server.url, model=MODEL, ledger=PostgresLedger(dsn)
     ) as client:
