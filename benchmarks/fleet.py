@@ -118,7 +118,7 @@ def run(*, quick: bool = False) -> Report:
     for workers in (1, 2, 4) if quick else (1, 2, 4, 8):
         with LocalServer(900) as server, postgres() as database:
             rows.append(asyncio.run(survive(server, database, workers=workers, **size)))
-    with LocalServer(900) as server, postgres() as database:
+    with LocalServer(3600) as server, postgres() as database:
         gathered = _compared(server, database.dsn, quick=quick)
         rates = [
             in_child("benchmarks.fleet_speed", "moves", database.dsn, 3, fleet_speed.CALLERS)
