@@ -88,10 +88,13 @@ async def _audit(server: LocalServer, dsn: str, ids: list[str]) -> dict[str, Any
         uncertain = {entry.job.request_id for entry in await client.unresolved()} & wanted
         results = await client.gather_results(sorted(stored), timeout=60)
     read = {result.request_id for result in results}
+    twice = sorted(job for job, count in bills.items() if count > 1)
+    assert not twice, f"billed twice: {twice}"
+    assert wanted == read | uncertain, f"neither: {sorted(wanted - read - uncertain)}"
     assert server.bills() == bills, "reading stored results was billed"
     return {
         "bills": sum(bills.values()),
-        "billed_twice": sorted(job for job, count in bills.items() if count > 1),
+        "billed_twice": twice,
         "results": len(read),
         "uncertain": sorted(uncertain),
         "neither": sorted(wanted - read - uncertain),
