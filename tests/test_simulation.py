@@ -22,7 +22,7 @@ from simulation.patches import deterministic
 from simulation.processes import Clocks, Process
 from simulation.scenario import THEMES
 from simulation.seeds import SEEDS_THAT_FOUND_SOMETHING
-from simulation.stores import STORES
+from simulation.stores import SIMPLE
 from simulation.world import World
 
 from modelmax_async import Job
@@ -238,12 +238,12 @@ def test_each_process_has_clocks_of_its_own(world: World) -> None:
     run(world, main())
 
 
-@pytest.mark.parametrize("name", sorted(STORES))
+@pytest.mark.parametrize("name", sorted(SIMPLE))
 @pytest.mark.parametrize("local", [True, False])
 def test_move_of_a_paused_process_waits_only_where_its_own_thread_makes_it(
     world: World, name: str, *, local: bool
 ) -> None:
-    process, store = Process(world.loop, "p0", Clocks()), STORES[name]()
+    process, store = Process(world.loop, "p0", Clocks()), SIMPLE[name]()
     ledger = FlakyLedger(world, process, store, Judge(world), local=local)
     key = Key("http://127.0.0.1:80", "reef")
 

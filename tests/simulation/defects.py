@@ -7,7 +7,7 @@ number once stood in the package, and were found by other means.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -20,13 +20,14 @@ from modelmax_async._client import calls
 from modelmax_async._http import Exchange, exchange, transports
 from modelmax_async._polling import poller, schedule
 from modelmax_async._runtime import tasks
-from modelmax_async.ledger import attempts, memory, sqlite, transitions
+from modelmax_async.ledger import attempts, memory, postgres_batch, sqlite, transitions
 from modelmax_async.ledger.attempts import is_held
 from modelmax_async.ledger.moves import Claim, Fail, Look, Move, Remember, Store
 from modelmax_async.ledger.transitions import Step
+from simulation import postgres_defects
 
 Defect = Callable[[], AbstractContextManager[object]]
-DEFECTS: dict[str, Defect] = {}
+DEFECTS: dict[str, Defect] = dict(postgres_defects.DEFECTS)
 
 
 def defect(name: str) -> Callable[[Defect], Defect]:
@@ -240,5 +241,7 @@ def _lapsing() -> Iterator[None]:
             entry = attempts.abandoned_by_owner(entry, now)
         return honest(entry, move, now)
 
-    with patch.object(memory, "job_step", step), patch.object(sqlite, "job_step", step):
+    with ExitStack() as stack:
+        for module in (memory, postgres_batch, sqlite):
+            stack.enter_context(patch.object(module, "job_step", step))
         yield

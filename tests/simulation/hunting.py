@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from simulation.defects import DEFECTS
+from simulation.handles import postgres_store, simple_store
 from simulation.run import Verdict, simulate
 
 #: What must come together for a rare defect: in worlds where all else may fail too, it takes
@@ -17,6 +18,8 @@ TOGETHER = {
         {"cancellations", "decisions", "drops", "slow ledger"}
     ),
 }
+#: What the defects of a PostgreSQL ledger are hunted with.
+_BREAKS = frozenset({"slow ledger", "failing ledger", "hanging ledger"})
 
 
 @attrs.frozen
@@ -34,9 +37,12 @@ class Found:
 
 def hunt(name: str, limit: int, known: frozenset[str] = frozenset()) -> Found:
     """Run seeds under a defect until a rule is broken, ``known`` ones apart."""
+    features, draw = TOGETHER.get(name), simple_store
+    if name.startswith("PostgreSQL"):
+        features, draw = _BREAKS, postgres_store
     for seed in range(limit):
         with DEFECTS[name]():
-            verdict: Verdict = simulate(seed, TOGETHER.get(name))
+            verdict: Verdict = simulate(seed, features, draw)
         rules = dict.fromkeys(v.rule for v in verdict.violations if v.rule not in known)
         if rules:
             return Found(name, seed + 1, tuple(rules))

@@ -14,25 +14,70 @@ from simulation.evidence import Moved
 from simulation.judge import Judge
 from simulation.loop import State
 from simulation.processes import CLOCKS
-from simulation.stores import Add, States, Store
+from simulation.stores import Add, Shared, States, Store
 
 if TYPE_CHECKING:
     from simulation.processes import Process
     from simulation.world import World
 
 
-class FlakyLedger:
-    """One process's handle on the store: slow, failing before or after the commit, hanging."""
+class Handle:
+    """One process's handle on what it shares: slow, failing, hanging; without the moves."""
+
+    def __init__(
+        self, world: World, process: Process, store: Shared, judge: Judge, *, local: bool
+    ) -> None:
+        self._world = world
+        self._process = process
+        self._shared = store
+        self._judge = judge
+        self._local = local
+        self._chance = world.stream(f"ledger of {process.name}")
+
+    async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
+        """Make a move."""
+        raise NotImplementedError
+
+    async def entries(self, origin: str, states: States) -> list[LedgerEntry]:
+        """List entries, as late and as unreliably as anything else."""
+        wanted = sorted(states)
+        found: list[LedgerEntry] = await self._submit(
+            "list", lambda: self._shared.entries(origin, wanted)
+        )
+        return found
+
+    async def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
+        """Load what was learnt."""
+        found: dict[str, bytes] = await self._submit(
+            "load durations", lambda: self._shared.load_durations(origin, version)
+        )
+        return found
+
+    async def add_durations(self, origin: str, model: str, version: int, add: Add) -> bytes:
+        """Add what was learnt. Cancelled, it stays sent."""
+        record: bytes = await self._submit(
+            "add durations", lambda: self._shared.add_durations(origin, model, version, add)
+        )
+        return record
+
+    async def aclose(self) -> None:
+        """Nothing is held here: the store is the world's."""
+
+    def _submit(self, what: str, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        answer = asyncio.get_running_loop().create_future()
+        operation = _Operation(self._world, self._process, self._local, work, answer)
+        operation.start(self._chance, what)
+        return answer
+
+
+class FlakyLedger(Handle):
+    """A handle on a store, whose moves fail before or after the commit."""
 
     def __init__(
         self, world: World, process: Process, store: Store, judge: Judge, *, local: bool
     ) -> None:
-        self._world = world
-        self._process = process
+        super().__init__(world, process, store, judge, local=local)
         self._store = store
-        self._judge = judge
-        self._local = local
-        self._chance = world.stream(f"ledger of {process.name}")
 
     async def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
         """Send a move to the store. Cancelled, it stays sent."""
@@ -55,37 +100,6 @@ class FlakyLedger:
 
         done: Step | None = await self._submit(type(move).__name__, work)
         return done
-
-    async def entries(self, origin: str, states: States) -> list[LedgerEntry]:
-        """List entries, as late and as unreliably as anything else."""
-        wanted = sorted(states)
-        found: list[LedgerEntry] = await self._submit(
-            "list", lambda: self._store.entries(origin, wanted)
-        )
-        return found
-
-    async def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
-        """Load what was learnt."""
-        found: dict[str, bytes] = await self._submit(
-            "load durations", lambda: self._store.load_durations(origin, version)
-        )
-        return found
-
-    async def add_durations(self, origin: str, model: str, version: int, add: Add) -> bytes:
-        """Add what was learnt. Cancelled, it stays sent."""
-        record: bytes = await self._submit(
-            "add durations", lambda: self._store.add_durations(origin, model, version, add)
-        )
-        return record
-
-    async def aclose(self) -> None:
-        """Nothing is held here: the store is the world's."""
-
-    def _submit(self, what: str, work: Callable[[], Any]) -> asyncio.Future[Any]:
-        answer = asyncio.get_running_loop().create_future()
-        operation = _Operation(self._world, self._process, self._local, work, answer)
-        operation.start(self._chance, what)
-        return answer
 
 
 class _Operation:

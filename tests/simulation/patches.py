@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from modelmax_async._runtime import clock
 from simulation.loop import OWNER, SimulationLoop
+from simulation.postgres_handle import noting
 from simulation.processes import CLOCKS, Process
 
 
@@ -57,6 +58,7 @@ def deterministic(loop: SimulationLoop, chance: Random) -> Iterator[None]:
         stack.enter_context(patch.object(clock, "boottime", boottime))
         stack.enter_context(patch.object(uuid, "uuid4", uuid4))
         stack.enter_context(patch.object(random, "random", chance.random))
+        stack.enter_context(noting())
         for module in _openers():
             stack.enter_context(patch.object(module, "open_transport", _own_connection))
         yield

@@ -56,6 +56,9 @@ class Process(Scheduled):
         self.refetches = False
         self.patience = 30.0
         self.pauses = 0
+        #: What happens at the other ends of its connections if it is killed.
+        self.at_crash: list[Callable[[], None]] = []
+        self.notes: Callable[..., None]  # hears what a transaction of its decides
         self.users: list[User] = []
         self.context: Context = copy_context()
         self.context.run(OWNER.set, self)
@@ -87,3 +90,5 @@ class Process(Scheduled):
         self.state = State.CRASHED
         self.dropped += self.held
         self.held = []
+        for hang_up in self.at_crash:
+            hang_up()

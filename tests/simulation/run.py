@@ -15,6 +15,7 @@ import attrs
 
 from simulation import stores
 from simulation.evidence import Violation
+from simulation.handles import Draw, drawn_store
 from simulation.loop import Deadlock, SimulationLoop
 from simulation.patches import deterministic
 from simulation.scenario import Scenario
@@ -46,26 +47,29 @@ class Verdict:
         )
 
 
-def simulate(seed: int, features: frozenset[str] | None = None) -> Verdict:
+def simulate(
+    seed: int, features: frozenset[str] | None = None, draw: Draw = drawn_store
+) -> Verdict:
     """Run the world of a seed to its end.
 
     Args:
         seed: decides everything.
         features: what may go wrong, instead of what the seed would draw.
+        draw: draws the kind of store.
     """
     stores.prepare()  # its file has a random id, which must not be drawn from a world's chance
     with _undisturbed():
-        return _run(seed, features)  # its world is gone with its frame
+        return _run(seed, features, draw)  # its world is gone with its frame
 
 
-def _run(seed: int, features: frozenset[str] | None) -> Verdict:
+def _run(seed: int, features: frozenset[str] | None, draw: Draw) -> Verdict:
     loop = SimulationLoop()
     world = World(loop, seed)
     scenario = Scenario.__new__(Scenario)
     loop.set_exception_handler(lambda _, context: _failed(scenario, context))
     with deterministic(loop, world.stream("package")):
         try:
-            loop.run_until_complete(_main(scenario, world, features))
+            loop.run_until_complete(_main(scenario, world, features, draw))
         except Deadlock:
             scenario.judge.accuse("the world stands still", "world", "nothing is due any more")
         finally:
@@ -82,8 +86,10 @@ def _run(seed: int, features: frozenset[str] | None) -> Verdict:
     )
 
 
-async def _main(scenario: Scenario, world: World, features: frozenset[str] | None) -> None:
-    scenario.__init__(world, features)  # type: ignore[misc]  # on the loop, whose time jobs start at
+async def _main(
+    scenario: Scenario, world: World, features: frozenset[str] | None, draw: Draw
+) -> None:
+    scenario.__init__(world, features, draw)  # type: ignore[misc]  # on the loop, whose time jobs start at
     await scenario.run()
 
 

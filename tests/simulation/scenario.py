@@ -9,11 +9,10 @@ from modelmax_async.emulator import Emulator, JobScript
 from simulation.calm import Calm
 from simulation.chaos import BLOWS, Storm
 from simulation.faults import FAULTS
+from simulation.handles import STORES, Draw, drawn_store, open_ledger
 from simulation.judge import Judge
-from simulation.ledgers import FlakyLedger
 from simulation.network import Kind, Network, client_of
 from simulation.processes import Clocks, Process
-from simulation.stores import LOCAL, STORES
 from simulation.users import User
 from simulation.world import World
 
@@ -34,7 +33,9 @@ FEATURES = (
 class Scenario:
     """Everything that one run is made of."""
 
-    def __init__(self, world: World, features: frozenset[str] | None) -> None:
+    def __init__(
+        self, world: World, features: frozenset[str] | None, draw: Draw = drawn_store
+    ) -> None:
         self.world = world
         chance = world.stream("scenario")
         drawn = _features(chance)
@@ -42,7 +43,7 @@ class Scenario:
         self.judge = Judge(world)
         self.emulator = Emulator(seed=world.seed, record=False)
         self.network = Network(world, self.emulator, self.judge)
-        self.store_name = chance.choice(sorted(STORES))
+        self.store_name = draw(world, chance)
         self.store = STORES[self.store_name]()
         self.processes: list[Process] = []
         self.jobs = [
@@ -84,9 +85,7 @@ class Scenario:
 
     def _open(self, process: Process, chance: Random) -> None:
         kind = Kind.drawn(chance, foreign="foreign" in self.world.features)
-        ledger = FlakyLedger(
-            self.world, process, self.store, self.judge, local=self.store_name in LOCAL
-        )
+        ledger = open_ledger(self.world, process, self.store_name, self.store, self.judge)
         process.client = AsyncQueueClient(
             api_key="sk-emulator",
             base_url="http://127.0.0.1",

@@ -30,12 +30,8 @@ States = Collection[Any]
 Add = Callable[[bytes | None], bytes]
 
 
-class Store(Protocol):
+class Shared(Protocol):
     """What the processes share. Nothing here waits: latency and failures are the handle's."""
-
-    def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
-        """Take one step, durably."""
-        ...
 
     def entries(self, origin: str, states: States) -> list[LedgerEntry]:
         """List entries."""
@@ -55,6 +51,14 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of it."""
+        ...
+
+
+class Store(Shared, Protocol):
+    """One in which a move is a single piece of work."""
+
+    def apply(self, key: Key | SubmitKey, move: Move) -> Step | SubmitStep | None:
+        """Take one step, durably."""
         ...
 
 
@@ -141,7 +145,7 @@ class SQLiteStore:
         self._db.close()
 
 
-#: By name; a new ledger is one more line, with what is to stand for its server.
-STORES: dict[str, Callable[[], Store]] = {"memory": MemoryStore, "sqlite": SQLiteStore}
+#: By name: those in which a move is one piece of work.
+SIMPLE: dict[str, Callable[[], Store]] = {"memory": MemoryStore, "sqlite": SQLiteStore}
 #: Stores whose work is done by a thread of the process: paused and killed with it.
 LOCAL = frozenset({"sqlite"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
@@ -47,6 +47,17 @@ class World:
     def later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> None:
         """Have something happen to the world, whatever becomes of the process that asked."""
         self.loop.call_later(seconds, callback, *args, context=self._context)
+
+    def spawn(self, coro: Coroutine[Any, Any, None]) -> None:
+        """Have the world do something, whatever becomes of the process that asked."""
+        task = self.loop.create_task(coro, context=self._context.copy())
+        task.add_done_callback(lambda done: done.cancelled() or done.result())
+
+    async def until_calm(self, seconds: float) -> None:
+        """Wait for ``seconds``, or until faults have stopped."""
+        over = self.loop.create_future()
+        self.when_calm(seconds, lambda: over.set_result(None))
+        await over
 
     def when_calm(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call back after ``seconds``, or as soon as faults have stopped."""
