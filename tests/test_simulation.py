@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 from simulation import simulate
 from simulation.defects import DEFECTS
+from simulation.handles import postgres_store
 from simulation.hunting import hunt
 from simulation.judge import Judge
 from simulation.ledgers import FlakyLedger
 from simulation.loop import Deadlock, SimulationLoop
 from simulation.patches import deterministic
+from simulation.postgres_handle import PostgresHandle
+from simulation.postgres_server import PostgresStore
 from simulation.processes import Clocks, Process
 from simulation.scenario import THEMES
 from simulation.seeds import SEEDS_THAT_FOUND_SOMETHING
@@ -67,6 +70,20 @@ def test_every_rule_holds_with_keys_too(first: int) -> None:
     """Every process submits the same few requests with the same keys, in batches too."""
     for seed in range(first, first + _CHUNK // 4):
         verdict = simulate(seed, frozenset({"keys", *THEMES[seed % len(THEMES)]}))
+
+        assert not verdict.violations, verdict.report()
+
+
+#: What befalls a PostgreSQL ledger, and processes in the middle of its transactions.
+BREAKS = frozenset(
+    {"slow ledger", "failing ledger", "hanging ledger", "pauses", "crashes", "keys"}
+)
+
+
+@pytest.mark.parametrize("first", range(0, 6, 2))
+def test_every_rule_holds_over_a_postgresql_server_that_breaks(first: int) -> None:
+    for seed in range(first, first + 2):
+        verdict = simulate(seed, BREAKS, postgres_store)
 
         assert not verdict.violations, verdict.report()
 
@@ -259,3 +276,49 @@ def test_move_of_a_paused_process_waits_only_where_its_own_thread_makes_it(
 
     run(world, main())
     store.close()
+
+
+def test_transaction_of_a_paused_process_is_ended_by_the_server(world: World) -> None:
+    server, judge = PostgresStore(), Judge(world)
+    paused, other = (Process(world.loop, name, Clocks()) for name in ("p0", "p1"))
+    key = Key("http://127.0.0.1:80", "reef")
+    remember = Remember(Job("veo-3", "reef"))
+
+    async def main() -> None:
+        first = PostgresHandle(world, paused, server, judge)
+        paused.spawn(first.apply(key, remember), "remembers")
+        while not any(session.writes for session in server.sessions):
+            await asyncio.sleep(0.0001)
+        paused.pause()
+        second = PostgresHandle(world, other, server, judge)
+        begun = world.loop.time()
+        await other.spawn(second.apply(key, remember), "remembers too")
+        assert 9 < world.loop.time() - begun < 10.5
+        paused.resume()
+        await asyncio.sleep(5)
+        assert not any(session.open for session in server.sessions)
+
+    run(world, main())
+    assert [] == judge.violations
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_commit_that_a_restart_cuts_off_is_made_once(world: World, *, kept: bool) -> None:
+    server, judge = PostgresStore(), Judge(world)
+    process = Process(world.loop, "p0", Clocks())
+    key = Key("http://127.0.0.1:80", "reef")
+
+    async def main() -> None:
+        handle = PostgresHandle(world, process, server, judge)
+        move = handle.apply(key, Remember(Job("veo-3", "reef")))
+        asked = process.spawn(move, "remembers")
+        while not any(session.commit for session in server.sessions):
+            await asyncio.sleep(1e-5)
+        server.restart(0.0, kept=lambda: kept)
+        assert kept == (server.peek(key) is not None)
+        answer = await asked
+        assert answer is not None
+        assert answer.entry == server.peek(key)
+
+    run(world, main())
+    assert [] == judge.violations
