@@ -86,7 +86,7 @@ class Connection:
         self._line = line
         self._session = session
         self._closed = False
-        self._sending = False  # a statement is on its way, or executed
+        self._sending = False  # a statement is on its way
         self._left = False  # the end of the connection comes after it
 
     def is_closed(self) -> bool:
@@ -164,16 +164,9 @@ class Connection:
         )
         self._sending = True
         await asyncio.sleep(there)
-        if fault == "breaks before it":
-            self._sending = False
-            self._break(answer, gone())
-            return
-        if fault == "hangs before it":
-            await line.world.until_calm(chance.uniform(20, 400))
-        if fault == "restarts":
-            line.server.restart(chance.uniform(0, 6), kept=lambda: chance.random() < 0.5)
+        arrives = await self._arrives(fault)
         self._sending = False
-        if session.ended or (line.process.state is State.CRASHED and chance.random() < 0.5):
+        if not arrives:
             self._break(answer, gone())
             return
         done = await self._executed(query, args, made)
@@ -191,6 +184,18 @@ class Connection:
             answer.set_exception(done)
         else:
             answer.set_result(done)
+
+    async def _arrives(self, fault: str) -> bool:
+        """Let happen what comes before the statement is executed, and return whether it is."""
+        line, chance = self._line, self._line.chance
+        if fault == "breaks before it":
+            return False
+        if fault == "hangs before it":
+            await line.world.until_calm(chance.uniform(20, 400))
+        if fault == "restarts":
+            line.server.restart(chance.uniform(0, 6), kept=lambda: chance.random() < 0.5)
+        dropped = line.process.state is State.CRASHED and chance.random() < 0.5
+        return not (self._session.ended or dropped)
 
     async def _executed(self, query: str, args: Sequence[Any], made: Sequence[Made]) -> Any:
         """Return what the server returns or raises, and see that it does not idle for ever."""
