@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SCHEMA = "modelmax"
 #: Seconds for which a transaction may be idle.
 IDLE = 10.0
-_MARK = re.compile(r"SET number = (\d+) WHERE id = '([^']+)'")
+_MARK = re.compile(r"SET number = (\d+),.* WHERE id = '([^']+)'")
 
 
 class PostgresStore:
@@ -175,6 +175,9 @@ class PostgresStore:
             return await self._commit(session, query, made)
         if query in self._known:
             return await self._known[query](session, args)
+        if not args:
+            assert query.startswith("DELETE"), query
+            return None  # of writers that are older than any world
         row = "writers", str(args[0])
         if query.startswith("INSERT"):
             return self._rows.committed.setdefault(row, (0,))
