@@ -17,6 +17,7 @@ TOGETHER = {
     "2: a refused decision is taken again about whatever the ledger holds by then": frozenset(
         {"cancellations", "decisions", "drops", "slow ledger"}
     ),
+    "PostgreSQL: a lost race to add a row is taken for won": frozenset({"slow ledger", "keys"}),
 }
 #: What the defects of a PostgreSQL ledger are hunted with.
 _BREAKS = frozenset({"slow ledger", "failing ledger", "hanging ledger"})
@@ -39,7 +40,7 @@ def hunt(name: str, limit: int, known: frozenset[str] = frozenset()) -> Found:
     """Run seeds under a defect until a rule is broken, ``known`` ones apart."""
     features, draw = TOGETHER.get(name), simple_store
     if name.startswith("PostgreSQL"):
-        features, draw = _BREAKS, postgres_store
+        features, draw = TOGETHER.get(name, _BREAKS), postgres_store
     for seed in range(limit):
         with DEFECTS[name]():
             verdict: Verdict = simulate(seed, features, draw)
