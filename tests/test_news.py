@@ -122,6 +122,51 @@ async def test_news_during_a_poll_has_the_job_looked_up_after_it(emulator: Emula
 
 
 @in_virtual_time
+async def test_news_during_a_poll_brings_no_further_poll(emulator: Emulator) -> None:
+    """The listener of a ledger connects while the first polls are under way."""
+    request_id = emulator.add_job(script=JobScript(run_seconds=500))
+    ledger = Telling()
+
+    async with in_process(emulator, ledger=ledger, poll=SLOW) as client:
+        waiting = asyncio.create_task(
+            client.wait_for(request_id, on_status=lambda _: ledger.tell())
+        )
+        await asyncio.sleep(300)
+        polls = emulator.polls[request_id]
+        await waiting
+        at = asyncio.get_running_loop().time()
+
+    assert 1 == polls
+    assert 600.0 == pytest.approx(at, abs=1)
+
+
+@in_virtual_time
+@pytest.mark.parametrize("during", [True, False])
+async def test_notify_polls_at_once_after_news(emulator: Emulator, during: bool) -> None:
+    request_id = emulator.add_job(script=JobScript(statuses=("IN_PROGRESS", "COMPLETED")))
+    ledger = Telling()
+
+    async with in_process(emulator, ledger=ledger, poll=SLOW) as client:
+
+        def on_status(_: object) -> None:
+            if during and emulator.polls[request_id] == 1:
+                ledger.tell()
+                client.notify(request_id)
+
+        waiting = asyncio.create_task(client.wait_for(request_id, on_status=on_status))
+        await asyncio.sleep(1)
+        if not during:
+            ledger.tell()
+            await asyncio.sleep(0)
+            client.notify(request_id)
+        await waiting
+        at = asyncio.get_running_loop().time()
+
+    assert at < 5
+    assert {request_id: 2} == emulator.polls
+
+
+@in_virtual_time
 async def test_uncertain_outcome_elsewhere_ends_the_waiting(emulator: Emulator) -> None:
     request_id = emulator.add_job(script=JobScript(run_seconds=10_000))
     ledger, job, key = Telling(), make_job("veo-3", request_id), Key(ORIGIN, request_id)

@@ -114,7 +114,8 @@ class PolledJob:
         decision: the client's decision to fetch again, made once at most.
         held: how often another client's attempt was met.
         news: done once the ledger tells of a change; ``None`` if it tells of none.
-        resume_at: when the job was due, by the loop's clock, before news had it visited.
+        told: whether news arrived during the visit that is under way.
+        resume_at: when its calls are due, by the loop's clock, if news have it visited before.
     """
 
     job: Job
@@ -135,6 +136,7 @@ class PolledJob:
     decision: Decision | None = None
     held: int = 0
     news: asyncio.Future[None] | None = None
+    told: bool = False
     resume_at: float | None = None
 
     @property
@@ -152,7 +154,7 @@ class PolledJob:
         return min(times, default=None)
 
     def rest(self, now: float) -> float:
-        """Return the seconds to when the job was due before news had it visited."""
+        """Return the seconds until calls are due, if news had the job visited before."""
         due, self.resume_at = self.resume_at, None
         return 0.0 if due is None else due - now
 

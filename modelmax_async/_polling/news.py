@@ -37,6 +37,13 @@ class News:
             return
         self.await_for(polled)  # first: a change after the look must not be missed
         polled.recall = Recall.UNASKED
-        if polled.slot.turn is Turn.DUE and polled.resume_at is None:
+        if polled.slot.turn is Turn.VISITED:
+            polled.told = True
+        elif polled.slot.turn is Turn.DUE and polled.resume_at is None:
             polled.resume_at = polled.slot.due
         self._schedule.put_now(polled)
+
+    def visit_begins(self, polled: PolledJob) -> None:
+        """Remember when calls are due, if news during the last visit caused this one."""
+        if polled.told:
+            polled.told, polled.resume_at = False, polled.slot.asked

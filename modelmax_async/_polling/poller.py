@@ -107,6 +107,7 @@ class Poller:
             polled = self._jobs.get((key, model))
             if polled is not None:
                 polled.intervals = polled.intervals or 1  # its first poll is not put off
+                polled.told, polled.resume_at = False, None
                 self._schedule.put_now(polled)
 
     def expected(self, job: Job) -> Expected | None:
@@ -137,6 +138,7 @@ class Poller:
         if not polled.subscribers:  # the last one left just before
             self._forget(polled)
             return None
+        self._news.visit_begins(polled)
         try:
             visit: Visit | Failed = await self._visits.visit(polled)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the subscribers get it

@@ -36,11 +36,15 @@ class Turn(enum.Enum):
 
 @attrs.define(eq=False, weakref_slot=False)
 class Slot:
-    """An item's place in its schedule; if a visit is due, when, and the ticket of its entry."""
+    """An item's place in its schedule; if a visit is due, when, and the ticket of its entry.
+
+    ``asked`` is when the last visit asked for the next one.
+    """
 
     turn: Turn = Turn.OFF
     ticket: int = 0
     due: float = 0.0
+    asked: float = 0.0
 
     @property
     def visited(self) -> bool:
@@ -207,6 +211,7 @@ class Schedule(Generic[S]):
         if task.cancelled() or task.exception() is not None:
             self._lost(item)
         elif (delay := task.result()) is not None and self._tasks.life is Life.OPEN:
+            item.slot.asked = asyncio.get_running_loop().time() + delay
             self.put(item, 0.0 if again else delay)
         self._set_timer()
 
