@@ -29,8 +29,9 @@ class News:
 
     def forget(self, polled: PolledJob) -> None:
         """Wait for news of a job no longer."""
-        if polled.news is not None:
-            polled.news.cancel()
+        news, polled.news = polled.news, None
+        if news is not None:
+            news.cancel()
 
     def _arrived(self, polled: PolledJob, news: asyncio.Future[None]) -> None:
         if news.cancelled() or polled.news is not news:
