@@ -175,14 +175,14 @@ async def test_gather_cancelled_in_the_middle_loses_nothing(emulator: Emulator) 
 
 
 @pytest.mark.timeout(120)  # real seconds, on a machine that does other things too
-async def test_thousands_of_jobs_over_hours(emulator: Emulator) -> None:
+async def test_hundreds_of_jobs_over_hours(emulator: Emulator) -> None:
     """Each job takes only a few polls, so that thousands of calls fit into seconds."""
     chance = random.Random(4)
     emulator = Emulator(record=False)
     hour = 3600.0
     ids = [
         emulator.add_job(script=JobScript(run_seconds=chance.uniform(0, 4 * hour)))
-        for _ in range(1_200)
+        for _ in range(600)
     ]
 
     async with in_process(emulator, poll=PollPolicy(initial=hour, maximum=2 * hour)) as client:
@@ -258,7 +258,7 @@ async def test_repeated_429_halves_the_calls_in_flight_until_they_recover(
         await asyncio.sleep(1)
         schedule = client._engine.poller._schedule
         slowed = schedule._window
-        await asyncio.sleep(60)
+        await asyncio.sleep(25)
         recovered = schedule._window
         gathering.cancel()
 

@@ -450,10 +450,10 @@ async def test_fetching_a_dropped_job_again_needs_room(
 @pytest.mark.timeout(90)  # coverage makes it ten times slower
 async def test_no_move_scans_a_full_memory() -> None:
     """A scan of all entries for each move would take seconds here."""
-    ledger = MemoryLedger(max_entries=30_000)
-    for number in range(15_000):
+    ledger = MemoryLedger(max_entries=16_000)
+    for number in range(8_000):
         await store(ledger, f"paid {number}", b"")
-    for number in range(15_000):
+    for number in range(8_000):
         await deliver(ledger, f"given {number}", b"")
     started = time.perf_counter()
 

@@ -37,6 +37,7 @@ from modelmax_async.ledger import (
     postgres_changes,
     postgres_schema,
 )
+from modelmax_async.ledger.postgres_pool import Address
 from modelmax_async.ledger.postgres_transaction import topic
 from modelmax_async.testing import check_ledger
 
@@ -198,6 +199,34 @@ async def test_list_of_thousands_does_not_block_the_loop(ledger: PostgresLedger)
 
     assert {job.request_id for job in jobs} == {entry.job.request_id for entry in found}
     assert turns > 10
+
+
+async def test_reader_that_connects_while_another_ends_leaves_no_connection_open(
+    ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, connect, ended = ledger._parts().pool, Address.connect, asyncio.Event()
+
+    async def late(address: Address) -> Any:
+        connection = await connect(address)
+        await ended.wait()
+        return connection
+
+    async with pool.reader():
+        monkeypatch.setattr(Address, "connect", late)
+        second = asyncio.create_task(ledger.entries(ORIGIN, {"known"}))
+        await asyncio.sleep(0.1)
+    ended.set()
+    found = await second
+
+    assert [] == found
+    assert 2 == len(pool._idle)
+
+
+async def test_reader_that_was_cut_off_is_replaced(ledger: PostgresLedger) -> None:
+    await ledger.entries(ORIGIN, {"known"})
+    ledger._parts().pool._idle[0].terminate()
+
+    assert [] == await ledger.entries(ORIGIN, {"known"})
 
 
 async def test_ledger_serves_one_event_loop_after_another(dsn: str, schema: str) -> None:

@@ -152,9 +152,9 @@ class Pool:
                 yield self.writer.connection
             return
         async with self._lent:
-            idle = [each for each in self._idle if not each.is_closed()]
-            connection = idle.pop() if idle else await self.address.connect()
-            self._idle = idle
+            while self._idle and self._idle[-1].is_closed():
+                self._idle.pop()
+            connection = self._idle.pop() if self._idle else await self.address.connect()
             try:
                 yield connection
             except BaseException:
