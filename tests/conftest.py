@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import uuid
@@ -30,6 +31,14 @@ def _nothing_blocks_the_loop() -> Iterator[None]:
             # asyncpg looks for ~/.pgpass and certificates, as libpq does
             each.can_block_in("asyncpg/connect_utils.py", {"_parse_connect_arguments"})
         yield
+
+
+@pytest.fixture(autouse=True)
+def _filters_of_the_command_line_end_with_the_test() -> Iterator[None]:
+    logger = logging.getLogger("modelmax_async")
+    filters = logger.filters[:]
+    yield
+    logger.filters[:] = filters
 
 
 @pytest.fixture(autouse=True)
