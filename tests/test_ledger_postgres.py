@@ -428,6 +428,9 @@ async def test_tables_are_made_and_upgraded_once_by_many_at_once(
         ({"dsn": "runs.db"}, "dsn must be the address"),
         ({"dsn": 7}, "dsn must be the address"),
         ({"dsn": "postgresql://u:s3cret@h:port/d"}, "dsn must be the address"),
+        ({"dsn": "postgresql://u:12/s3cret@h/d"}, "percent-encoded"),
+        ({"dsn": "postgresql://u:12?s3cret@h/d"}, "percent-encoded"),
+        ({"dsn": "postgresql://u:12#s3cret@h/d"}, "percent-encoded"),
         ({"schema": "a; drop"}, "schema must be a name of at most 48"),
         ({"schema": ""}, "schema must be a name of at most 48"),
         ({"pool_size": 0}, "pool_size must be an integer from 1"),
@@ -445,6 +448,12 @@ def test_bad_arguments_are_refused_before_any_connection(
         PostgresLedger(**given)
 
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_ledger_takes_several_hosts_with_ports() -> None:
+    ledger = PostgresLedger("postgresql://u:s3cret@one:5432,[::1]:5433,two/films")
+
+    assert "<PostgresLedger: modelmax in films on one:5432,[::1]:5433,two>" == repr(ledger)
 
 
 async def test_password_is_shown_nowhere() -> None:

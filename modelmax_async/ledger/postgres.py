@@ -33,6 +33,7 @@ from modelmax_async.ledger.protocol import Key, SubmitKey
 from modelmax_async.ledger.submissions import as_known
 
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}")
+_HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d{1,5})?")
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 #: The rows of a list that are fetched at once, so that a long one does not block the loop.
 _ROWS = 500
@@ -148,7 +149,7 @@ class PostgresLedger:
         key = sha256("\n".join((origin, model, str(version))).encode()).digest()
         try:
             async with parts.pool.reader() as connection, connection.transaction():
-                # one after another, also while there is no row that could be locked
+                # One call at a time: a record that is not there yet has no row to lock.
                 lock = int.from_bytes(key[:8], signed=True)
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", lock)
                 old = await connection.fetchval(parts.tables.read_durations, key)
@@ -188,14 +189,19 @@ def _where(dsn: Any, schema: str) -> str:
     """Return what messages call the ledger: never the user's password."""
     try:
         parts = urlsplit(dsn)
-        valid = parts.scheme in {"postgresql", "postgres"} and parts.port != 0
+        # An unencoded "/", "?" or "#" in a password would end up in the rest.
+        hosts, rest = parts.netloc.rpartition("@")[2], f"{parts.path}{parts.query}"
+        hidden = "@" not in rest and not parts.fragment
+        valid = parts.scheme in {"postgresql", "postgres"} and hidden
+        valid = valid and all(map(_HOST.fullmatch, hosts.split(",")))
     except (TypeError, ValueError, AttributeError):
         valid = False
     if not valid:
         raise ValueError(
             "dsn must be the address of a PostgreSQL database, such as "
-            "'postgresql://user:password@host:5432/database'"
+            "'postgresql://user:password@host:5432/database', with special characters of the "
+            "password percent-encoded"
         ) from None
-    hosts = parts.netloc.rpartition("@")[2] or "the local server"
+    hosts = hosts or "the local server"
     database = parts.path.lstrip("/") or "the user's database"
     return f"{schema} in {database} on {hosts}"

@@ -126,7 +126,7 @@ class Writer:
                 connection.terminate()
 
     async def aclose(self) -> None:
-        """Close the connection, and forget the number: nothing is in doubt."""
+        """Close the connection."""
         connection, self.connection = self.connection, None
         if connection is not None:
             with contextlib.suppress(Exception):
