@@ -30,7 +30,7 @@ from modelmax_async._api.paths import make_job
 from modelmax_async._http import ClientOrTransport, HTTPClient
 from modelmax_async._settings import ApiKey, read_settings
 from modelmax_async.emulator import Emulator, Fault
-from modelmax_async.emulator.inprocess import InProcessTransport
+from modelmax_async.emulator._inprocess import InProcessTransport
 from modelmax_async.ledger import Claim, Key, Ledger, Move
 
 KEY = "sk-emulator"

@@ -28,7 +28,7 @@ from support import names, on_socket, until
 from modelmax_async import DownloadError, Result, Video
 from modelmax_async._download.part_names import ResumeInfo
 from modelmax_async.emulator import Content, Emulator, Fault
-from modelmax_async.emulator.content import RangeMode
+from modelmax_async.emulator._content import RangeMode
 
 pytestmark = pytest.mark.anyio
 

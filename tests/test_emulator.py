@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 
 import modelmax_async.emulator as package
 from modelmax_async.emulator import Content, Emulator, JobScript, sample_mp4
-from modelmax_async.emulator.requests import Route, route
+from modelmax_async.emulator._requests import Route, route
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from modelmax_async.emulator.connection import Message, Receive, Scope, Send
+    from modelmax_async.emulator._connection import Message, Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
 

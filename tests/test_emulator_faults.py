@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelmax_async.emulator import Content, Emulator, Fault, JobScript, sample_mp4
-from modelmax_async.emulator.inprocess import InProcessTransport
+from modelmax_async.emulator._inprocess import InProcessTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from modelmax_async.emulator.connection import Message, Receive, Scope, Send
+    from modelmax_async.emulator._connection import Message, Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
 

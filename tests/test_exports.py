@@ -161,7 +161,7 @@ def test_name_imported_by_a_private_path_first_belongs_to_the_public_module() ->
         "from modelmax_async._models import Job\n"
         "from modelmax_async._polling.policies import PollingPolicy, PollPolicy\n"
         "from modelmax_async._runtime.retry import RetryPolicy\n"
-        "from modelmax_async.emulator.faults import Fault\n"
+        "from modelmax_async.emulator._faults import Fault\n"
         "from modelmax_async.ledger.moves import Claim\n"
         "names = (JobTimeoutError, Job, PollingPolicy, PollPolicy, RetryPolicy, Fault, Claim)\n"
         "print(*(name.__module__ for name in names))"

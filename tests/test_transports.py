@@ -22,7 +22,7 @@ from modelmax_async._http import ClientOrTransport
 from modelmax_async._http.own_client import PlainClient
 from modelmax_async._http.transports import Carrier, Kind, find_carrier
 from modelmax_async.emulator import Emulator, Fault
-from modelmax_async.emulator.inprocess import InProcessTransport
+from modelmax_async.emulator._inprocess import InProcessTransport
 from modelmax_async.ledger import Arm
 
 pytestmark = pytest.mark.anyio

@@ -4,11 +4,11 @@ It serves the four endpoints as the API documents them, in process or on a socke
 the calls that it bills. It shares no code with the client, so that the two can disagree.
 """
 
-from modelmax_async.emulator.app import Emulator
-from modelmax_async.emulator.content import Content, sample_mp4
-from modelmax_async.emulator.faults import Fault
-from modelmax_async.emulator.jobs import EmulatedJob, JobScript
-from modelmax_async.emulator.requests import Received
+from modelmax_async.emulator._app import Emulator
+from modelmax_async.emulator._content import Content, sample_mp4
+from modelmax_async.emulator._faults import Fault
+from modelmax_async.emulator._jobs import EmulatedJob, JobScript
+from modelmax_async.emulator._requests import Received
 
 __all__ = ["Content", "EmulatedJob", "Emulator", "Fault", "JobScript", "Received", "sample_mp4"]
 

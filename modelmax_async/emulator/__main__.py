@@ -8,8 +8,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from modelmax_async.emulator.app import Emulator
-from modelmax_async.emulator.jobs import JobScript
+from modelmax_async.emulator._app import Emulator
+from modelmax_async.emulator._jobs import JobScript
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from attrs import define, field, frozen
 
-from modelmax_async.emulator.content import Content
+from modelmax_async.emulator._content import Content
 
 
 @frozen(kw_only=True)

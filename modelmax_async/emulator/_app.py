@@ -12,19 +12,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from modelmax_async.emulator.connection import Connection, Receive, Scope, Send
-from modelmax_async.emulator.endpoints import Backend
-from modelmax_async.emulator.faults import UNPROCESSED, Fault, Plan
-from modelmax_async.emulator.inprocess import InProcessTransport
-from modelmax_async.emulator.requests import UNKNOWN, Received, Route, route
-from modelmax_async.emulator.responses import Response, error_response, json_response
+from modelmax_async.emulator._connection import Connection, Receive, Scope, Send
+from modelmax_async.emulator._endpoints import Backend
+from modelmax_async.emulator._faults import UNPROCESSED, Fault, Plan
+from modelmax_async.emulator._inprocess import InProcessTransport
+from modelmax_async.emulator._requests import UNKNOWN, Received, Route, route
+from modelmax_async.emulator._responses import Response, error_response, json_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     import httpx
 
-    from modelmax_async.emulator.jobs import EmulatedJob, JobScript
+    from modelmax_async.emulator._jobs import EmulatedJob, JobScript
 
 
 class Emulator:
@@ -97,7 +97,7 @@ class Emulator:
             The base URL.
         """
         # uvicorn is an extra, and importing it would block the event loop too long
-        server = await asyncio.to_thread(import_module, "modelmax_async.emulator.server")
+        server = await asyncio.to_thread(import_module, "modelmax_async.emulator._server")
         async with server.serve(
             self.app, host=host, port=port, certfile=ssl_certfile, keyfile=ssl_keyfile
         ) as url:

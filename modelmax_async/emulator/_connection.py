@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 if TYPE_CHECKING:
-    from modelmax_async.emulator.responses import Response
+    from modelmax_async.emulator._responses import Response
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from modelmax_async.emulator.responses import Headers, Response, error_response
+from modelmax_async.emulator._responses import Headers, Response, error_response
 
 RangeMode = Literal[
     "honour", "ignore", "wrong-offset", "wrong-total", "416", "no-content-range"

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from modelmax_async.emulator.connection import DROP, Message, Receive, Scope, Send
+from modelmax_async.emulator._connection import DROP, Message, Receive, Scope, Send
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 

@@ -15,12 +15,12 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from modelmax_async.emulator.connection import DROP
+from modelmax_async.emulator._connection import DROP
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-_log = logging.getLogger("modelmax_async.emulator.server")
+_log = logging.getLogger("modelmax_async.emulator._server")
 _log.setLevel(logging.ERROR)  # logs bugs of the server, not malformed requests
 
 _KEEP_ALIVE = 75

@@ -13,7 +13,7 @@ from typing import Self
 
 from attrs import evolve, field, frozen
 
-from modelmax_async.emulator.responses import Response, error_response, html_response, padded
+from modelmax_async.emulator._responses import Response, error_response, html_response, padded
 
 ENDPOINTS = ("submit", "status", "result", "content")
 

@@ -9,10 +9,10 @@ from random import Random
 from typing import Any
 from urllib.parse import quote
 
-from modelmax_async.emulator.content import content_response
-from modelmax_async.emulator.jobs import EmulatedJob, JobScript
-from modelmax_async.emulator.requests import Route, parse_submit
-from modelmax_async.emulator.responses import Response, error_response, json_response
+from modelmax_async.emulator._content import content_response
+from modelmax_async.emulator._jobs import EmulatedJob, JobScript
+from modelmax_async.emulator._requests import Route, parse_submit
+from modelmax_async.emulator._responses import Response, error_response, json_response
 
 
 class Backend:
