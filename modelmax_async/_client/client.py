@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from modelmax_async._arguments import check_flag, check_optional_callback, check_path
+from modelmax_async._client.arguments import check_result, check_video, job_or_id
 from modelmax_async._client.engine import Engine
 from modelmax_async._client.generation import Requests, Work, check_requests, each_outcome
 from modelmax_async._client.pace import Pace
@@ -33,7 +35,12 @@ from modelmax_async._polling.policies import PollingPolicy
 from modelmax_async._polling.subscribers import OnStatus
 from modelmax_async._runtime.retry import RetryPolicy
 from modelmax_async._settings import read_key, read_settings
-from modelmax_async._validators import check_prompt, check_segment, check_timeout, is_integer
+from modelmax_async._validators import (
+    check_prompt,
+    check_timeout,
+    is_integer,
+    is_number,
+)
 from modelmax_async.events import Hook
 from modelmax_async.ledger import Ledger
 
@@ -189,6 +196,7 @@ class AsyncQueueClient:
             LedgerError: the ledger failed, so that no billed call was made.
             APIError, TransportError: it failed at no cost, also when retried.
         """
+        check_flag("accept_second_charge", accept_second_charge)
         target = self._engine.target(job, model)
         self._engine.tasks.bind()
         result = await self._engine.calls.result(target, accept=accept_second_charge)
@@ -220,6 +228,7 @@ class AsyncQueueClient:
             And the errors of `result`, except `NotReadyError`.
         """
         limit = check_timeout(timeout)
+        check_optional_callback("on_status", on_status)
         target = self._engine.target(job, model)
         result = await subscribers.wait_one(self._engine.poller, target, limit, on_status)
         self._engine.records.delivered(target)
@@ -241,6 +250,7 @@ class AsyncQueueClient:
         the submit has the job as its ``job``.
         """
         check_timeout(timeout)
+        check_optional_callback("on_status", on_status)
         job = await self.submit(prompt, model=model, parameters=parameters, key=key)
         try:
             return await self.wait_for(job, timeout=timeout, on_status=on_status)
@@ -273,7 +283,8 @@ class AsyncQueueClient:
             GatherError: some jobs failed; ``.outcomes`` has the results of the others too.
         """
         limit = check_timeout(timeout)
-        targets = [self._engine.target(job, model) for job in jobs]
+        check_optional_callback("on_outcome", on_outcome)
+        targets = self._engine.targets(jobs, model)
         self._engine.tasks.bind()
         stream = batch.each_outcome(self._engine.poller, targets, limit)
         outcomes = await batch.gather(stream, targets, on_outcome)
@@ -296,7 +307,7 @@ class AsyncQueueClient:
         Args and errors are those of `gather_results`, but each error stays in its outcome.
         """
         limit = check_timeout(timeout)
-        targets = [self._engine.target(job, model) for job in jobs]
+        targets = self._engine.targets(jobs, model)
         self._engine.tasks.bind()
         delivered = self._engine.records.delivered
         return batch.each_outcome(self._engine.poller, targets, limit, delivered)
@@ -346,12 +357,13 @@ class AsyncQueueClient:
             engine=self._engine,
             pace=Pace(self._engine.tasks, self._engine.parts.retry),
             model=None if model is None else self._engine.model(model),
-            directory=None if directory is None else Path(directory),
+            directory=None if directory is None else Path(check_path("directory", directory)),
             names=read_template(name),
             timeout=check_timeout(timeout),
         )
+        check_requests(requests)
         self._engine.tasks.bind()
-        return each_outcome(self._engine.tasks, work, check_requests(requests), max_jobs)
+        return each_outcome(self._engine.tasks, work, requests, max_jobs)
 
     def watch(
         self, job: Job | str, *, model: str | None = None
@@ -441,10 +453,13 @@ class AsyncQueueClient:
             ValueError: for a ``name`` that is not a valid template, or an ``on_progress`` that
                 would have to be awaited.
         """
+        check_result(result)
+        target = Path(check_path("directory", directory))
         names = read_template(name)
+        check_optional_callback("on_progress", on_progress)
         self._engine.tasks.bind()
         return await self._engine.saving.save(
-            result, Path(directory), on_progress, overwrite=overwrite, names=names
+            result, target, on_progress, overwrite=overwrite, names=names
         )
 
     def stream(self, video: Video) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
@@ -461,6 +476,7 @@ class AsyncQueueClient:
             DownloadError: on entering, or from the iterator, if the video was not received
                 completely.
         """
+        check_video(video)
         self._engine.tasks.bind()
         return self._engine.downloads.stream(video)
 
@@ -531,8 +547,9 @@ class AsyncQueueClient:
             How many results were dropped.
         """
         if not isinstance(older_than, timedelta) or older_than < timedelta(0):
+            advice = f": pass timedelta(days={older_than})" if is_number(older_than) else ""
             raise ValueError(
-                f"older_than must be a timedelta of at least 0, got {older_than!r}"
+                f"older_than must be a timedelta of at least 0, got {older_than!r}{advice}"
             )
         self._engine.tasks.bind()
         return await self._engine.tasks.run(
@@ -563,4 +580,5 @@ class AsyncQueueClient:
 
 def _id_of(job: Job | str) -> str:
     """Return the request id of an argument that needs no model, checked before any I/O."""
-    return check_segment("request id", job.request_id if isinstance(job, Job) else job)
+    given = job_or_id(job)
+    return given.request_id if isinstance(given, Job) else given
