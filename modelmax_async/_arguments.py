@@ -16,7 +16,9 @@ def named(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if inspect.iscoroutine(value):
-        return "a coroutine"
+        return f"the coroutine of {value.__qualname__}()"
+    if inspect.isroutine(value):
+        return "a function"
     return type(value).__name__
 
 
@@ -45,7 +47,7 @@ def check_callback(what: str, callback: object) -> None:
             f"{what} must be a function, got {named(callback)}{forgotten(callback)}"
         )
     if _is_async(callback):
-        name = getattr(callback, "__qualname__", type(callback).__name__)
+        name = getattr(_bare(callback), "__qualname__", type(_bare(callback)).__name__)
         raise ValueError(
             f"{what} must be a plain function, got a coroutine function ({name}), which would "
             "never be awaited: start a task in a plain function instead"
@@ -63,13 +65,18 @@ def check_optional_callback(what: str, callback: object) -> None:
 
 
 def _is_async(callback: Any) -> bool:
-    while isinstance(callback, functools.partial):
-        callback = callback.func
+    callback = _bare(callback)
     call = callback if inspect.isroutine(callback) else type(callback).__call__
     return any(
         inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
         for each in (callback, call)
     )
+
+
+def _bare(callback: Any) -> Any:
+    while isinstance(callback, functools.partial):
+        callback = callback.func
+    return callback
 
 
 def check_flag(what: str, value: object) -> None:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
-from modelmax_async._arguments import named
+from modelmax_async._arguments import forgotten, named
 
 MAX_SEGMENT = 4096
 #: The most characters of a submit's key.
@@ -79,8 +79,8 @@ def check_prompt(prompt: object) -> str:
         ValueError: otherwise.
     """
     if not isinstance(prompt, str):
-        several = isinstance(prompt, list | tuple)
-        advice = ": pass several prompts to generate_many" if several else ""
+        several = isinstance(prompt, list | tuple) or hasattr(prompt, "prompt")
+        advice = ": use generate_many for it" if several else forgotten(prompt)
         raise ValueError(f"prompt must be a non-empty string, got {named(prompt)}{advice}")  # noqa: TRY004 - the documented error for bad input
     if not prompt.strip():
         raise ValueError("prompt must be a non-empty string")

@@ -55,7 +55,7 @@ def job_or_id(job: object) -> Job | str:
     if isinstance(job, str):
         return check_segment("request id", job)
     if isinstance(job, list | tuple | set | frozenset):
-        advice = ": use gather_results or as_completed for several jobs"
+        advice = ": this method takes one job"
     else:
         advice = forgotten(job) or _instead(job, _OF_A_JOB)
     raise ValueError(f"job must be a Job or a request id (str), got {named(job)}{advice}")

@@ -230,6 +230,7 @@ class AsyncQueueClient:
         limit = check_timeout(timeout)
         check_optional_callback("on_status", on_status)
         target = self._engine.target(job, model)
+        self._engine.tasks.bind()
         result = await subscribers.wait_one(self._engine.poller, target, limit, on_status)
         self._engine.records.delivered(target)
         return result

@@ -130,4 +130,4 @@ class Engine:
         await self.tasks.finish({self.tasks.spawn(self.learning.save())}, GRACE)
         await self.tasks.finish(self.tasks.others(), 0)
         await self.tasks.finish({self.tasks.spawn(self.http.aclose())}, GRACE)
-        await self.tasks.finish({self.tasks.spawn(self.records.ledger.aclose())}, GRACE)
+        await self.tasks.finish({self.tasks.spawn(self.records.aclose())}, GRACE)

@@ -209,7 +209,8 @@ def check_requests(requests: object) -> None:
     """
     one = isinstance(requests, str | bytes | Mapping)
     if one or not isinstance(requests, Iterable | AsyncIterable):
-        advice = ": pass [prompt]" if isinstance(requests, str) else forgotten(requests)
+        advice = ": pass a list of them" if one or isinstance(requests, VideoRequest) else ""
+        advice = advice or forgotten(requests)
         raise ValueError(
             "requests must be an iterable or async iterable of prompts or VideoRequest, got "
             f"{named(requests)}{advice}"

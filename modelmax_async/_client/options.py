@@ -20,6 +20,7 @@ from modelmax_async.events import Hook
 from modelmax_async.ledger import Ledger, MemoryLedger
 
 _LEDGER = ("apply", "entries", "aclose")
+_A_LEDGER = "a SQLiteLedger, a PostgresLedger or another ledger"
 _MOST_ATTEMPTS = 100
 
 
@@ -95,15 +96,15 @@ def check_ledger(ledger: Ledger | None) -> Ledger:
         return MemoryLedger()
     given: object = ledger
     if isinstance(given, type):
-        raise _refused("ledger", "a ledger", given, f"pass an instance: {given.__name__}(…)")
+        raise _refused("ledger", _A_LEDGER, given, f"pass {given.__name__}(…)")
     if isinstance(given, str) and "://" in given:
-        raise _refused("ledger", "a ledger", given, "pass PostgresLedger(…)")
+        raise _refused("ledger", _A_LEDGER, given, "pass PostgresLedger(…)")
     if isinstance(given, str) or hasattr(given, "__fspath__"):
-        raise _refused("ledger", "a ledger", given, f"pass SQLiteLedger({str(given)!r:.200})")
+        raise _refused("ledger", _A_LEDGER, given, f"pass SQLiteLedger({str(given)!r:.200})")
     missing = [name for name in _LEDGER if not callable(getattr(given, name, None))]
     if missing == list(_LEDGER):
         advice = 'pass SQLiteLedger("runs.db"), PostgresLedger(…) or MemoryLedger()'
-        raise _refused("ledger", "a ledger", given, advice)
+        raise _refused("ledger", _A_LEDGER, given, advice)
     if missing:
         methods = " and ".join(f"{name}()" for name in missing)
         raise ConfigurationError(

@@ -102,13 +102,13 @@ def _check_transport(given: object) -> httpx.AsyncBaseTransport:
     if callable(getattr(given, "handle_async_request", None)) and not isinstance(given, type):
         return given  # type: ignore[return-value]  # as far as it can be told
     if isinstance(given, type):
-        advice = f"pass an instance, {given.__name__}(…)"
+        advice = f"pass {given.__name__}(…)"
     elif isinstance(given, httpx.Client):
-        advice = "it is synchronous: pass httpx.AsyncClient(…)"
+        advice = "pass httpx.AsyncClient(…), as this one is synchronous"
     elif isinstance(given, httpx.BaseTransport):
-        advice = "it is synchronous: pass httpx.AsyncHTTPTransport(…)"
+        advice = "pass httpx.AsyncHTTPTransport(…), as this one is synchronous"
     elif type(given).__module__.partition(".")[0] == "aiohttp":
-        advice = "pass httpx_aiohttp.AiohttpTransport(), of the extra aiohttp"
+        advice = "pass httpx_aiohttp.AiohttpTransport() (extra aiohttp)"
     elif isinstance(given, str):
         advice = "pass httpx.AsyncClient(proxy=…) to use a proxy"
     else:

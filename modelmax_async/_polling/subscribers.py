@@ -107,10 +107,9 @@ def _standing(polled: PolledJob, status: str | None) -> str:
         if polled.stage is Stage.FETCH
         else f"its last known status is {status}, but the status calls since have failed"
     )
-    failures = polled.failures
-    return (
-        f"{known} ({failures.count} in a row). The last error: {sentence(str(failures.error))}"
-    )
+    count, error = polled.failures.count, polled.failures.error
+    calls = "1 call" if count == 1 else f"{count} calls"
+    return f"{known} ({calls}). The last error: {sentence(str(error))}"
 
 
 class _Watcher:
