@@ -13,6 +13,7 @@ from support import in_process, in_virtual_time, result_of
 from modelmax_async import (
     AsyncQueueClient,
     Job,
+    JobTimeoutError,
     LedgerEntry,
     Outcome,
     StatusReport,
@@ -60,6 +61,7 @@ NO_JOB: list[tuple[Any, str]] = [
     (JOB.to_dict(), f"{JOB_OR_ID}dict: pass Job.from_dict(…) of it"),
     (RESULT, f"{JOB_OR_ID}Result: pass its .request_id"),
     (StatusReport("reef", "IN_QUEUE"), f"{JOB_OR_ID}StatusReport: pass its .request_id"),
+    (JobTimeoutError("late", job=JOB), f"{JOB_OR_ID}JobTimeoutError: pass its .job"),
     (Outcome(JOB, RESULT), "Outcome: pass its .job"),
     (LedgerEntry(job=JOB, state="known", since=1.0), f"{JOB_OR_ID}LedgerEntry: pass its .job"),
     (VideoRequest("a reef"), f"{JOB_OR_ID}VideoRequest: pass the Job that submit() returned"),

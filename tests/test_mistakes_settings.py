@@ -38,6 +38,12 @@ class AsyncHook:
         """Stand for an object that would have to be awaited."""
 
 
+class AsyncPolicy:
+    async def delay(self, wait: object, random: float) -> float:
+        """Stand for a policy that would have to be awaited."""
+        return random
+
+
 class Half:
     async def apply(self, key: object, move: object) -> None:
         """Stand for a ledger that is not finished."""
@@ -58,6 +64,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("ledger", "runs.db", f"{LEDGER}str: pass SQLiteLedger('runs.db')"),
     ("ledger", Path("runs.db"), f"{type(Path()).__name__}: pass SQLiteLedger('runs.db')"),
     ("ledger", "postgresql://u:pw@h/db", f"{LEDGER}str: pass PostgresLedger(…)"),
+    ("ledger", "host=h password=pw", f"{LEDGER}str: pass PostgresLedger(…)"),
     ("ledger", SQLiteLedger, f"{LEDGER}the class SQLiteLedger: pass SQLiteLedger(…)"),
     ("ledger", {}, 'dict: pass SQLiteLedger("runs.db"), PostgresLedger(…) or MemoryLedger()'),
     (
@@ -70,11 +77,18 @@ MISTAKES: list[tuple[str, Any, str]] = [
         5,
         "got 5: pass PollPolicy(initial=5, maximum=5) for a steady interval",
     ),
+    (
+        "poll",
+        True,
+        "poll must be a PollingPolicy, got True: pass PollPolicy(…), AdaptivePolicy",
+    ),
     ("poll", 0, "poll must be a PollingPolicy, got 0"),
     ("poll", PollPolicy, "poll must be a PollingPolicy, got the class PollPolicy: pass "),
     ("poll", RetryPolicy(), "poll must be a PollingPolicy, got RetryPolicy: pass it as retry="),
+    ("poll", AsyncPolicy(), "its delay() must be a plain function, got a coroutine function"),
     ("poll", lambda wait: 5.0, "got a function: pass PollPolicy(…), AdaptivePolicy(…), or an "),
     ("retry", 5, "retry must be a RetryPolicy, got 5: pass RetryPolicy(attempts=5)"),
+    ("retry", True, "retry must be a RetryPolicy, got True"),
     ("retry", 0, "retry must be a RetryPolicy, got 0"),
     (
         "retry",

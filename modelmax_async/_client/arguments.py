@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Mapping
 
 from modelmax_async._arguments import forgotten, named
+from modelmax_async._errors import ModelMaxError
 from modelmax_async._models import (
     Job,
     LedgerEntry,
@@ -22,6 +23,7 @@ _OF_A_JOB: tuple[tuple[type, str], ...] = (
     (StatusReport, "its .request_id"),
     (LedgerEntry, "its .job"),
     (Outcome, "its .job"),
+    (ModelMaxError, "its .job"),
     (VideoRequest, "the Job that submit() returned for it"),
     (Mapping, "Job.from_dict(…) of it"),
     (Video, "the Job of its result"),

@@ -71,7 +71,7 @@ class AsyncQueueClient:
         timeout: seconds for one HTTP request, an ``httpx.Timeout``, or ``None`` for no limit.
         http_client: an ``httpx.AsyncClient`` of your own, or a transport alone; it is never
             closed by this client. The README says which transports carry billed calls.
-        hooks: callables that receive one event record each, see `modelmax_async.events`.
+        hooks: plain functions that receive one event record each, see `modelmax_async.events`.
         allow_insecure: allow ``http://`` to send the key to a host other than this machine.
 
     Raises:
@@ -220,7 +220,7 @@ class AsyncQueueClient:
             job: a job, or its request id.
             model: the model of a bare request id; the client's ``model`` by default.
             timeout: seconds to wait at most; ``None``: no limit.
-            on_status: called with a `StatusReport` at each change of status.
+            on_status: a plain function, called with a `StatusReport` at each change of status.
 
         Raises:
             JobTimeoutError: the job is not finished; wait again later.
@@ -275,7 +275,7 @@ class AsyncQueueClient:
             model: the model of bare request ids; the client's ``model`` by default.
             timeout: seconds for all of them together; ``None``: no limit.
             return_exceptions: return exceptions in their places instead of raising.
-            on_outcome: called with an `Outcome` as each job ends.
+            on_outcome: a plain function, called with an `Outcome` as each job ends.
 
         Returns:
             The results, in the order given. If it is cancelled, no paid result is lost.
@@ -441,8 +441,8 @@ class AsyncQueueClient:
                 else the request id, and ``{digest}`` 8 hexadecimal digits of the id's SHA-256;
                 the other fields are ``{id}``, ``{index}`` (or ``{index:03}``) and ``{model}``.
                 A template must contain ``{key}`` or ``{id}``, so that no two jobs share a file.
-            on_progress: called on the event loop with the bytes received and the bytes expected
-                of all videos together; ``None`` until every length is known.
+            on_progress: a plain function, called on the event loop with the bytes received and
+                the bytes expected of all videos together; ``None`` until every length is known.
             overwrite: fetch complete files again.
 
         Returns:

@@ -16,6 +16,7 @@ from modelmax_async._polling.policies import (
     WaitState,
 )
 from modelmax_async._runtime.retry import RetryPolicy
+from modelmax_async._validators import is_integer, is_number
 from modelmax_async.events import Hook
 from modelmax_async.ledger import Ledger, MemoryLedger
 
@@ -35,9 +36,9 @@ def check_poll(poll: PollingPolicy | None) -> PollingPolicy:
     given: object = poll
     if isinstance(given, RetryPolicy):
         raise _refused("poll", "a PollingPolicy", given, "pass it as retry=")
-    if isinstance(given, bool | int | float):
-        example = f"pass PollPolicy(initial={given}, maximum={given}) for a steady interval"
-        raise _refused("poll", "a PollingPolicy", given, example if given > 0 else "")
+    if is_number(given) and 0 < given < float("inf"):
+        advice = f"pass PollPolicy(initial={given}, maximum={given}) for a steady interval"
+        raise _refused("poll", "a PollingPolicy", given, advice)
     if isinstance(given, type):
         raise _refused("poll", "a PollingPolicy", given, f"pass {given.__name__}()")
     if not callable(getattr(given, "delay", None)):
@@ -58,7 +59,10 @@ def _try_policy(poll: PollingPolicy) -> None:
         forecast=Forecast(0.0, *Hazard.of(Durations())),
     )
     try:
-        usable = float(poll.delay(wait, 0.5)) >= 0
+        delay: object = poll.delay(wait, 0.5)
+        if forgotten(delay):
+            raise TypeError("its delay() must be a plain function, got a coroutine function")
+        usable = float(delay) >= 0  # type: ignore[arg-type]  # or a TypeError, as the next lines say
     except Exception as exc:
         raise ConfigurationError(f"poll does not work as a PollingPolicy: {exc}") from exc
     if not usable:
@@ -79,7 +83,7 @@ def check_retry(retry: RetryPolicy | None) -> RetryPolicy:
     advice = ""
     if isinstance(given, type):
         advice = f"pass {given.__name__}()"
-    elif isinstance(given, int) and 1 <= given <= _MOST_ATTEMPTS:
+    elif is_integer(given, 1, _MOST_ATTEMPTS):
         advice = f"pass RetryPolicy(attempts={given})"
     elif isinstance(given, PollPolicy | AdaptivePolicy):
         advice = "pass it as poll="
@@ -97,7 +101,7 @@ def check_ledger(ledger: Ledger | None) -> Ledger:
     given: object = ledger
     if isinstance(given, type):
         raise _refused("ledger", _A_LEDGER, given, f"pass {given.__name__}(…)")
-    if isinstance(given, str) and "://" in given:
+    if isinstance(given, str) and ("://" in given or "=" in given):  # it may have a password
         raise _refused("ledger", _A_LEDGER, given, "pass PostgresLedger(…)")
     if isinstance(given, str) or hasattr(given, "__fspath__"):
         raise _refused("ledger", _A_LEDGER, given, f"pass SQLiteLedger({str(given)!r:.200})")
