@@ -151,3 +151,14 @@ async def test_batches_say_so_too(emulator: Emulator) -> None:
         assert "its status is not known, because every status call failed (" in str(error)
         assert isinstance(error.__cause__, ServerError)
     assert 0 == emulator.billed_total
+
+
+async def test_the_last_of_several_errors_is_the_cause(emulator: Emulator) -> None:
+    emulator.fault("status", Fault.error(502))
+    emulator.fault("status", Fault.error(503), times=None)
+
+    async with in_process(emulator) as client:
+        error = await _timed_out(client, emulator.add_job())
+
+    assert isinstance(error.__cause__, ServerError)
+    assert 503 == error.__cause__.status_code
