@@ -40,7 +40,7 @@ class Watched:
 
 
 @attrs.frozen
-class Failed:
+class Stopped:
     """The waiting is over, because of an error."""
 
     error: Exception
@@ -48,7 +48,7 @@ class Failed:
 
 #: What a visit returns, and what subscribers receive in the end.
 Visit = Again | Done | Watched
-End = Done | Watched | Failed
+End = Done | Watched | Stopped
 
 
 class Subscriber(Protocol):
@@ -179,5 +179,5 @@ class PolledJob:
             return False
         for subscriber in billing:
             del self.subscribers[subscriber]
-            subscriber.on_end(Failed(error))
+            subscriber.on_end(Stopped(error))
         return True
