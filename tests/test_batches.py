@@ -11,15 +11,16 @@ from support import ORIGIN, id_of, in_process, in_virtual_time
 
 from modelmax_async import (
     BadRequestError,
+    Failed,
     GatherError,
     Job,
     JobFailedError,
     JobTimeoutError,
     MemoryLedger,
-    Outcome,
     PollPolicy,
     Result,
     ResultUncertainError,
+    Succeeded,
 )
 from modelmax_async.emulator import Emulator, Fault, JobScript
 
@@ -104,7 +105,7 @@ async def test_one_deadline_holds_for_all_jobs(emulator: Emulator) -> None:
 
 async def test_on_outcome_is_called_as_each_job_ends(emulator: Emulator) -> None:
     ids = [emulator.add_job(script=JobScript(run_seconds=30 - 10 * n)) for n in range(3)]
-    heard: list[Outcome] = []
+    heard: list[Succeeded | Failed] = []
 
     async with in_process(emulator) as client:
         await client.gather_results(ids, on_outcome=heard.append)
@@ -141,7 +142,7 @@ async def test_as_completed_left_early_stops_polling_the_rest(emulator: Emulator
 async def test_job_that_ends_after_the_deadline_stays_timed_out(emulator: Emulator) -> None:
     slow = emulator.add_job(script=JobScript(run_seconds=62))
     quick = emulator.add_job()
-    seen: list[Outcome] = []
+    seen: list[Succeeded | Failed] = []
 
     async with in_process(emulator, poll=PollPolicy(maximum=1)) as client:
         async for outcome in client.as_completed([slow, quick], timeout=60):

@@ -14,15 +14,16 @@ from support import in_process
 
 from modelmax_async import (
     Expected,
+    Failed,
     Job,
     JobFailedError,
     JobTimeoutError,
-    Outcome,
     Result,
     ResultDroppedError,
     ResultUncertainError,
     StatusReport,
     SubmitUncertainError,
+    Succeeded,
     Usage,
     Video,
     VideoRequest,
@@ -92,8 +93,8 @@ def test_counts_add_up_to_the_total() -> None:
         tally.on_event(event)
     for job in (RAIN, WAVES):
         tally.on_event(StatusPolled(job, "IN_PROGRESS"))
-    tally.on_outcome(Outcome(WAVES, RESULT))
-    tally.on_outcome(Outcome(None, error=SubmitUncertainError("no id")))
+    tally.on_outcome(Succeeded(WAVES, RESULT))
+    tally.on_outcome(Failed(None, SubmitUncertainError("no id")))
 
     assert {
         State.WAITING: 3,
@@ -123,7 +124,7 @@ def test_time_left_counts_the_jobs_to_come() -> None:
         tally.on_event(JobSubmitted(job))
     before = tally.left(unknown)
     clock.now = 10.0
-    tally.on_outcome(Outcome(REEF, RESULT))
+    tally.on_outcome(Succeeded(REEF, RESULT))
 
     assert None is before
     assert 10.0 + 20.0 == tally.left(unknown)
@@ -132,7 +133,7 @@ def test_time_left_counts_the_jobs_to_come() -> None:
 
 def test_job_that_the_ledger_has_already_tells_no_time() -> None:
     tally = Tally(2)
-    tally.on_outcome(Outcome(REEF, RESULT))
+    tally.on_outcome(Succeeded(REEF, RESULT))
 
     assert None is tally.left(unknown)
 
@@ -159,9 +160,9 @@ def test_billed_call_in_progress_is_counted() -> None:
 )
 def test_exit_code_tells_the_worst_outcome(errors: list[Exception], code: Exit) -> None:
     report = Report(3, as_json=False)
-    report.ended(Outcome(REEF, RESULT))
+    report.ended(Succeeded(REEF, RESULT))
     for error in errors:
-        report.ended(Outcome(REEF, error=error))
+        report.ended(Failed(REEF, error))
 
     assert code is report.exit
 
@@ -169,7 +170,7 @@ def test_exit_code_tells_the_worst_outcome(errors: list[Exception], code: Exit) 
 def test_record_of_a_result_has_its_request_and_its_files() -> None:
     request = VideoRequest("A reef", "veo-3", None, "row-1")
     paths = (Path("out/reef-0.mp4"), Path("out/reef-1.mp4"))
-    record = json.loads(as_line(outcome_record(Outcome(REEF, RESULT, None, request, paths))))
+    record = json.loads(as_line(outcome_record(Succeeded(REEF, RESULT, request, paths))))
 
     assert {
         "state": "done",
@@ -186,7 +187,7 @@ def test_record_of_a_result_has_its_request_and_its_files() -> None:
 
 def test_record_of_a_job_that_was_not_submitted_has_its_error() -> None:
     request = VideoRequest("A reef", "veo-3")
-    record = outcome_record(Outcome(None, error=SubmitUncertainError("no id"), request=request))
+    record = outcome_record(Failed(None, SubmitUncertainError("no id"), request=request))
 
     assert (None, "veo-3", None) == (record["request_id"], record["model"], record["key"])
     assert {"type": "SubmitUncertainError", "message": "no id"} == record["error"]
@@ -195,7 +196,7 @@ def test_record_of_a_job_that_was_not_submitted_has_its_error() -> None:
 
 def test_record_of_a_job_alone_has_its_key() -> None:
     job = Job("veo-3", "reef", key="row-1")
-    record = outcome_record(Outcome(job, error=JobTimeoutError("late", job=job)))
+    record = outcome_record(Failed(job, JobTimeoutError("late", job=job)))
 
     assert ("row-1", "unfinished", None) == (record["key"], record["state"], record["prompt"])
 
@@ -204,15 +205,17 @@ def test_title_is_the_key_and_the_beginning_of_the_prompt() -> None:
     request = VideoRequest("A reef\nat noon, " + "and fish " * 9, key="row-1")
 
     assert "row-1 (A reef at noon, and fish and fish and fi…)" == title_of(
-        Outcome(REEF, RESULT, None, request)
+        Succeeded(REEF, RESULT, request)
     )
-    assert "reef" == title_of(Outcome(REEF, RESULT))
-    assert "(A reef)" == title_of(Outcome(None, request=VideoRequest("A reef")))
+    assert "reef" == title_of(Succeeded(REEF, RESULT))
+    assert "(A reef)" == title_of(
+        Failed(None, SubmitUncertainError("no id"), VideoRequest("A reef"))
+    )
 
 
 def test_video_in_a_data_url_is_not_printed_whole() -> None:
     result = Result("reef", "veo-3", (Video("data:video/mp4;base64," + "A" * 10_000, 0),))
-    (place,) = places_of(Outcome(REEF, result))
+    (place,) = places_of(Succeeded(REEF, result))
 
     assert 201 == len(place)
 
@@ -243,8 +246,8 @@ def test_duration_has_the_unit_that_suits_it(seconds: float, text: str) -> None:
 def test_summary_names_the_ends_that_occurred() -> None:
     tally = Tally(3)
     none = summary(Tally(1))
-    tally.on_outcome(Outcome(REEF, RESULT))
-    tally.on_outcome(Outcome(RAIN, error=uncertain(RAIN)))
+    tally.on_outcome(Succeeded(REEF, RESULT))
+    tally.on_outcome(Failed(RAIN, uncertain(RAIN)))
 
     assert "3 jobs: 1 done, 1 uncertain" == summary(tally)
     assert "1 job: none ended" == none
@@ -275,8 +278,8 @@ async def test_outcomes_are_printed_above_the_progress(
     report = Report(3, as_json=as_json)
     async with in_process(Emulator()) as client, report.progress(client):
         report.on_event(JobSubmitted(WAVES))
-        report.ended(Outcome(REEF, RESULT))
-        report.ended(Outcome(RAIN, error=JobFailedError(REASON, job=RAIN)))
+        report.ended(Succeeded(REEF, RESULT))
+        report.ended(Failed(RAIN, JobFailedError(REASON, job=RAIN)))
         await asyncio.sleep(0.4)
     shown = [CONTROL.sub("", line).strip() for line in terminal.getvalue().splitlines()]
 
@@ -330,7 +333,7 @@ def test_list_on_a_terminal_puts_what_does_not_fit_below(
 def test_text_of_a_server_cannot_control_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     error = JobFailedError("no\x1b[2J\tway", job=REEF)
-    Report(1, as_json=False).ended(Outcome(REEF, error=error))
+    Report(1, as_json=False).ended(Failed(REEF, error))
     print_status(StatusReport("reef", "FAILED", "no\x1b[2J\nway"), as_json=False)
 
     assert "\x1b" not in terminal.getvalue()
@@ -339,6 +342,6 @@ def test_text_of_a_server_cannot_control_the_terminal(monkeypatch: pytest.Monkey
 
 def test_prompt_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     request = VideoRequest("[red]A :fire: reef", key="k")
-    Report(1, as_json=False).ended(Outcome(REEF, RESULT, None, request))
+    Report(1, as_json=False).ended(Succeeded(REEF, RESULT, request))
 
     assert "[1/1] done k ([red]A :fire: reef)\n" == capsys.readouterr().err

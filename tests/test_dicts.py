@@ -13,6 +13,7 @@ from strategies import JOB, PNG, value_or_error, wild_json
 from test_public_values import BROKEN, ENTRY, ERRORS, NEWER, NEWER_ERRORS, RESULT, VALUES
 
 from modelmax_async import (
+    Failed,
     GatherError,
     Job,
     JobError,
@@ -23,6 +24,7 @@ from modelmax_async import (
     Result,
     Status,
     StatusReport,
+    Succeeded,
     Usage,
     VideoParameters,
     VideoRequest,
@@ -34,7 +36,7 @@ PATH = VideoParameters(image=Path("first.png"))
 #: `test_public_values` has one of each public class, and checks that none is missing.
 EVERY: list[Any] = [
     *(value for value in VALUES + NEWER if value != PATH),
-    *(Outcome(JOB, error=error) for error in ERRORS + NEWER_ERRORS),
+    *(Failed(JOB, error) for error in ERRORS + NEWER_ERRORS),
     VideoRequest("A fox", parameters=PATH),
     VideoRequest("A fox", parameters=VideoParameters(image=PNG, extra={"resolution": "8k"})),
     VideoParameters(image=PNG, extra={"seed": 5}),
@@ -86,7 +88,7 @@ def test_missing_key_gets_its_default_or_is_named(value: Any) -> None:
 
 
 def test_bytes_are_base64_text_and_paths_are_text() -> None:
-    outcome = Outcome(None, paths=(Path("videos") / "fox.mp4",))
+    outcome = Succeeded(JOB, RESULT, paths=(Path("videos") / "fox.mp4",))
 
     assert "AHt9" == ENTRY.to_dict()["body"]
     assert [str(Path("videos/fox.mp4"))] == outcome.to_dict()["paths"]
@@ -95,7 +97,7 @@ def test_bytes_are_base64_text_and_paths_are_text() -> None:
 def test_status_is_a_member_again_and_an_unknown_one_stays_text() -> None:
     report = StatusReport("req-1", Status.FAILED)
     error = JobError("odd", job=JOB, last_status=Status.FAILED)
-    read = through_json(Outcome(JOB, error=error)).error
+    read = through_json(Failed(JOB, error)).error
 
     assert Status.FAILED is through_json(report).status
     assert Status.FAILED is read.last_status
@@ -207,14 +209,14 @@ class _OwnError(JobFailedError):
 )
 def test_error_from_elsewhere_becomes_a_modelmax_error_with_its_text(error: Any) -> None:
     raised = error if isinstance(error, Exception) else error("x")
-    read = through_json(Outcome(JOB, error=raised)).error
+    read = through_json(Failed(JOB, raised)).error
 
     assert type(read) is ModelMaxError
     assert f"{type(raised).__name__}: {raised}" == str(read)
 
 
 def test_error_of_an_unknown_class_becomes_the_nearest_known_one() -> None:
-    read = through_json(Outcome(JOB, error=_OwnError("nsfw", job=JOB))).error
+    read = through_json(Failed(JOB, _OwnError("nsfw", job=JOB))).error
 
     assert JobFailedError("nsfw", job=JOB) == read
 
@@ -230,15 +232,15 @@ def test_error_without_arguments_has_no_text() -> None:
     error = ModelMaxError("x")
     error.args = ()
 
-    assert "" == str(through_json(Outcome(None, error=error)).error)
+    assert "" == str(through_json(Failed(None, error)).error)
 
 
 def test_group_is_an_exception_group_again() -> None:
-    group = GatherError("1 failed", [BROKEN], outcomes=[Outcome(JOB, RESULT)])
-    read = through_json(Outcome(None, error=group)).error
+    group = GatherError("1 failed", [BROKEN], outcomes=[Succeeded(JOB, RESULT)])
+    read = through_json(Failed(None, group)).error
 
     assert (BROKEN,) == read.exceptions
-    assert (Outcome(JOB, RESULT),) == read.outcomes
+    assert (Succeeded(JOB, RESULT),) == read.outcomes
     assert str(group) == str(read)
 
 
@@ -246,4 +248,4 @@ def test_notes_are_kept() -> None:
     error = ModelMaxError("x")
     error.add_note("seen by a test")
 
-    assert ["seen by a test"] == through_json(Outcome(None, error=error)).error.__notes__
+    assert ["seen by a test"] == through_json(Failed(None, error)).error.__notes__

@@ -326,9 +326,10 @@ async def test_faults_are_used_in_the_order_of_planning(
 
 def test_impossible_faults_are_refused() -> None:
     emulator = Emulator()
+    elsewhere: Any = "config"
 
     with pytest.raises(ValueError, match="endpoint must be one of"):
-        emulator.fault("config", Fault.html(500))
+        emulator.fault(elsewhere, Fault.html(500))
     with pytest.raises(ValueError, match="request_id must be None"):
         emulator.fault("submit", Fault.html(500), request_id="one")
     with pytest.raises(ValueError, match="times must be"):

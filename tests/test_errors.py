@@ -13,7 +13,7 @@ import pytest
 from strategies import JOB, completed, reply
 
 import modelmax_async
-from modelmax_async import Outcome, Status
+from modelmax_async import Failed, Status, Succeeded
 from modelmax_async import _errors as errors
 from modelmax_async._api.endpoints import parse_result
 from modelmax_async._api.paths import make_job
@@ -72,7 +72,7 @@ TABLE: list[ModelMaxError] = [
     errors.GatherError(
         "2 of the jobs failed",
         [FAILED, EXPIRED],
-        outcomes=[Outcome(JOB, error=FAILED), Outcome(OTHER, RESULT)],
+        outcomes=[Failed(JOB, FAILED), Succeeded(OTHER, RESULT)],
     ),
 ]
 every = pytest.mark.parametrize("error", TABLE, ids=lambda error: type(error).__name__)

@@ -16,15 +16,16 @@ from modelmax_async import (
     AuthenticationError,
     ClientStateError,
     DownloadError,
+    Failed,
     InsufficientBalanceError,
     JobFailedError,
     JobTimeoutError,
     KeyConflictError,
     MemoryLedger,
-    Outcome,
     RetryPolicy,
     SQLiteLedger,
     SubmitUncertainError,
+    Succeeded,
     VideoParameters,
     VideoRequest,
 )
@@ -37,7 +38,9 @@ def rows(count: int, *, keyed: bool = True) -> list[VideoRequest]:
     return [VideoRequest(f"row {n}", key=f"row-{n}" if keyed else None) for n in range(count)]
 
 
-async def every(client: AsyncQueueClient, requests: Any, **options: Any) -> list[Outcome]:
+async def every(
+    client: AsyncQueueClient, requests: Any, **options: Any
+) -> list[Succeeded | Failed]:
     return [outcome async for outcome in client.generate_many(requests, **options)]
 
 
@@ -366,7 +369,7 @@ async def test_two_processes_share_one_batch(
 ) -> None:
     ledger = tmp_path / "runs.db"
 
-    async def one() -> list[Outcome]:
+    async def one() -> list[Succeeded | Failed]:
         async with on_socket(url, ledger=SQLiteLedger(ledger)) as client:
             return await every(client, rows(20), directory=tmp_path / "out")
 

@@ -12,9 +12,10 @@ from support import in_process, in_virtual_time, result_of
 
 from modelmax_async import (
     AsyncQueueClient,
+    Failed,
     Job,
-    Outcome,
     StatusReport,
+    Succeeded,
     Video,
     VideoRequest,
 )
@@ -48,7 +49,8 @@ REST: list[tuple[str, Call, Any, str]] = [
         ("abc", "str: pass await client.wait_for(request_id)"),
         (JOB, "Job: pass await client.wait_for(job)"),
         (StatusReport("reef", "COMPLETED"), "StatusReport: pass await client.wait_for(job)"),
-        (Outcome(JOB, RESULT), "Outcome: pass its .result"),
+        (Succeeded(JOB, RESULT), "Succeeded: pass its .result"),
+        (Failed(JOB, ValueError()), "Failed"),
         ([RESULT], "list: pass each Result in a call of its own"),
         (RESULT.videos[0], "Video: pass the whole Result, or use stream(video)"),
         (RESULT.to_dict(), "dict: pass Result.from_dict(…) of it"),

@@ -12,11 +12,12 @@ from support import in_process, in_virtual_time, result_of
 
 from modelmax_async import (
     AsyncQueueClient,
+    Failed,
     Job,
     JobTimeoutError,
     LedgerEntry,
-    Outcome,
     StatusReport,
+    Succeeded,
     VideoRequest,
 )
 from modelmax_async.emulator import Emulator
@@ -62,7 +63,8 @@ NO_JOB: list[tuple[Any, str]] = [
     (RESULT, f"{JOB_OR_ID}Result: pass its .request_id"),
     (StatusReport("reef", "IN_QUEUE"), f"{JOB_OR_ID}StatusReport: pass its .request_id"),
     (JobTimeoutError("late", job=JOB), f"{JOB_OR_ID}JobTimeoutError: pass its .job"),
-    (Outcome(JOB, RESULT), "Outcome: pass its .job"),
+    (Succeeded(JOB, RESULT), f"{JOB_OR_ID}Succeeded: pass its .job"),
+    (Failed(JOB, ValueError()), f"{JOB_OR_ID}Failed: pass its .job"),
     (LedgerEntry(job=JOB, state="known", since=1.0), f"{JOB_OR_ID}LedgerEntry: pass its .job"),
     (VideoRequest("a reef"), f"{JOB_OR_ID}VideoRequest: pass the Job that submit() returned"),
 ]

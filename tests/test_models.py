@@ -13,12 +13,14 @@ from hypothesis import given
 from strategies import HOSTILE_IDS, JOB, PNG, PNG_TEXT, jobs, wild_text
 
 from modelmax_async import (
+    Failed,
     Job,
     LedgerEntry,
     Outcome,
     Result,
     Status,
     StatusReport,
+    Succeeded,
     Usage,
     Video,
     VideoParameters,
@@ -35,8 +37,8 @@ VALUES = [
     RESULT,
     RESULT.videos[0],
     RESULT.usage,
-    Outcome(JOB, RESULT),
-    Outcome(JOB, error=JobFailedError("no", job=JOB)),
+    Succeeded(JOB, RESULT),
+    Failed(JOB, JobFailedError("no", job=JOB)),
     LedgerEntry(job=JOB, state="stored", since=1.0, attempt="a", body=b"{}"),
     VideoParameters(resolution="4k", extra={"startImageUrl": "https://x/y.png"}),
 ]
@@ -72,6 +74,22 @@ def test_pickled_values_are_equal(value: Any, protocol: int) -> None:
 def test_copied_values_are_equal(value: Any) -> None:
     assert value == copy.deepcopy(value)
     assert value == copy.copy(value)
+
+
+def test_outcome_is_one_of_two_classes() -> None:
+    error = JobFailedError("no", job=JOB)
+    succeeded, failed = Succeeded(JOB, RESULT), Failed(JOB, error)
+
+    assert (RESULT, None) == (succeeded.result, succeeded.error)
+    assert (None, error) == (failed.result, failed.error)
+    assert ("job", "result", "request", "paths") == Succeeded.__match_args__
+    assert ("job", "error", "request") == Failed.__match_args__
+    assert [succeeded, failed] == [
+        Outcome.from_dict(outcome.to_dict()) for outcome in (succeeded, failed)
+    ]
+    base: Any = Outcome
+    with pytest.raises(TypeError, match=r"make a Succeeded\(job, result\) or a Failed"):
+        base(JOB, RESULT, None, None, ())
 
 
 def test_values_with_different_fields_differ() -> None:

@@ -205,6 +205,24 @@ async def test_commands_run_as_they_are_shown(
     assert 2 == len(list((tmp_path / "out").iterdir())) == emulator.billed_total
 
 
+def _anchor(title: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return "#" + re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def test_table_of_contents_links_every_section_in_order() -> None:
+    titles = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    contents = README.partition("## Contents\n")[2].partition("\n## ")[0]
+
+    assert [_anchor(title) for title in titles[2:]] == re.findall(r"\]\((#[^)]+)\)", contents)
+
+
+def test_links_within_the_readme_lead_somewhere() -> None:
+    anchors = {_anchor(title) for title in re.findall(r"^#+ (.+)$", README, re.MULTILINE)}
+
+    assert set(re.findall(r"\]\((#[^)]+)\)", README)) <= anchors
+
+
 def test_shell_blocks_are_the_two_setup_commands() -> None:
     shell = [block.text.strip() for block in BLOCKS if block.kind == "sh"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from support import in_process, in_virtual_time
@@ -34,6 +34,11 @@ ENDINGS = [
     "it broke...",
     "it broke. ",
 ]
+FAULTS: tuple[tuple[Literal["submit", "status", "result"], int], ...] = (
+    ("submit", 500),
+    ("status", 401),
+    ("result", 504),
+)
 #: A doubled mark, a blank before one, or a full stop inside a sentence.
 BAD = re.compile(r"(?<!\.)\.\.(?!\.)|[!?…]\.|\.{4}|\s\.(?=\s|$)|(?<!\.)\.[);,]")
 
@@ -149,7 +154,7 @@ async def test_no_message_about_a_response_doubles_a_full_stop(
 ) -> None:
     found: list[ModelMaxError] = []
     async with in_process(emulator) as client:
-        for endpoint, status in (("submit", 500), ("status", 401), ("result", 504)):
+        for endpoint, status in FAULTS:
             emulator.fault(endpoint, Fault.error(status, message=text))
             with pytest.raises(ModelMaxError) as caught:
                 await client.generate("a reef")

@@ -11,7 +11,7 @@ import attrs
 
 from modelmax_async._client import AsyncQueueClient
 from modelmax_async._errors import JobFailedError
-from modelmax_async._models import Job, Outcome, Status
+from modelmax_async._models import Failed, Job, Status, Succeeded
 from modelmax_async._polling.forecast import Expected
 from modelmax_async._polling.policies import AdaptivePolicy
 from modelmax_async.emulator import Emulator, JobScript
@@ -137,15 +137,14 @@ def update(row: Row, expected: Expected | None, now: float) -> None:
 
 
 async def _finish(
-    client: AsyncQueueClient, row: Row, outcome: Outcome, directory: Path
+    client: AsyncQueueClient, row: Row, outcome: Succeeded | Failed, directory: Path
 ) -> None:
-    if outcome.result is not None:
+    if outcome.error is None:
         row.files = await client.download(outcome.result, directory)
         row.size = await asyncio.to_thread(_size_of, row.files)
     elif isinstance(outcome.error, JobFailedError):
         row.error = outcome.error.error
     else:
-        assert outcome.error is not None  # noqa: S101 - an outcome has a result or an error
         raise outcome.error
 
 

@@ -13,7 +13,7 @@ from modelmax_async._cli.options import Target
 from modelmax_async._cli.report import Report
 from modelmax_async._client import AsyncQueueClient
 from modelmax_async._errors import ModelMaxError
-from modelmax_async._models import Job, Outcome
+from modelmax_async._models import Failed, Job, Succeeded
 
 _AT_ONCE = 16  # results that are saved at once
 
@@ -46,27 +46,27 @@ def _job(request_id: str, model: str | None) -> Job:
 
 async def fetched(
     client: AsyncQueueClient, jobs: Sequence[Job], *, accept_second_charge: bool = False
-) -> AsyncGenerator[Outcome, None]:
+) -> AsyncGenerator[Succeeded | Failed, None]:
     """Yield the outcome of asking for each result: a stored one is served by the ledger."""
     for job in jobs:
         try:
             result = await client.result(job, accept_second_charge=accept_second_charge)
         except ModelMaxError as exc:
-            yield Outcome(job, error=exc)
+            yield Failed(job, exc)
         else:
-            yield Outcome(job, result)
+            yield Succeeded(job, result)
 
 
 async def save_and_report(
     client: AsyncQueueClient,
-    outcomes: AsyncGenerator[Outcome, None],
+    outcomes: AsyncGenerator[Succeeded | Failed, None],
     report: Report,
     target: Target | None,
 ) -> None:
     """Report each outcome, once its videos are saved, if there is a target."""
     room = asyncio.Semaphore(_AT_ONCE)
 
-    async def finish(outcome: Outcome) -> None:
+    async def finish(outcome: Succeeded | Failed) -> None:
         try:
             report.ended(await _saved(client, outcome, target))
         finally:
@@ -81,11 +81,13 @@ async def save_and_report(
         raise exc.exceptions[0] from None
 
 
-async def _saved(client: AsyncQueueClient, outcome: Outcome, target: Target | None) -> Outcome:
-    if outcome.result is None or target is None:
+async def _saved(
+    client: AsyncQueueClient, outcome: Succeeded | Failed, target: Target | None
+) -> Succeeded | Failed:
+    if outcome.error is not None or target is None:
         return outcome
     try:
         paths = await client.download(outcome.result, target.directory, name=target.name)
     except ModelMaxError as exc:
-        return Outcome(outcome.job, error=exc)
+        return Failed(outcome.job, exc)
     return attrs.evolve(outcome, paths=tuple(paths))

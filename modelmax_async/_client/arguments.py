@@ -12,6 +12,7 @@ from modelmax_async._models import (
     Outcome,
     Result,
     StatusReport,
+    Succeeded,
     Video,
     VideoRequest,
 )
@@ -30,7 +31,7 @@ _OF_A_JOB: tuple[tuple[type, str], ...] = (
 )
 #: What to pass to `download` instead of something else.
 _OF_A_RESULT: tuple[tuple[type, str], ...] = (
-    (Outcome, "its .result"),
+    (Succeeded, "its .result"),
     (Job, "await client.wait_for(job)"),
     (str, "await client.wait_for(request_id)"),
     (StatusReport, "await client.wait_for(job)"),

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, overload
 
 from modelmax_async._arguments import check_flag, check_optional_callback, check_path
 from modelmax_async._client.arguments import check_result, check_video, job_or_id
@@ -19,11 +19,12 @@ from modelmax_async._download import OnProgress, read_template
 from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import ClientOrTransport, Timeout
 from modelmax_async._models import (
+    Failed,
     Job,
     LedgerEntry,
-    Outcome,
     Result,
     StatusReport,
+    Succeeded,
     Video,
     VideoParameters,
     VideoRequest,
@@ -259,6 +260,28 @@ class AsyncQueueClient:
             exc.job = job
             raise
 
+    @overload
+    async def gather_results(
+        self,
+        jobs: Iterable[Job | str],
+        *,
+        model: str | None = None,
+        timeout: float | None = TIMEOUT,
+        return_exceptions: Literal[False] = False,
+        on_outcome: OnOutcome | None = None,
+    ) -> list[Result]: ...
+
+    @overload
+    async def gather_results(
+        self,
+        jobs: Iterable[Job | str],
+        *,
+        model: str | None = None,
+        timeout: float | None = TIMEOUT,
+        return_exceptions: bool,
+        on_outcome: OnOutcome | None = None,
+    ) -> list[Result | Exception]: ...
+
     async def gather_results(
         self,
         jobs: Iterable[Job | str],
@@ -267,7 +290,7 @@ class AsyncQueueClient:
         timeout: float | None = TIMEOUT,
         return_exceptions: bool = False,
         on_outcome: OnOutcome | None = None,
-    ) -> list[Result]:
+    ) -> list[Result] | list[Result | Exception]:
         """Wait for many jobs; a job that fails affects no other.
 
         Args:
@@ -275,7 +298,8 @@ class AsyncQueueClient:
             model: the model of bare request ids; the client's ``model`` by default.
             timeout: seconds for all of them together; ``None``: no limit.
             return_exceptions: return exceptions in their places instead of raising.
-            on_outcome: a plain function, called with an `Outcome` as each job ends.
+            on_outcome: a plain function, called with a `Succeeded` or `Failed` as each job
+                ends.
 
         Returns:
             The results, in the order given. If it is cancelled, no paid result is lost.
@@ -290,10 +314,10 @@ class AsyncQueueClient:
         stream = batch.each_outcome(self._engine.poller, targets, limit)
         outcomes = await batch.gather(stream, targets, on_outcome)
         for target, outcome in zip(targets, outcomes, strict=True):
-            if outcome.result is not None:
+            if outcome.error is None:
                 self._engine.records.delivered(target)
         if return_exceptions:
-            return [o.result or o.error for o in outcomes]  # type: ignore[misc]  # as asyncio.gather's
+            return [o.result if o.error is None else o.error for o in outcomes]
         return batch.results_of(outcomes)
 
     def as_completed(
@@ -302,10 +326,11 @@ class AsyncQueueClient:
         *,
         model: str | None = None,
         timeout: float | None = TIMEOUT,
-    ) -> AsyncGenerator[Outcome, None]:
-        """Iterate over the `Outcome` of each job as it ends; a job given twice is yielded once.
+    ) -> AsyncGenerator[Succeeded | Failed, None]:
+        """Iterate over the jobs as they end, each as a `Succeeded` or a `Failed`.
 
-        Args and errors are those of `gather_results`, but each error stays in its outcome.
+        A job that is given twice is yielded once. Args and errors are those of
+        `gather_results`, but each error stays in its outcome.
         """
         limit = check_timeout(timeout)
         targets = self._engine.targets(jobs, model)
@@ -322,7 +347,7 @@ class AsyncQueueClient:
         directory: str | os.PathLike[str] | None = None,
         name: str | None = None,
         timeout: float | None = TIMEOUT,
-    ) -> AsyncGenerator[Outcome, None]:
+    ) -> AsyncGenerator[Succeeded | Failed, None]:
         """Submit many requests, wait for their jobs, fetch the results, and save the videos.
 
         Requests are taken from the iterable only as jobs end, so that an endless one works. A
@@ -340,10 +365,10 @@ class AsyncQueueClient:
             timeout: seconds to wait for each job at most; ``None``: no limit.
 
         Yields:
-            The `Outcome` of each request as it ends, with ``request`` and ``paths``; a failure
-            affects no other request. A 429 slows the submits down, and drops none. If you leave
-            the iterator (at once with ``contextlib.aclosing``), it submits nothing further, and
-            what is submitted is not lost.
+            A `Succeeded` or a `Failed` for each request as it ends, with ``request`` and
+            ``paths``; a failure affects no other request. A 429 slows the submits down, and
+            drops none. If you leave the iterator (at once with ``contextlib.aclosing``), it
+            submits nothing further, and what is submitted is not lost.
 
         Raises:
             InsufficientBalanceError, AuthenticationError: no further request can succeed. What

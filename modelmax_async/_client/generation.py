@@ -32,7 +32,8 @@ from modelmax_async._errors import (
     InsufficientBalanceError,
     fresh,
 )
-from modelmax_async._models import Job, Outcome, Result, VideoRequest
+from modelmax_async._models import Failed, Job, Result, Succeeded, VideoRequest
+from modelmax_async._polling.batch import Ended
 from modelmax_async._polling.subscribers import wait_one
 from modelmax_async._runtime.tasks import Tasks
 
@@ -55,7 +56,7 @@ class Crew:
     def __init__(
         self,
         tasks: Tasks,
-        work: Callable[[VideoRequest], Awaitable[Outcome]],
+        work: Callable[[VideoRequest], Awaitable[Ended]],
         pace: Pace,
         requests: Requests,
         most: int,
@@ -65,12 +66,12 @@ class Crew:
         self._pace = pace
         self._room = asyncio.Semaphore(most)
         self._open: set[asyncio.Task[None]] = set()
-        self._ended: deque[Outcome] = deque()
+        self._ended: deque[Ended] = deque()
         self._error: BaseException | None = None
         self._news = asyncio.Event()
         self._feeding = self._spawn(self._feed(requests))
 
-    async def next(self) -> Outcome | None:
+    async def next(self) -> Ended | None:
         """Return the next outcome, ``None`` after the last one.
 
         Raises:
@@ -137,7 +138,7 @@ class Work:
     names: NameTemplate
     timeout: float | None
 
-    async def __call__(self, request: VideoRequest) -> Outcome:
+    async def __call__(self, request: VideoRequest) -> Ended:
         """Take one request to its outcome; raise only what ends the batch."""
         job: Job | None = None
         try:
@@ -148,8 +149,8 @@ class Work:
         except FINAL:
             raise
         except Exception as exc:  # noqa: BLE001 - a failure of one request affects no other
-            return Outcome(job, None, _light(exc), request)
-        return Outcome(job, result, None, request, tuple(paths))
+            return Failed(job, _light(exc), request)
+        return Succeeded(job, result, request, tuple(paths))
 
     async def _save(self, result: Result) -> list[Path]:
         if self.directory is None:
@@ -169,14 +170,14 @@ def _light(error: Exception) -> Exception:
 
 async def each_outcome(
     tasks: Tasks, work: Work, requests: Requests, most: int
-) -> AsyncGenerator[Outcome, None]:
+) -> AsyncGenerator[Ended, None]:
     """Yield the outcome of each request as it ends."""
     tasks.bind()
     crew = Crew(tasks, work, work.pace, requests, most)
     try:
         while (outcome := await crew.next()) is not None:
             yield outcome
-            if outcome.result is not None and outcome.job is not None:  # taken, and looked at
+            if outcome.error is None:  # taken, and looked at
                 work.engine.records.delivered(outcome.job)
     finally:
         crew.leave()

@@ -68,7 +68,7 @@ class APIError(ModelMaxError):
         self.error_type = error_type
         self.message = message
         self.retry_after = retry_after
-        self.details = dict(details or {})
+        self.details: dict[str, Any] = dict(details or {})
         self.host = host
 
 

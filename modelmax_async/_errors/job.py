@@ -9,7 +9,7 @@ from modelmax_async._errors.base import ModelMaxError
 from modelmax_async._errors.sentences import sentence
 
 if TYPE_CHECKING:
-    from modelmax_async._models import Job, Outcome, Phase, Status
+    from modelmax_async._models import Failed, Job, Phase, Status, Succeeded
 
 
 class JobError(ModelMaxError):
@@ -114,7 +114,7 @@ class GatherError(ModelMaxError, ExceptionGroup[Exception]):
     """Some jobs of a `gather_results` failed; the results of the others are in the ledger.
 
     Attributes:
-        outcomes: one `Outcome` for each job, in the order of the call.
+        outcomes: a `Succeeded` or a `Failed` for each job, in the order of the call.
     """
 
     def __new__(cls, message: str, exceptions: Sequence[Exception], *_: Any, **__: Any) -> Self:
@@ -126,11 +126,11 @@ class GatherError(ModelMaxError, ExceptionGroup[Exception]):
         message: str,
         exceptions: Sequence[Exception],
         *,
-        outcomes: Sequence[Outcome] = (),
+        outcomes: Sequence[Succeeded | Failed] = (),
     ) -> None:
         super().__init__(message)
-        self.args = (message, list(exceptions))
-        self.outcomes = tuple(outcomes)
+        self.args: tuple[Any, ...] = (message, list(exceptions))
+        self.outcomes: tuple[Succeeded | Failed, ...] = tuple(outcomes)
 
     def derive(self, excs: Sequence[Exception], /) -> GatherError:  # type: ignore[override]  # the stub wants a generic group
         """Return the same error with some of its exceptions, as ``except*`` requires.

@@ -13,11 +13,12 @@ from modelmax_async._models.entries import (
 )
 from modelmax_async._models.jobs import Job, Status, StatusReport, as_status
 from modelmax_async._models.requests import VideoParameters, VideoRequest
-from modelmax_async._models.results import Outcome, Result, Usage, Video
+from modelmax_async._models.results import Failed, Outcome, Result, Succeeded, Usage, Video
 from modelmax_async._models.value import Value
 
 __all__ = [
     "UNFINISHED",
+    "Failed",
     "Job",
     "LedgerEntry",
     "LedgerState",
@@ -27,6 +28,7 @@ __all__ = [
     "Status",
     "StatusReport",
     "Submission",
+    "Succeeded",
     "Usage",
     "Value",
     "Video",
@@ -35,5 +37,5 @@ __all__ = [
     "as_status",
 ]
 
-for _public in (Status, *Value.__subclasses__()):
+for _public in (Status, *Value.__subclasses__(), *Outcome.__subclasses__()):
     _public.__module__ = "modelmax_async"

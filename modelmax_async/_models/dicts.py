@@ -18,6 +18,7 @@ import attrs
 from modelmax_async._models.error_dicts import read_error, write_error
 from modelmax_async._models.jobs import Status, as_status
 from modelmax_async._models.requests import VideoParameters
+from modelmax_async._models.results import Failed, Outcome, Succeeded, kind_of
 from modelmax_async._models.value import Value
 from modelmax_async._validators import is_number
 
@@ -50,12 +51,17 @@ def read(data: Any, kind: type[V]) -> V:
 def converter() -> cattrs.Converter:
     """Return the converter; a class is compiled at its first use."""
     import cattrs  # noqa: PLC0415 - a tenth of the package's import time
-    from cattrs.gen import make_dict_structure_fn  # noqa: PLC0415 - as above
+    from cattrs.gen import (  # noqa: PLC0415 - as above
+        make_dict_structure_fn,
+        make_dict_unstructure_fn,
+    )
 
     made = cattrs.Converter(unstruct_collection_overrides={tuple: list})
 
     @made.register_structure_hook_factory(_is_value)
     def _value(kind: Any) -> Callable[[Any, Any], Any]:
+        if kind is Outcome:
+            return lambda data, kind: made.structure(data, kind_of(_object(data, kind)))
         of_fields = make_dict_structure_fn(kind, made)
         return lambda data, kind: of_fields(_object(data, kind), kind)
 
@@ -73,6 +79,12 @@ def converter() -> cattrs.Converter:
     made.register_structure_hook(float, _read_number)
     made.register_structure_hook_func(lambda kind: _origin(kind) is Literal, _read_word)
     made.register_structure_hook_func(lambda kind: _origin(kind) is Mapping, _read_mapping)
+    for kind in (
+        Succeeded,
+        Failed,
+    ):  # last, as it compiles them; with the field that is always None
+        whole = make_dict_unstructure_fn(kind, made, _cattrs_include_init_false=True)
+        made.register_unstructure_hook(kind, whole)
     return made
 
 

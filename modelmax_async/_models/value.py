@@ -42,7 +42,7 @@ class Value:
     @classmethod
     def _of_fields(cls, fields: Mapping[str, Any]) -> Self:
         """Return the value; unknown fields are ignored, missing ones get their default."""
-        names = {field.name for field in attrs.fields(cls)}
+        names = {field.name for field in attrs.fields(cls) if field.init}
         return cls(**{name: value for name, value in fields.items() if name in names})
 
     @classmethod

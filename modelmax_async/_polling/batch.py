@@ -7,13 +7,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from modelmax_async._errors import GatherError, fresh
-from modelmax_async._models import Job, Outcome, Result, StatusReport
-from modelmax_async._polling.job import Done, End, Failed, PolledJob
+from modelmax_async._models import Failed, Job, Result, StatusReport, Succeeded
+from modelmax_async._polling.job import Done, End, PolledJob, Stopped
 from modelmax_async._polling.poller import Poller
 from modelmax_async._polling.subscribers import last_poll, timed_out
 from modelmax_async._runtime.hooks import call_safely
 
-OnOutcome = Callable[[Outcome], object]
+Ended = Succeeded | Failed
+OnOutcome = Callable[[Ended], object]
 
 
 class Batch:
@@ -23,7 +24,7 @@ class Batch:
         self._poller = poller
         self._members = {_identity(job): _Member(self, job) for job in jobs}
         self.open = len(self._members)
-        self.ended: deque[Outcome] = deque()
+        self.ended: deque[Ended] = deque()
         self.news = asyncio.Event()
         self.gap = 0.0
         bulk = self.open > poller.max_in_flight
@@ -37,7 +38,7 @@ class Batch:
             self.leave()  # or jobs would be billed that no caller waits for
             raise
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: Ended) -> None:
         """Note how one job ended."""
         self.open -= 1
         self.ended.append(outcome)
@@ -49,7 +50,7 @@ class Batch:
             if not member.over and member.polled is not None:
                 # At once: the consumer may be busy for long before it comes back to leave.
                 self._poller.unsubscribe(member.polled, member)
-                member.on_end(Failed(timed_out(member.polled, timeout)))
+                member.on_end(Stopped(timed_out(member.polled, timeout)))
 
     def leave(self) -> None:
         """Wait for no job any more."""
@@ -81,9 +82,11 @@ class _Member:
 
     def on_end(self, end: End) -> None:
         self.over = True
-        result = end.result if isinstance(end, Done) else None
-        error = fresh(end.error) if isinstance(end, Failed) else None
-        self._batch.end(Outcome(self.job, result, error))
+        if isinstance(end, Stopped):
+            self._batch.end(Failed(self.job, fresh(end.error)))
+        else:
+            assert isinstance(end, Done)  # noqa: S101 - it wants the result
+            self._batch.end(Succeeded(self.job, end.result))
 
 
 def _identity(job: Job | None) -> tuple[str, str]:
@@ -97,7 +100,7 @@ async def each_outcome(
     jobs: Sequence[Job],
     timeout: float | None,
     delivered: Callable[[Job], None] | None = None,
-) -> AsyncGenerator[Outcome, None]:
+) -> AsyncGenerator[Ended, None]:
     """Yield the outcome of each different job as it ends; one deadline for all.
 
     ``delivered`` is called with the job of each result that was yielded.
@@ -114,7 +117,7 @@ async def each_outcome(
                 try:
                     yield outcome
                 finally:
-                    if delivered is not None and outcome.result is not None and outcome.job:
+                    if delivered is not None and outcome.error is None:
                         delivered(outcome.job)
     finally:
         if timer is not None:
@@ -123,10 +126,10 @@ async def each_outcome(
 
 
 async def gather(
-    outcomes: AsyncGenerator[Outcome, None], jobs: Sequence[Job], on_outcome: OnOutcome | None
-) -> list[Outcome]:
+    outcomes: AsyncGenerator[Ended, None], jobs: Sequence[Job], on_outcome: OnOutcome | None
+) -> list[Ended]:
     """Return the outcomes of all jobs in the order given, duplicates included."""
-    found: dict[tuple[str, str], Outcome] = {}
+    found: dict[tuple[str, str], Ended] = {}
     async for outcome in outcomes:
         found[_identity(outcome.job)] = outcome
         if on_outcome is not None:
@@ -134,7 +137,7 @@ async def gather(
     return [found[_identity(job)] for job in jobs]
 
 
-def results_of(outcomes: Sequence[Outcome]) -> list[Result]:
+def results_of(outcomes: Sequence[Ended]) -> list[Result]:
     """Return the results of outcomes that all succeeded.
 
     Raises:

@@ -41,7 +41,7 @@ class Watched:
 
 
 @attrs.frozen
-class Failed:
+class Stopped:
     """The waiting is over, because of an error."""
 
     error: Exception
@@ -49,7 +49,7 @@ class Failed:
 
 #: What a visit returns, and what subscribers receive in the end.
 Visit = Again | Done | Watched
-End = Done | Watched | Failed
+End = Done | Watched | Stopped
 
 
 class Subscriber(Protocol):
@@ -184,5 +184,5 @@ class PolledJob:
             return False
         for subscriber in billing:
             del self.subscribers[subscriber]
-            subscriber.on_end(Failed(error))
+            subscriber.on_end(Stopped(error))
         return True

@@ -11,9 +11,9 @@ from modelmax_async._polling.forecast import Expected
 from modelmax_async._polling.job import (
     Again,
     End,
-    Failed,
     PolledJob,
     Recall,
+    Stopped,
     Subscriber,
     Visit,
 )
@@ -131,7 +131,7 @@ class Poller:
         """Tell every caller that still waits that the client was closed."""
         for polled in list(self._jobs.values()):
             closed = ClientStateError("the client was closed", job=polled.job)
-            self._end(polled, Failed(closed))
+            self._end(polled, Stopped(closed))
 
     async def _visit(self, polled: PolledJob) -> float | None:
         """Visit a job; return the seconds to the next visit, ``None`` if it is over."""
@@ -140,11 +140,11 @@ class Poller:
             return None
         self._news.visit_begins(polled)
         try:
-            visit: Visit | Failed = await self._visits.visit(polled)
+            visit: Visit | Stopped = await self._visits.visit(polled)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the subscribers get it
             if isinstance(exc, JobError) and polled.last is not None:
                 exc.last_status = polled.last.status
-            visit = Failed(exc)
+            visit = Stopped(exc)
         if not isinstance(visit, Again):
             self._end(polled, visit)
             return None
@@ -156,7 +156,7 @@ class Poller:
     def _lost(self, polled: PolledJob) -> None:
         """End a job whose visit was cancelled: no visit would come back to it."""
         why = "the waiting was ended from outside: the task that polls was cancelled"
-        self._end(polled, Failed(ClientStateError(why, job=polled.job)))
+        self._end(polled, Stopped(ClientStateError(why, job=polled.job)))
 
     def _end(self, polled: PolledJob, end: End) -> None:
         self._forget(polled)

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from modelmax_async._errors import JobFailedError, JobTimeoutError, fresh
 from modelmax_async._errors.sentences import sentence
 from modelmax_async._models import Job, Result, Status, StatusReport
-from modelmax_async._polling.job import Done, End, Failed, PolledJob, Stage
+from modelmax_async._polling.job import Done, End, PolledJob, Stage, Stopped
 from modelmax_async._polling.poller import Poller
 from modelmax_async._runtime.hooks import call_safely
 
@@ -37,7 +37,7 @@ class _One:
             call_safely(self._on_status, report)
 
     def on_end(self, end: End) -> None:
-        if isinstance(end, Failed):
+        if isinstance(end, Stopped):
             self.future.set_exception(fresh(end.error))
         else:
             assert isinstance(end, Done)  # noqa: S101 - it wants the result
@@ -132,7 +132,7 @@ class _Watcher:
         match end:
             case Done(result):  # from the ledger, it may come without any poll
                 self.reports.append(StatusReport(result.request_id, Status.COMPLETED))
-            case Failed(error):
+            case Stopped(error):
                 self.error = error
                 if isinstance(error, JobFailedError):
                     id_ = error.job.request_id

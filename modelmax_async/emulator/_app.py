@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from modelmax_async.emulator._connection import Connection, Receive, Scope, Send
 from modelmax_async.emulator._endpoints import Backend
-from modelmax_async.emulator._faults import UNPROCESSED, Fault, Plan
+from modelmax_async.emulator._faults import UNPROCESSED, Endpoint, Fault, Plan
 from modelmax_async.emulator._inprocess import InProcessTransport
 from modelmax_async.emulator._requests import UNKNOWN, Received, Route, route
 from modelmax_async.emulator._responses import Response, error_response, json_response
@@ -64,9 +64,9 @@ class Emulator:
         self._calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.balance: float | None = None
         self.requests: list[Received] = []
-        self.in_flight = 0
-        self.max_in_flight_seen = 0
-        self.submits = 0
+        self.in_flight: int = 0
+        self.max_in_flight_seen: int = 0
+        self.submits: int = 0
 
     def __repr__(self) -> str:
         jobs, billed = len(self._backend.jobs), self.billed_total
@@ -127,7 +127,7 @@ class Emulator:
 
     def fault(
         self,
-        endpoint: str,
+        endpoint: Endpoint,
         fault: Fault,
         *,
         times: int | None = 1,

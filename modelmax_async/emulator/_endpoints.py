@@ -25,7 +25,7 @@ class Backend:
         self.jobs: dict[str, EmulatedJob] = {}
         self.billed: Counter[str] = Counter()
         self.scripts: deque[JobScript] = deque()
-        self.default = script or JobScript()
+        self.default: JobScript = script or JobScript()
         self._contents: dict[str, EmulatedJob] = {}
         self._random = Random(seed)  # noqa: S311 - ids are reproducible, not secret
         self._prefix = prefix

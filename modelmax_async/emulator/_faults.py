@@ -9,13 +9,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from itertools import repeat
-from typing import Self
+from typing import Literal, Self, get_args
 
 from attrs import evolve, field, frozen
 
 from modelmax_async.emulator._responses import Response, error_response, html_response, padded
 
-ENDPOINTS = ("submit", "status", "result", "content")
+Endpoint = Literal["submit", "status", "result", "content"]
+ENDPOINTS = get_args(Endpoint)
 
 
 @frozen
@@ -155,7 +156,7 @@ class Plan:
         self._planned: list[tuple[str, str | None, Iterator[Fault]]] = []
 
     def add(
-        self, endpoint: str, fault: Fault, *, times: int | None, request_id: str | None
+        self, endpoint: Endpoint, fault: Fault, *, times: int | None, request_id: str | None
     ) -> None:
         """Plan a fault; the arguments are those of `Emulator.fault`."""
         if endpoint not in ENDPOINTS:

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 try:
     import asyncpg  # noqa: F401 - checked here, so that the error names the extra
-except ImportError as exc:
+except ImportError as _missing:
     raise ImportError(
         'PostgresLedger needs asyncpg: python -m pip install "modelmax-async[postgres]"'
-    ) from exc
+    ) from _missing
 
 from modelmax_async import _models as models
 from modelmax_async._models import LedgerEntry, LedgerState

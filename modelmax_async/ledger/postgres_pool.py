@@ -64,11 +64,11 @@ class Writer:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.lock = asyncio.Lock()
+        self.lock: asyncio.Lock = asyncio.Lock()
         #: The last number that is known to be committed.
-        self.number = 0
+        self.number: int = 0
         self.connection: Any = None
-        self.pid = 0
+        self.pid: int = 0
         self._id = uuid.uuid4()
         self._table = f'"{address.schema}".writers'
         self._backend: tuple[Any, ...] = ()
@@ -138,7 +138,7 @@ class Pool:
 
     def __init__(self, address: Address, size: int) -> None:
         self.address = address
-        self.writer = Writer(address)
+        self.writer: Writer = Writer(address)
         self._size = size
         self._lent = asyncio.Semaphore(max(1, size - 1))
         self._idle: list[Any] = []

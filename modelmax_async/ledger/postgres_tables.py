@@ -114,20 +114,20 @@ class Tables:
         self._entries = Statements.of(entries, (*ENTRY, "body"), "body")
         self._submissions = Statements.of(submissions, (*SUBMISSION, "job_digest"), "")
         durations = f'"{schema}".durations'
-        self.load_durations = (
+        self.load_durations: str = (
             f"SELECT model, record FROM {durations} WHERE origin = $1 AND version = $2"  # noqa: S608 - constants
         )
-        self.read_durations = f"SELECT record FROM {durations} WHERE digest = $1"  # noqa: S608 - constants
-        self.write_durations = (
+        self.read_durations: str = f"SELECT record FROM {durations} WHERE digest = $1"  # noqa: S608 - constants
+        self.write_durations: str = (
             f"INSERT INTO {durations} VALUES ($1, $2, $3, $4, $5) "  # noqa: S608 - constants
             "ON CONFLICT (digest) DO UPDATE SET record = excluded.record"
         )
-        self.list = (
+        self.list: str = (
             f"SELECT {columns}, NULL::bytea FROM {entries} "  # noqa: S608 - constants
             "WHERE origin = $1 ORDER BY position"
         )
-        self.list_unfinished = self.list.replace("ORDER", f"AND {UNFINISHED} ORDER")
-        self.list_submitted = (
+        self.list_unfinished: str = self.list.replace("ORDER", f"AND {UNFINISHED} ORDER")
+        self.list_submitted: str = (
             f"SELECT {', '.join(SUBMISSION)} FROM {submissions} AS submitted "  # noqa: S608 - constants
             "WHERE origin = $1 AND request_id IS NOT NULL AND NOT EXISTS ("
             f"SELECT 1 FROM {entries} AS there WHERE there.digest = submitted.job_digest "

@@ -14,6 +14,7 @@ from modelmax_async import (
     AsyncQueueClient,
     ConfigurationError,
     Expected,
+    Failed,
     Forecast,
     GatherError,
     Job,
@@ -34,6 +35,7 @@ from modelmax_async import (
     SQLiteLedger,
     Status,
     StatusReport,
+    Succeeded,
     TransportError,
     Usage,
     Video,
@@ -64,8 +66,12 @@ def on_status(report: StatusReport) -> None:
     assert_type(report.status, Status | str)
 
 
-def on_outcome(outcome: Outcome) -> None:
+def on_outcome(outcome: Succeeded | Failed) -> None:
     assert_type(outcome.result, Result | None)
+
+
+def on_any_outcome(outcome: Outcome) -> None:
+    assert_type(outcome.error, Exception | None)
 
 
 def on_progress(done: int, total: int | None) -> None:
@@ -125,16 +131,28 @@ async def many_jobs(client: AsyncQueueClient, jobs: list[Job], ids: list[str]) -
         ),
         list[Result],
     )
-    await client.gather_results([*jobs, *ids])
+    await client.gather_results([*jobs, *ids], on_outcome=on_any_outcome)
+    mixed = await client.gather_results(jobs, return_exceptions=True)
+    assert_type(mixed, list[Result | Exception])
+    either = await client.gather_results(jobs, return_exceptions=bool(ids))
+    assert_type(either, list[Result | Exception])
     assert_type(
-        client.as_completed(ids, model="veo-3", timeout=60), AsyncGenerator[Outcome, None]
+        client.as_completed(ids, model="veo-3", timeout=60),
+        AsyncGenerator[Succeeded | Failed, None],
     )
     async for outcome in client.as_completed(jobs):
         assert_type(outcome.job, Job | None)
         assert_type(outcome.paths, tuple[Path, ...])
         assert_type(outcome.request, VideoRequest | None)
         assert_type(outcome.result, Result | None)
-        assert_type(outcome.error, Exception | None)
+        if outcome.error is None:
+            assert_type(outcome, Succeeded)
+            assert_type(outcome.job, Job)
+            assert_type(outcome.result, Result)
+        else:
+            assert_type(outcome, Failed)
+            assert_type(outcome.error, Exception)
+            assert_type(outcome.result, None)
     assert_type(await client.unresolved(), list[LedgerEntry])
     assert_type(await client.pending(), list[Job])
 
@@ -186,15 +204,15 @@ def errors(group: GatherError) -> None:
         raise group
     except* ResultUncertainError as uncertain:
         assert_type(uncertain, ExceptionGroup[ResultUncertainError])
-    assert_type(group.outcomes, tuple[Outcome, ...])
+    assert_type(group.outcomes, tuple[Succeeded | Failed, ...])
     bases: list[type[ModelMaxError]] = [APIError, GatherError, JobError, TransportError]
     assert_type(bases[0]("x").job, Job | None)
-    value_error: ValueError = ConfigurationError("x")
+    value_errors: list[ValueError] = [ConfigurationError("x")]
     timeouts: list[TimeoutError] = [
         JobTimeoutError("x", job=Job("m", "r")),
         RequestTimeoutError("x", maybe_sent=False),
     ]
-    assert_type((value_error, timeouts), tuple[ValueError, list[TimeoutError]])
+    assert_type((value_errors, timeouts), tuple[list[ValueError], list[TimeoutError]])
 
 
 def attributes(
