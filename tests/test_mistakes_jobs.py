@@ -58,7 +58,7 @@ NO_JOB: list[tuple[Any, str]] = [
     (5, f"{JOB_OR_ID}5"),
     (b"reef", f"{JOB_OR_ID}bytes"),
     (Job, f"{JOB_OR_ID}the class Job"),
-    ([JOB], f"{JOB_OR_ID}list: this method takes one job"),
+    ([JOB], f"{JOB_OR_ID}list: pass each job by itself"),
     (JOB.to_dict(), f"{JOB_OR_ID}dict: pass Job.from_dict(…) of it"),
     (RESULT, f"{JOB_OR_ID}Result: pass its .request_id"),
     (StatusReport("reef", "IN_QUEUE"), f"{JOB_OR_ID}StatusReport: pass its .request_id"),
@@ -96,7 +96,7 @@ NO_JOBS: list[tuple[Any, str]] = [
     (None, f"{JOBS}None"),
     ({"row-1": JOB}, f"{JOBS}dict of Jobs: pass its .values()"),
     (_jobs(), f"{JOBS}async_generator: pass [job async for job in …]"),
-    ([[JOB]], f"{JOB_OR_ID}list: this method takes one job"),
+    ([[JOB]], f"{JOB_OR_ID}list: pass each job by itself"),
 ]
 
 

@@ -58,7 +58,7 @@ def job_or_id(job: object) -> Job | str:
     if isinstance(job, str):
         return check_segment("request id", job)
     if isinstance(job, list | tuple | set | frozenset):
-        advice = ": this method takes one job"
+        advice = ": pass each job by itself"
     else:
         advice = forgotten(job) or _instead(job, _OF_A_JOB)
     raise ValueError(f"job must be a Job or a request id (str), got {named(job)}{advice}")
