@@ -16,6 +16,8 @@ DEFAULT_BASE_URL = "https://api.modelmax.io"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_IN_FLIGHT = 1024  # each has its own connection
 _HIDDEN = "sk-..."
+_VARIABLE = "MODELMAX_API_KEY"
+_QUOTES = frozenset("\"'`")
 _SHORTEST = 8  # a shorter key is not a secret, and could be an ordinary word
 OnUncertain = Literal["raise", "refetch"]
 
@@ -80,6 +82,10 @@ def read_settings(
     del environ  # it holds the key, and a traceback may show the variables of this frame
     if isinstance(api_key, ConfigurationError):
         raise api_key
+    if not isinstance(allow_insecure, bool):
+        raise ConfigurationError(
+            f"allow_insecure must be True or False, got {allow_insecure!r}"
+        )
     origin = _check_base_url(url, allow_insecure=allow_insecure)
     if on_uncertain not in {"raise", "refetch"}:
         raise ConfigurationError(
@@ -109,17 +115,33 @@ def read_key(api_key: object, environ: Mapping[str, str]) -> ApiKey | Configurat
 
     It does not raise the error itself: a traceback would then have a frame with the key in it.
     """
-    value = environ.get("MODELMAX_API_KEY") if api_key is None else api_key
+    value = environ.get(_VARIABLE) if api_key is None else api_key
     if value is None or value == "":
         return ConfigurationError("no API key: set MODELMAX_API_KEY or pass api_key=")
     if not isinstance(value, str):
         return ConfigurationError(f"api_key must be a string, got {type(value).__name__}")
+    if (problem := _misread(value.strip())) is not None:
+        name = _VARIABLE if api_key is None else "api_key"
+        return ConfigurationError(f"{name} must be the key alone, such as sk-…: {problem}")
     if not (value.isascii() and value.isprintable()) or " " in value:
         return ConfigurationError(
             "the API key is malformed: it must be printable ASCII without spaces or line "
             "breaks (look for a stray newline where it was copied from)"
         )
     return ApiKey(value)
+
+
+def _misread(text: str) -> str | None:
+    """Return what was copied with the key, or in its place; ``None`` if nothing was."""
+    if text[:6].lower() == "bearer":
+        return "remove the word Bearer before it"
+    if text[:1] in _QUOTES or text[-1:] in _QUOTES:
+        return "remove the quotation marks around it"
+    if _VARIABLE in text:
+        return f"pass the value of {_VARIABLE}, not its name"
+    if text in {"sk-…", _HIDDEN}:
+        return "this is the placeholder of the documentation"
+    return None
 
 
 def _check_base_url(url: str, *, allow_insecure: bool) -> str:
@@ -143,7 +165,7 @@ def _check_base_url(url: str, *, allow_insecure: bool) -> str:
         or port == 0
         or not _is_whole(parts.netloc)
     ):
-        raise ConfigurationError(f"{problem}, got {url!r}")
+        raise ConfigurationError(f"{problem}{_meant(url)}")
     if "?" in url or "#" in url:
         raise ConfigurationError(f"base_url must not have a query or a fragment, got {url!r}")
     if parts.scheme == "http" and not (allow_insecure or is_loopback(host)):
@@ -152,6 +174,17 @@ def _check_base_url(url: str, *, allow_insecure: bool) -> str:
             "pass allow_insecure=True if you trust the network"
         )
     return origin_of(parts.scheme, host, port)
+
+
+def _meant(url: str) -> str:
+    """Return the end of a message: what was given, unless it may hold a password."""
+    if "@" in url:
+        return ""
+    if "://" in url:
+        return f", got {url!r}"
+    host = url.partition("/")[0].partition(":")[0]
+    scheme = "http" if is_loopback(host) else "https"
+    return f", got {url!r}: pass '{scheme}://{url}'" if host else f", got {url!r}"
 
 
 def _is_whole(netloc: str) -> bool:
@@ -164,6 +197,14 @@ def origin_of(scheme: str, host: str, port: int | None) -> str:
     """Return ``scheme://host:port`` in a normal form, so that equal origins compare equal."""
     name = f"[{host}]" if ":" in host else host.lower().rstrip(".")
     return f"{scheme}://{name}:{port or DEFAULT_PORTS.get(scheme, 0)}"
+
+
+def host_of(url: str) -> str:
+    """Return what messages call the host of a checked URL: with its port unless it is usual."""
+    parts = urlsplit(url)
+    name, port = parts.hostname or "", parts.port
+    shown = f"[{name}]" if ":" in name else name
+    return shown if port in {None, DEFAULT_PORTS.get(parts.scheme)} else f"{shown}:{port}"
 
 
 def is_loopback(host: str) -> bool:

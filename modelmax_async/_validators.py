@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
+from modelmax_async._arguments import forgotten, named
+
 MAX_SEGMENT = 4096
 #: The most characters of a submit's key.
 MAX_KEY = 1024
@@ -76,7 +78,11 @@ def check_prompt(prompt: object) -> str:
     Raises:
         ValueError: otherwise.
     """
-    if not isinstance(prompt, str) or not prompt.strip():
+    if not isinstance(prompt, str):
+        several = isinstance(prompt, list | tuple) or hasattr(prompt, "prompt")
+        advice = ": use generate_many for it" if several else forgotten(prompt)
+        raise ValueError(f"prompt must be a non-empty string, got {named(prompt)}{advice}")  # noqa: TRY004 - the documented error for bad input
+    if not prompt.strip():
         raise ValueError("prompt must be a non-empty string")
     return prompt
 
@@ -90,7 +96,9 @@ def check_timeout(timeout: float | None) -> float | None:
     if timeout is None:
         return None
     if not is_number(timeout) or not timeout >= 0:
-        raise ValueError(f"timeout must be a number of seconds or None, got {timeout!r}")
+        raise ValueError(
+            f"timeout must be a number of seconds from 0 or None, got {timeout!r:.100}"
+        )
     return None if timeout == float("inf") else timeout
 
 

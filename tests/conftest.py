@@ -28,6 +28,8 @@ def _nothing_blocks_the_loop() -> Iterator[None]:
         scanned_modules=["modelmax_async"], excluded_modules=program
     ) as watched:
         for each in watched.functions.values():
+            # SQLiteLedger looks once, when it is made, whether the directory of its file exists
+            each.can_block_in("modelmax_async/ledger/sqlite_file.py", {"check_file"})
             # asyncpg looks for ~/.pgpass and certificates, as libpq does
             each.can_block_in("asyncpg/connect_utils.py", {"_parse_connect_arguments"})
         yield

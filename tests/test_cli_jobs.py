@@ -127,7 +127,7 @@ def test_generate_stops_at_an_empty_balance(
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
 
     assert 1 == done.exit_code
-    assert error.startswith("Error: HTTP 402 insufficient_balance: ")
+    assert error.startswith("Error: HTTP 402 insufficient_balance from 127.0.0.1:")
     assert error.endswith("Run the same command again to go on.")
 
 

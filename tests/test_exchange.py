@@ -169,11 +169,12 @@ class SpeechlessError(Exception):
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (httpx.ReadTimeout("slow"), RequestTimeoutError, "ReadTimeout slow"),
-        (TimeoutError("slow"), RequestTimeoutError, "TimeoutError slow"),
-        (httpx.ReadError("key sk-emulator"), TransportError, "ReadError key"),
-        (OSError("gone"), TransportError, "OSError gone"),
-        (SpeechlessError(), TransportError, "SpeechlessError (its text is not available)"),
+        (httpx.ReadTimeout("slow"), RequestTimeoutError, "ReadTimeout: slow"),
+        (TimeoutError("slow"), RequestTimeoutError, "TimeoutError: slow"),
+        (httpx.ReadError("key sk-emulator"), TransportError, "ReadError: key"),
+        (OSError("gone"), TransportError, "OSError: gone"),
+        (SpeechlessError(), TransportError, "SpeechlessError: (its text is not available)"),
+        (TimeoutError(), RequestTimeoutError, "received: TimeoutError"),
     ],
 )
 @pytest.mark.parametrize("progress", [Progress.QUEUED, Progress.SENT])
@@ -188,7 +189,7 @@ def test_broken_exchange_is_told_in_our_words(
     exchange = Exchange()
     exchange.progress = progress
 
-    told = translate(error, exchange, job, ApiKey(KEY))
+    told = translate(error, exchange, job, ApiKey(KEY), host="api.example:8443")
 
     sent = progress is Progress.SENT
     assert (kind, sent, job) == (type(told), told.maybe_sent, told.job)
@@ -197,7 +198,9 @@ def test_broken_exchange_is_told_in_our_words(
     assert (job is not None) is ("for job reef" in str(told))
     assert KEY not in str(told) + str(told.__cause__)
     assert isinstance(told.__cause__, httpx.TransportError)
-    assert words.replace(" ", ": ", 1) in str(told.__cause__)
+    assert words.removeprefix("received: ") in str(told.__cause__)
+    assert "the request to api.example:8443" in str(told)
+    assert "api.example:8443" == told.host
 
 
 async def test_what_refuses_to_arm_leaves_the_exchange_queued() -> None:

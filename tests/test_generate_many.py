@@ -290,8 +290,8 @@ async def test_error_of_the_iterable_comes_after_the_outcomes(emulator: Emulator
 @in_virtual_time
 async def test_item_of_another_kind_ends_the_batch(emulator: Emulator) -> None:
     async with in_process(emulator) as client:
-        with pytest.raises(ValueError, match="prompts or VideoRequest, got int"):
-            await every(client, ["a", 5, "b"])
+        with pytest.raises(ValueError, match="prompts or VideoRequest, got 5"):
+            await every(client, iter(["a", 5, "b"]))
 
     assert 1 == len(emulator.jobs)
 

@@ -12,11 +12,10 @@ import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from modelmax_async import LedgerError, SQLiteLedger
+from modelmax_async import ConfigurationError, LedgerError, SQLiteLedger
 from modelmax_async._api.paths import make_job
 from modelmax_async.ledger import Key, Ledger, Remember, Step, Store, SubmitStep, sqlite_thread
 from modelmax_async.ledger.sqlite_file import explain
@@ -37,9 +36,9 @@ async def store(ledger: Ledger, name: str, body: bytes = b"{}") -> Step | Submit
     return await ledger.apply(key(name), Store(make_job("veo-3", name), "a", body))
 
 
-@pytest.mark.parametrize("path", ["", ":memory:", b"runs.db", "a\0b"])
-def test_sqlite_ledger_needs_a_file(path: Any) -> None:
-    with pytest.raises(ValueError, match="path must be a file, got"):
+@pytest.mark.parametrize("path", ["", ":memory:", "a\0b"])
+def test_sqlite_ledger_needs_a_file(path: str) -> None:
+    with pytest.raises(ConfigurationError, match="path must be a file, got"):
         SQLiteLedger(path)
 
 
@@ -229,8 +228,8 @@ async def test_unusable_file_says_what_to_do(
     tmp_path: Path, spoil: Callable[[Path], None], advice: str
 ) -> None:
     path = tmp_path / "runs.db"
-    spoil(path)
     ledger = SQLiteLedger(path)
+    spoil(path)
 
     with pytest.raises(LedgerError, match=advice) as caught:
         await remember(ledger, "a")
@@ -268,8 +267,10 @@ def test_error_says_what_to_do_and_has_its_cause(error: Exception, advice: str) 
     assert made is explain(made, Path("runs.db"))
 
 
-async def test_missing_directory_says_so(tmp_path: Path) -> None:
+async def test_directory_that_is_gone_says_so(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").mkdir()
     ledger = SQLiteLedger(tmp_path / "nowhere" / "runs.db")
+    (tmp_path / "nowhere").rmdir()
 
     with pytest.raises(LedgerError, match="directory must exist"):
         await remember(ledger, "a")

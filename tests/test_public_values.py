@@ -182,6 +182,8 @@ ERRORS: list[ModelMaxError] = [
 #: Errors that are newer than the stored pickles.
 NEWER_ERRORS: list[ModelMaxError] = [
     errors.KeyConflictError("the key belongs to another request", key="row-17", job=JOB),
+    errors.APIError("no", **_RESPONSE, host="api.modelmax.io"),
+    errors.TransportError("it broke", maybe_sent=True, host="api.modelmax.io", job=JOB),
 ]
 each_value = pytest.mark.parametrize(
     "value", VALUES + NEWER, ids=lambda value: type(value).__name__

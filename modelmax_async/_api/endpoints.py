@@ -21,6 +21,7 @@ from modelmax_async._api.messages import (
     shown,
 )
 from modelmax_async._errors import InvalidResponseError
+from modelmax_async._errors.sentences import clause
 from modelmax_async._models import Job, Result, Status, StatusReport, Video, VideoParameters
 
 
@@ -67,7 +68,8 @@ def parse_submit(reply: Reply, model: str, *, now: float) -> Job:
         return paths.submitted_job(schemas.structure(data, schemas.SubmitBody), model, now)
     except ValueError as exc:
         raise InvalidResponseError(
-            f"the submit response could not be understood: {exc}", body=shown(reply)
+            f"the submit response{reply.origin} could not be understood: {exc}",
+            body=shown(reply),
         ) from exc
 
 
@@ -83,7 +85,8 @@ def parse_status(reply: Reply, job: Job, *, now: float) -> StatusReport:
         body = schemas.structure(data, schemas.StatusBody)
     except ValueError as exc:
         raise InvalidResponseError(
-            f"the status response for job {job.request_id} could not be understood: {exc}",
+            f"the status response{reply.origin} for job {job.request_id} could not be "
+            f"understood: {exc}",
             body=shown(reply),
             job=job,
         ) from exc
@@ -142,8 +145,8 @@ def parse_result(body: bytes, job: Job) -> Result:
         problem = f"{type(exc).__name__}: {exc}"
     raise InvalidResponseError(
         f"the paid response for job {job.request_id} could not be understood "
-        f"({problem[:300]}). Its bytes are in .body; it is not fetched again unless you call "
-        "result(job, accept_second_charge=True)",
+        f"({clause(problem[:300])}). Its bytes are in .body; it is not fetched again unless "
+        "you call result(job, accept_second_charge=True)",
         body=body,
         job=job,
     )

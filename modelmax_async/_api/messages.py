@@ -48,13 +48,20 @@ class Call:
 class Reply:
     """A complete response: header names in lower case, the body as it was on the wire.
 
-    ``kept_at`` is the file with the whole body if it was too large for memory.
+    ``kept_at`` is the file with the whole body if it was too large for memory, ``host`` what
+    messages call the server.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = attrs.field(repr=False)
     kept_at: str | None = None
+    host: str = ""
+
+    @property
+    def origin(self) -> str:
+        """What a message says of the server, as the words after "the response"."""
+        return f" from {self.host}" if self.host else ""
 
 
 def parse_error(reply: Reply, *, now: float, job: Job | None) -> errors.APIError:
@@ -73,6 +80,7 @@ def parse_error(reply: Reply, *, now: float, job: Job | None) -> errors.APIError
         status_code=reply.status,
         error_type=as_text(found["type"]) if found else None,
         retry_after=parse_retry_after(headers.get("retry-after"), now, headers.get("date")),
+        host=reply.host or None,
         details=rest,
         job=job,
     )
@@ -143,7 +151,7 @@ def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
         where = as_text(reply.headers.get("location"), 200)
         redirect = f", a redirect to {where}, which is not followed" if where else ""
         raise errors.InvalidResponseError(
-            f"unexpected HTTP {reply.status}{about}{redirect}: check base_url",
+            f"unexpected HTTP {reply.status}{reply.origin}{about}{redirect}: check base_url",
             body=shown(reply),
             job=job,
         )
@@ -151,7 +159,8 @@ def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
         return json.loads(decoded(reply))
     except (ValueError, RecursionError) as exc:
         raise errors.InvalidResponseError(
-            f"the response{about} is not valid JSON ({type(exc).__name__})",
+            f"the response{reply.origin}{about} is not valid JSON ({type(exc).__name__}): "
+            "check base_url",
             body=shown(reply),
             job=job,
         ) from None

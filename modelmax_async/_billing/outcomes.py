@@ -12,6 +12,7 @@ from modelmax_async._errors import (
     ResultDroppedError,
     ResultUncertainError,
 )
+from modelmax_async._errors.sentences import clause
 from modelmax_async._models import Job, LedgerEntry, Result
 
 
@@ -48,7 +49,7 @@ def read_entry(entry: LedgerEntry, job: Job, *, also: str = "") -> Result | None
         abandoned = entry.state == "abandoned"
         causes = (entry.cause or "unknown cause", also, abandoned and "you abandoned the job")
         raise ResultUncertainError(
-            "; ".join(cause for cause in causes if cause),
+            "; ".join(clause(cause) for cause in causes if cause),
             job=job,
             phase=entry.phase or "sent",
             since=entry.since,

@@ -7,8 +7,10 @@ for ever.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import inspect
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
+from typing import TypeVar
 
 from modelmax_async._billing.leases import LeaseWatch
 from modelmax_async._billing.outcomes import Held
@@ -19,6 +21,8 @@ from modelmax_async.events import LedgerFailed
 from modelmax_async.ledger import Key, Ledger, SubmitKey, SubmitStep
 from modelmax_async.ledger.moves import Forget, Look, Move
 from modelmax_async.ledger.transitions import Step
+
+T = TypeVar("T")
 
 #: Seconds that a ledger has for a move that the billed call depends on, and for one that
 #: records what has happened already. SQLite waits 10 seconds for a lock.
@@ -124,7 +128,7 @@ class Records:
     ) -> Step | SubmitStep | None:
         try:
             async with asyncio.timeout(seconds):
-                return await self.ledger.apply(key, move)
+                return await _awaited("apply", self.ledger.apply(key, move))
         except TimeoutError:
             failure = LedgerError(
                 f"the ledger did not answer within {seconds:.0f} seconds about {about} "
@@ -141,7 +145,7 @@ class Records:
         """
         try:
             async with asyncio.timeout(ANSWER):
-                return await self.ledger.entries(self._origin, states)
+                return await _awaited("entries", self.ledger.entries(self._origin, states))
         except TimeoutError:
             failure = LedgerError(
                 f"the ledger did not list its jobs within {ANSWER:.0f} seconds"
@@ -157,3 +161,13 @@ class Records:
         """Tell the ledger that a caller has the result: a full ledger may drop its body."""
         if self._delivered is not None:
             self._delivered(self.key(job))
+
+    async def aclose(self) -> None:
+        """Close the ledger."""
+        await _awaited("aclose", self.ledger.aclose())
+
+
+async def _awaited(method: str, returned: Awaitable[T]) -> T:
+    if not inspect.isawaitable(returned):
+        raise LedgerError(f"{method}() of the ledger must be an async function")
+    return await returned

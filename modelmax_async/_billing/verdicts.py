@@ -74,7 +74,8 @@ def judge_reply(reply: Reply, job: Job, *, now: float) -> Verdict:
         if error.error_type is not None:
             return Unbilled(error, retry=reply.status in RETRIED)
     excerpt = as_text(reply.body[:300].decode("utf-8", "replace"))
-    return Uncertain("answered", f"HTTP {reply.status} without proof of no charge: {excerpt}")
+    about = f"HTTP {reply.status}{reply.origin} without proof of no charge"
+    return Uncertain("answered", f"{about}: {excerpt or '(an empty body)'}")
 
 
 def _judge_success(reply: Reply, job: Job) -> Verdict:

@@ -17,6 +17,7 @@ from modelmax_async._errors import (
     ResultUncertainError,
     SubmitUncertainError,
 )
+from modelmax_async._errors.sentences import sentence
 
 
 class Exit(IntEnum):
@@ -82,5 +83,5 @@ def _line(error: Exception) -> str:
     """Return the message of an error in one line, with what to do next."""
     text = " ".join(str(error).split())
     if isinstance(error, AuthenticationError | InsufficientBalanceError):
-        text += " Run the same command again to go on."
+        text = f"{sentence(text)} Run the same command again to go on."
     return text

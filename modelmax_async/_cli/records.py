@@ -16,6 +16,7 @@ from modelmax_async._errors import (
     ResultDroppedError,
     ResultUncertainError,
 )
+from modelmax_async._errors.sentences import sentence
 from modelmax_async._models import Job, LedgerEntry, Outcome
 
 _LONGEST_URL = 200  # characters; a data: URL is a whole video
@@ -59,6 +60,9 @@ def problem_of(error: Exception) -> str:
             return f"perhaps billed: decide with modelmax resolve {job.request_id}"
         case ResultDroppedError():
             return "it was paid for and delivered, and its result is no longer in the ledger"
+        case JobTimeoutError(__cause__=Exception() as cause):
+            problem = sentence(str(cause))
+            return f"the server could not be asked: {problem} Run the same command again"
         case JobTimeoutError():
             return "it is still running on the server: run the same command again"
         case _:

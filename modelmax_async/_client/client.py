@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, overload
 
+from modelmax_async._arguments import check_flag, check_optional_callback, check_path
+from modelmax_async._client.arguments import check_result, check_video, job_or_id
 from modelmax_async._client.engine import Engine
 from modelmax_async._client.generation import Requests, Work, check_requests, each_outcome
 from modelmax_async._client.pace import Pace
@@ -34,7 +36,12 @@ from modelmax_async._polling.policies import PollingPolicy
 from modelmax_async._polling.subscribers import OnStatus
 from modelmax_async._runtime.retry import RetryPolicy
 from modelmax_async._settings import read_key, read_settings
-from modelmax_async._validators import check_prompt, check_segment, check_timeout, is_integer
+from modelmax_async._validators import (
+    check_prompt,
+    check_timeout,
+    is_integer,
+    is_number,
+)
 from modelmax_async.events import Hook
 from modelmax_async.ledger import Ledger
 
@@ -65,7 +72,7 @@ class AsyncQueueClient:
         timeout: seconds for one HTTP request, an ``httpx.Timeout``, or ``None`` for no limit.
         http_client: an ``httpx.AsyncClient`` of your own, or a transport alone; it is never
             closed by this client. The README says which transports carry billed calls.
-        hooks: callables that receive one event record each, see `modelmax_async.events`.
+        hooks: plain functions that receive one event record each, see `modelmax_async.events`.
         allow_insecure: allow ``http://`` to send the key to a host other than this machine.
 
     Raises:
@@ -190,6 +197,7 @@ class AsyncQueueClient:
             LedgerError: the ledger failed, so that no billed call was made.
             APIError, TransportError: it failed at no cost, also when retried.
         """
+        check_flag("accept_second_charge", accept_second_charge)
         target = self._engine.target(job, model)
         self._engine.tasks.bind()
         result = await self._engine.calls.result(target, accept=accept_second_charge)
@@ -213,7 +221,7 @@ class AsyncQueueClient:
             job: a job, or its request id.
             model: the model of a bare request id; the client's ``model`` by default.
             timeout: seconds to wait at most; ``None``: no limit.
-            on_status: called with a `StatusReport` at each change of status.
+            on_status: a plain function, called with a `StatusReport` at each change of status.
 
         Raises:
             JobTimeoutError: the job is not finished; wait again later.
@@ -221,7 +229,9 @@ class AsyncQueueClient:
             And the errors of `result`, except `NotReadyError`.
         """
         limit = check_timeout(timeout)
+        check_optional_callback("on_status", on_status)
         target = self._engine.target(job, model)
+        self._engine.tasks.bind()
         result = await subscribers.wait_one(self._engine.poller, target, limit, on_status)
         self._engine.records.delivered(target)
         return result
@@ -242,6 +252,7 @@ class AsyncQueueClient:
         the submit has the job as its ``job``.
         """
         check_timeout(timeout)
+        check_optional_callback("on_status", on_status)
         job = await self.submit(prompt, model=model, parameters=parameters, key=key)
         try:
             return await self.wait_for(job, timeout=timeout, on_status=on_status)
@@ -287,7 +298,8 @@ class AsyncQueueClient:
             model: the model of bare request ids; the client's ``model`` by default.
             timeout: seconds for all of them together; ``None``: no limit.
             return_exceptions: return exceptions in their places instead of raising.
-            on_outcome: called with a `Succeeded` or `Failed` as each job ends.
+            on_outcome: a plain function, called with a `Succeeded` or `Failed` as each job
+                ends.
 
         Returns:
             The results, in the order given. If it is cancelled, no paid result is lost.
@@ -296,7 +308,8 @@ class AsyncQueueClient:
             GatherError: some jobs failed; ``.outcomes`` has the results of the others too.
         """
         limit = check_timeout(timeout)
-        targets = [self._engine.target(job, model) for job in jobs]
+        check_optional_callback("on_outcome", on_outcome)
+        targets = self._engine.targets(jobs, model)
         self._engine.tasks.bind()
         stream = batch.each_outcome(self._engine.poller, targets, limit)
         outcomes = await batch.gather(stream, targets, on_outcome)
@@ -320,7 +333,7 @@ class AsyncQueueClient:
         `gather_results`, but each error stays in its outcome.
         """
         limit = check_timeout(timeout)
-        targets = [self._engine.target(job, model) for job in jobs]
+        targets = self._engine.targets(jobs, model)
         self._engine.tasks.bind()
         delivered = self._engine.records.delivered
         return batch.each_outcome(self._engine.poller, targets, limit, delivered)
@@ -370,12 +383,13 @@ class AsyncQueueClient:
             engine=self._engine,
             pace=Pace(self._engine.tasks, self._engine.parts.retry),
             model=None if model is None else self._engine.model(model),
-            directory=None if directory is None else Path(directory),
+            directory=None if directory is None else Path(check_path("directory", directory)),
             names=read_template(name),
             timeout=check_timeout(timeout),
         )
+        check_requests(requests)
         self._engine.tasks.bind()
-        return each_outcome(self._engine.tasks, work, check_requests(requests), max_jobs)
+        return each_outcome(self._engine.tasks, work, requests, max_jobs)
 
     def watch(
         self, job: Job | str, *, model: str | None = None
@@ -452,8 +466,8 @@ class AsyncQueueClient:
                 else the request id, and ``{digest}`` 8 hexadecimal digits of the id's SHA-256;
                 the other fields are ``{id}``, ``{index}`` (or ``{index:03}``) and ``{model}``.
                 A template must contain ``{key}`` or ``{id}``, so that no two jobs share a file.
-            on_progress: called on the event loop with the bytes received and the bytes expected
-                of all videos together; ``None`` until every length is known.
+            on_progress: a plain function, called on the event loop with the bytes received and
+                the bytes expected of all videos together; ``None`` until every length is known.
             overwrite: fetch complete files again.
 
         Returns:
@@ -465,10 +479,13 @@ class AsyncQueueClient:
             ValueError: for a ``name`` that is not a valid template, or an ``on_progress`` that
                 would have to be awaited.
         """
+        check_result(result)
+        target = Path(check_path("directory", directory))
         names = read_template(name)
+        check_optional_callback("on_progress", on_progress)
         self._engine.tasks.bind()
         return await self._engine.saving.save(
-            result, Path(directory), on_progress, overwrite=overwrite, names=names
+            result, target, on_progress, overwrite=overwrite, names=names
         )
 
     def stream(self, video: Video) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
@@ -485,6 +502,7 @@ class AsyncQueueClient:
             DownloadError: on entering, or from the iterator, if the video was not received
                 completely.
         """
+        check_video(video)
         self._engine.tasks.bind()
         return self._engine.downloads.stream(video)
 
@@ -555,8 +573,9 @@ class AsyncQueueClient:
             How many results were dropped.
         """
         if not isinstance(older_than, timedelta) or older_than < timedelta(0):
+            advice = f": pass timedelta(days={older_than})" if is_number(older_than) else ""
             raise ValueError(
-                f"older_than must be a timedelta of at least 0, got {older_than!r}"
+                f"older_than must be a timedelta of at least 0, got {older_than!r}{advice}"
             )
         self._engine.tasks.bind()
         return await self._engine.tasks.run(
@@ -587,4 +606,5 @@ class AsyncQueueClient:
 
 def _id_of(job: Job | str) -> str:
     """Return the request id of an argument that needs no model, checked before any I/O."""
-    return check_segment("request id", job.request_id if isinstance(job, Job) else job)
+    given = job_or_id(job)
+    return given.request_id if isinstance(given, Job) else given

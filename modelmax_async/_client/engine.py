@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from modelmax_async._api import schemas
 from modelmax_async._api.paths import check_job, make_job
@@ -12,7 +12,9 @@ from modelmax_async._billing import leases
 from modelmax_async._billing.leases import LeaseWatch
 from modelmax_async._billing.records import Records
 from modelmax_async._billing.settler import Settler
+from modelmax_async._client.arguments import check_jobs, job_or_id
 from modelmax_async._client.calls import Calls
+from modelmax_async._client.options import check_hooks, check_ledger, check_poll, check_retry
 from modelmax_async._client.saving import Saving
 from modelmax_async._client.submits import Submits
 from modelmax_async._client.upkeep import Upkeep
@@ -20,11 +22,8 @@ from modelmax_async._download import Downloads
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._http import ClientOrTransport, HTTPClient, Timeout
 from modelmax_async._models import Job
-from modelmax_async._polling.durations import Durations
-from modelmax_async._polling.forecast import Forecast
-from modelmax_async._polling.hazard import Hazard
 from modelmax_async._polling.learning import Learning
-from modelmax_async._polling.policies import AdaptivePolicy, PollingPolicy, WaitState
+from modelmax_async._polling.policies import PollingPolicy
 from modelmax_async._polling.poller import Poller
 from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime.hooks import Hooks
@@ -33,7 +32,7 @@ from modelmax_async._runtime.tasks import GRACE, Life, Tasks, uncancelled
 from modelmax_async._settings import Settings
 from modelmax_async._validators import check_segment
 from modelmax_async.events import Hook
-from modelmax_async.ledger import Ledger, MemoryLedger
+from modelmax_async.ledger import Ledger
 
 #: Seconds that closing gives billed calls if the client has no ``timeout``.
 DRAIN = 60.0
@@ -56,13 +55,12 @@ class Engine:
         hooks: Sequence[Hook],
     ) -> None:
         schemas.converter()  # compiled now, and not while the event loop is running
-        poll = poll or AdaptivePolicy()
-        _check_policy(poll)
-        backoff = Backoff(retry or RetryPolicy(), random.random)
-        ledger = ledger if ledger is not None else MemoryLedger()
+        poll = check_poll(poll)
+        backoff = Backoff(check_retry(retry), random.random)
+        ledger = check_ledger(ledger)
         self.settings = settings
         self.tasks = Tasks()
-        self.hooks = Hooks(hooks)
+        self.hooks = Hooks(check_hooks(hooks))
         self.http = HTTPClient(settings, timeout, http_client)
         watch = LeaseWatch(leases.LEASE)
         self.records = Records(ledger, self.hooks, settings.origin, watch)
@@ -94,7 +92,14 @@ class Engine:
 
     def target(self, job: Job | str, model: str | None) -> Job:
         """Return the job of an argument, checked before any I/O."""
-        return check_job(job if isinstance(job, Job) else make_job(self.model(model), job))
+        given = job_or_id(job)
+        return check_job(
+            given if isinstance(given, Job) else make_job(self.model(model), given)
+        )
+
+    def targets(self, jobs: Iterable[Job | str], model: str | None) -> list[Job]:
+        """Return the jobs of a batch, checked before any I/O."""
+        return [self.target(job, model) for job in check_jobs(jobs)]
 
     async def aclose(self) -> None:
         """Close once, in a task that no cancellation of the closer can shorten."""
@@ -125,23 +130,4 @@ class Engine:
         await self.tasks.finish({self.tasks.spawn(self.learning.save())}, GRACE)
         await self.tasks.finish(self.tasks.others(), 0)
         await self.tasks.finish({self.tasks.spawn(self.http.aclose())}, GRACE)
-        await self.tasks.finish({self.tasks.spawn(self.records.ledger.aclose())}, GRACE)
-
-
-def _check_policy(poll: PollingPolicy) -> None:
-    """Call a policy of the user's once, before any job depends on it."""
-    wait = WaitState(
-        model="veo-3",
-        attempts=0,
-        waited=0.0,
-        age=0.0,
-        status=None,
-        status_age=0.0,
-        forecast=Forecast(0.0, *Hazard.of(Durations())),
-    )
-    try:
-        usable = float(poll.delay(wait, 0.5)) >= 0
-    except Exception as exc:
-        raise ConfigurationError(f"poll does not work as a PollingPolicy: {exc}") from exc
-    if not usable:
-        raise ConfigurationError("poll.delay() must return seconds from 0, got less or NaN")
+        await self.tasks.finish({self.tasks.spawn(self.records.aclose())}, GRACE)

@@ -15,12 +15,14 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
+    Mapping,
 )
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from modelmax_async._arguments import forgotten, named
 from modelmax_async._client.engine import Engine
 from modelmax_async._client.pace import Pace
 from modelmax_async._download import NameTemplate
@@ -194,18 +196,26 @@ def _request_of(item: object) -> VideoRequest:
         return item
     if isinstance(item, str):
         return VideoRequest(item)
-    raise ValueError(f"requests must be prompts or VideoRequest, got {type(item).__name__}")
+    advice = forgotten(item)
+    if isinstance(item, Mapping):
+        advice = ": pass VideoRequest.from_dict(…) of it"
+    raise ValueError(f"requests must be prompts or VideoRequest, got {named(item)}{advice}")
 
 
-def check_requests(requests: Requests) -> Requests:
-    """Return the requests if they are an iterable of prompts, and not one prompt.
+def check_requests(requests: object) -> None:
+    """Refuse anything but an iterable of prompts, and the items of a list that are none.
 
     Raises:
-        ValueError: otherwise.
+        ValueError: says what to pass instead.
     """
-    if isinstance(requests, str) or not isinstance(requests, Iterable | AsyncIterable):
-        raise ValueError(  # noqa: TRY004 - the documented error for bad input
+    one = isinstance(requests, str | bytes | Mapping)
+    if one or not isinstance(requests, Iterable | AsyncIterable):
+        advice = ": pass a list of them" if one or isinstance(requests, VideoRequest) else ""
+        advice = advice or forgotten(requests)
+        raise ValueError(
             "requests must be an iterable or async iterable of prompts or VideoRequest, got "
-            f"{type(requests).__name__}"
+            f"{named(requests)}{advice}"
         )
-    return requests
+    if isinstance(requests, list | tuple):
+        for item in requests:
+            _request_of(item)

@@ -38,6 +38,7 @@ from modelmax_async._errors import (
     SubmitUncertainError,
     TransportError,
 )
+from modelmax_async._errors.sentences import sentence
 from modelmax_async._models import Job, Submission, VideoRequest
 from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime import clock
@@ -141,7 +142,7 @@ class Submits:
             except InvalidResponseError as exc:
                 raise _submit_uncertain(exc, keyed=keyed) from exc
             except asyncio.CancelledError:
-                closed = "the client was closed before the response arrived."
+                closed = "the client was closed before the response arrived"
                 raise _submit_uncertain(closed, keyed=keyed) from None
 
     async def _retry(
@@ -180,6 +181,7 @@ def _submit_uncertain(error: ModelMaxError | str, *, keyed: bool) -> SubmitUncer
         else "submit again only if a second job does no harm"
     )
     return SubmitUncertainError(
-        f"the submit may have created a job whose id was not received: {error} Such a job is "
-        f"never billed, because its result cannot be fetched without the id; {advice}"
+        "the submit may have created a job whose id was not received: "
+        f"{sentence(str(error))} Such a job is never billed, because its result cannot be "
+        f"fetched without the id; {advice}"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -77,8 +76,6 @@ class Downloads:
 
         ``key`` is the key with which the job was submitted, ``None`` if it has none.
         """
-        if inspect.iscoroutinefunction(on_progress):
-            raise ValueError("on_progress must be a plain function, got a coroutine function")
         name_of = partial(
             names.file_name, request_id=result.request_id, key=key, model=result.model
         )

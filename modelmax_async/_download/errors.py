@@ -10,6 +10,7 @@ from modelmax_async._download.part_file import RemovedError
 from modelmax_async._download.sources import SourceError, shown
 from modelmax_async._download.transfer import PermanentError, TransientError
 from modelmax_async._errors import APIError, DownloadError, TransportError
+from modelmax_async._errors.sentences import clause, sentence
 from modelmax_async._models import Job
 
 #: What becomes a `DownloadError`; any other exception is a bug of this package.
@@ -41,7 +42,8 @@ def download_error(
     kept = "The bytes received so far are kept in"
     kept = f" {kept} {part}; the next download() resumes from there." if part else ""
     made = DownloadError(
-        f"{what}{where} was not downloaded: {reason}.{kept} The paid result is safe: {advice}.",
+        f"{what}{where} was not downloaded: {sentence(reason)}{kept} The paid result is safe: "
+        f"{advice}.",
         url=address,
         part=str(part) if part else None,
         job=job,
@@ -56,13 +58,14 @@ def _describe(error: Exception) -> tuple[str, str]:
     if isinstance(error, APIError):
         answer = f"HTTP {error.status_code}: {error.message}"
         if error.status_code in _GONE:
+            gone = "the server does not have the video, which may have expired"
             return (
-                f"the server does not have the video, which may have expired ({answer})",
+                f"{gone} ({clause(answer)})",
                 "ask ModelMax about the content of this request id",
             )
         return answer, _ADVICE.get(error.status_code, _AGAIN)
     if isinstance(error, TransportError):
-        return f"the transfer was interrupted ({error})", _AGAIN
+        return f"the transfer was interrupted ({clause(str(error))})", _AGAIN
     if isinstance(error, TransientError):
         return str(error), _AGAIN
     if isinstance(error, OSError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from modelmax_async._errors.base import ModelMaxError
+from modelmax_async._errors.sentences import sentence
 
 if TYPE_CHECKING:
     from modelmax_async._models import Job
@@ -16,11 +17,15 @@ class TransportError(ModelMaxError):
 
     Attributes:
         maybe_sent: whether any byte of the request may have left this machine.
+        host: the host that the request was for, with its port unless that is the usual one.
     """
 
-    def __init__(self, message: str, *, maybe_sent: bool, job: Job | None = None) -> None:
+    def __init__(
+        self, message: str, *, maybe_sent: bool, host: str | None = None, job: Job | None = None
+    ) -> None:
         super().__init__(message, job=job)
         self.maybe_sent = maybe_sent
+        self.host = host
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
@@ -36,6 +41,7 @@ class APIError(ModelMaxError):
         message: the server's text.
         retry_after: the server's ``Retry-After`` in seconds, ``None`` without one.
         details: further fields of the error, such as ``session_id`` and ``amount`` of a 402.
+        host: the host that responded, with its port unless that is the usual one.
     """
 
     advice = "Retry after a moment."
@@ -48,19 +54,22 @@ class APIError(ModelMaxError):
         error_type: str | None = None,
         retry_after: float | None = None,
         details: Mapping[str, Any] | None = None,
+        host: str | None = None,
         job: Job | None = None,
     ) -> None:
         about = f" for job {job.request_id}" if job is not None else ""
         kind = f" {error_type}" if error_type else ""
-        stop = "" if message.endswith((".", "!", "?")) else "."
+        origin = f" from {host}" if host else ""
         super().__init__(
-            f"HTTP {status_code}{kind}{about}: {message}{stop} {self.advice}", job=job
+            f"HTTP {status_code}{kind}{origin}{about}: {sentence(message)} {self.advice}",
+            job=job,
         )
         self.status_code = status_code
         self.error_type = error_type
         self.message = message
         self.retry_after = retry_after
         self.details: dict[str, Any] = dict(details or {})
+        self.host = host
 
 
 class BadRequestError(APIError):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from modelmax_async._errors.base import ModelMaxError
+from modelmax_async._errors.sentences import sentence
 
 if TYPE_CHECKING:
     from modelmax_async._models import Failed, Job, Phase, Status, Succeeded
@@ -46,7 +47,10 @@ class JobFailedError(JobError):
 
 
 class JobTimeoutError(JobError, TimeoutError):
-    """The job did not end within ``timeout``. It is still running on the server: wait again."""
+    """No result within ``timeout``. The job goes on, as far as the server says: wait again.
+
+    If the latest status calls failed, the last error is its cause.
+    """
 
 
 class NotReadyError(JobError):
@@ -94,9 +98,10 @@ class ResultUncertainError(JobError):
         last_status: Status | str | None = None,
     ) -> None:
         super().__init__(
-            f"the outcome of the billed call is uncertain ({phase}): {cause}. You may have "
-            "been charged. Check the account's usage; result(job, accept_second_charge=True) "
-            "fetches the result again and may charge you again",
+            f"the outcome of the billed call is uncertain ({phase}): {sentence(cause)} You may "
+            "have been charged. Check the account's usage; "
+            "result(job, accept_second_charge=True) fetches the result again and may charge "
+            "you again",
             job=job,
             last_status=last_status,
         )

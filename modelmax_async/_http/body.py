@@ -22,13 +22,13 @@ class OversizedError(Exception):
     """The body of a free call is above the bound."""
 
 
-async def read_whole(response: httpx.Response, *, keep: bool) -> Reply:
+async def read_whole(response: httpx.Response, host: str, *, keep: bool) -> Reply:
     """Return a response with its whole body, as `read_body` reads it."""
     if response.is_stream_consumed:  # and decompressed, by a hook of the caller's client
         headers = {k: v for k, v in response.headers.items() if k != "content-encoding"}
-        return Reply(response.status_code, headers, response.content)
+        return Reply(response.status_code, headers, response.content, host=host)
     body, kept_at = await read_body(response.stream, keep=keep)  # type: ignore[arg-type]  # an async client's
-    return Reply(response.status_code, response.headers, body, kept_at)
+    return Reply(response.status_code, response.headers, body, kept_at, host)
 
 
 async def read_body(stream: AsyncIterable[bytes], *, keep: bool) -> tuple[bytes, str | None]:

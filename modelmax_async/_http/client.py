@@ -12,7 +12,8 @@ import attrs
 import httpx
 
 from modelmax_async._api.messages import Call, Reply
-from modelmax_async._errors import InvalidResponseError
+from modelmax_async._errors import InvalidResponseError, TransportError
+from modelmax_async._errors.sentences import clause
 from modelmax_async._http.body import read_whole
 from modelmax_async._http.connections import FRESH
 from modelmax_async._http.exchange import Exchange, Traced, translate
@@ -23,7 +24,7 @@ from modelmax_async._http.slots import Slots
 from modelmax_async._http.streaming import Receiver
 from modelmax_async._http.timeouts import Timeout, read_limits
 from modelmax_async._http.transports import TRACING, Kind
-from modelmax_async._settings import Settings
+from modelmax_async._settings import Settings, host_of
 from modelmax_async._version import VERSION
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class HTTPClient:
         self, settings: Settings, timeout: Timeout, http_client: ClientOrTransport | None
     ) -> None:
         self._settings = settings
+        self._host = host_of(settings.base_url)
         self._limits = read_limits(timeout)
         self.longest = self._limits.longest
         self._routes = Routes(settings, http_client)
@@ -86,7 +88,9 @@ class HTTPClient:
         except httpx.InvalidURL as exc:
             problem = str(exc)
         about = f" of job {call.job.request_id[:200]}" if call.job is not None else ""
-        raise ValueError(f"the URL{about} cannot be requested: {problem}. Nothing was sent")
+        raise ValueError(
+            f"the URL{about} cannot be requested: {clause(problem)}. Nothing was sent"
+        )
 
     async def poll(self, prepared: Prepared, read: Callable[[Reply], T]) -> T:
         """Make a free call, on a connection that is kept for the next.
@@ -155,11 +159,15 @@ class HTTPClient:
                 if exchange.reply is not None:  # complete before this was raised
                     outcome = _judge(read, exchange.reply)
                 else:
-                    outcome = _Failed(translate(exc, exchange, call.job, self._settings.key))
+                    outcome = _Failed(self._broken(exc, exchange, call))
         if isinstance(outcome, _Failed):
             # Outside the handler: the error that users see holds no frame, and so no key.
             raise outcome.error
         return outcome
+
+    def _broken(self, error: Exception, exchange: Exchange, call: Call) -> TransportError:
+        key = self._settings.key
+        return translate(error, exchange, call.job, key, host=self._host)
 
     def _route(self, url: httpx.URL, *, once: bool) -> tuple[Kind, httpx.AsyncClient]:
         """Return the client that sends a request, and the kind of its transport."""
@@ -180,7 +188,8 @@ class HTTPClient:
         exchange.answer()
         self._learn(exchange)
         try:
-            reply = quiet(await read_whole(response, keep=keep), self._settings.key, paid=keep)
+            whole = await read_whole(response, self._host, keep=keep)
+            reply = quiet(whole, self._settings.key, paid=keep)
             exchange.answer(reply)
             outcome = _judge(read, reply)
             if isinstance(outcome, _Failed) and isinstance(outcome.error, InvalidResponseError):

@@ -142,7 +142,7 @@ def _is_tunnel(info: dict[str, Any]) -> bool:
 
 
 def translate(
-    error: Exception, exchange: Exchange, job: Job | None, key: ApiKey
+    error: Exception, exchange: Exchange, job: Job | None, key: ApiKey, *, host: str
 ) -> TransportError:
     """Return the error for a broken exchange: it holds no httpx object, no frame and no key."""
     timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
@@ -150,14 +150,14 @@ def translate(
     about = f" for job {job.request_id}" if job is not None else ""
     maybe_sent = exchange.maybe_sent(error)
     sent = "may have been sent" if maybe_sent else "was not sent"
-    text = key.hide_in(_text_of(error))
+    text = key.hide_in(": ".join(filter(None, (type(error).__name__, _text_of(error)))))
     made = kind(
-        f"the request{about} {sent}, and no complete response was received: "
-        f"{type(error).__name__} {text}",
+        f"the request to {host}{about} {sent}, and no complete response was received: {text}",
         maybe_sent=maybe_sent,
+        host=host,
         job=job,
     )
-    made.__cause__ = httpx.TransportError(f"{type(error).__name__}: {text}")
+    made.__cause__ = httpx.TransportError(text)
     return made
 
 

@@ -11,6 +11,7 @@ import httpx
 
 from modelmax_async._api.messages import as_text
 from modelmax_async._errors import ConfigurationError
+from modelmax_async._errors.sentences import clause
 from modelmax_async._http.connections import KEPT, Opener, manage_one
 
 
@@ -34,8 +35,8 @@ def open_transport(
     else:
         return manage_one(transport) if limits is KEPT else transport
     raise ConfigurationError(
-        f"the proxy that the environment names cannot be used: {problem}. Correct HTTPS_PROXY, "
-        "HTTP_PROXY or ALL_PROXY, or pass an http_client of your own"
+        f"the proxy that the environment names cannot be used: {clause(problem)}. "
+        "Correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or pass an http_client of your own"
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 import httpx
 
 from modelmax_async._api.messages import as_text
+from modelmax_async._arguments import named
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._http.aiohttp import opener_like
 from modelmax_async._http.connections import Connections
@@ -41,7 +42,7 @@ class Routes:
         elif isinstance(given, httpx.AsyncClient):
             self.client = given
         else:
-            self.client = PlainClient(given)
+            self.client = PlainClient(_check_transport(given))
         carrier = find_carrier(self.client, _parsed(settings.base_url))
         self.kind = carrier.kind
         if carrier.kind is Kind.AIOHTTP:
@@ -90,6 +91,32 @@ class Routes:
                 "counts as uncertain. See 'HTTP' in the README for the transports it knows",
                 carrier.name,
             )
+
+
+def _check_transport(given: object) -> httpx.AsyncBaseTransport:
+    """Return a transport of the caller's: anything that sends as one does.
+
+    Raises:
+        ConfigurationError: says what to pass instead. It shows no text: a proxy has a password.
+    """
+    if callable(getattr(given, "handle_async_request", None)) and not isinstance(given, type):
+        return given  # type: ignore[return-value]  # as far as it can be told
+    if isinstance(given, type):
+        advice = f"pass {given.__name__}(…)"
+    elif isinstance(given, httpx.Client):
+        advice = "pass httpx.AsyncClient(…), as this one is synchronous"
+    elif isinstance(given, httpx.BaseTransport):
+        advice = "pass httpx.AsyncHTTPTransport(…), as this one is synchronous"
+    elif type(given).__module__.partition(".")[0] == "aiohttp":
+        advice = "pass httpx_aiohttp.AiohttpTransport() (extra aiohttp)"
+    elif isinstance(given, str):
+        advice = "pass httpx.AsyncClient(proxy=…) to use a proxy"
+    else:
+        advice = "pass httpx.AsyncClient(…), or httpx.ASGITransport(app) for an application"
+    raise ConfigurationError(
+        f"http_client must be an httpx.AsyncClient or an async transport, got {named(given)}: "
+        f"{advice}"
+    )
 
 
 def _parsed(base_url: str) -> httpx.URL:

@@ -21,7 +21,7 @@ from modelmax_async._http.routes import Routes
 from modelmax_async._http.slots import Slots
 from modelmax_async._http.timeouts import Limits
 from modelmax_async._runtime.threads import in_thread
-from modelmax_async._settings import ApiKey
+from modelmax_async._settings import ApiKey, host_of
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
 #: Bytes of an error's body that are read at most, and the seconds that reading them may take.
@@ -80,11 +80,13 @@ class Receiver:
                     # By a hook of the caller's client, which also decompressed it.
                     for name in ("content-encoding", "content-length"):
                         fields.pop(name, None)
-                async with aclosing(self._chunks(response, exchange)) as chunks:
+                host = host_of(url)
+                async with aclosing(self._chunks(response, exchange, host)) as chunks:
                     refusal = None
                     if response.status_code >= HTTPStatus.BAD_REQUEST:
                         body = await _beginning(chunks)
-                        refusal = quiet(Reply(response.status_code, fields, body), self._key)
+                        said = Reply(response.status_code, fields, body, host=host)
+                        refusal = quiet(said, self._key)
                     yield Incoming(response.status_code, fields, chunks, refusal)
             finally:
                 with suppress(httpx.HTTPError, OSError):
@@ -117,12 +119,12 @@ class Receiver:
                 exchange.answer()
                 return response
         except Exception as exc:  # noqa: BLE001 - whatever broke it, it has one error
-            failure = translate(exc, exchange, None, self._key)
+            failure = translate(exc, exchange, None, self._key, host=host_of(url))
         # Outside the handler: the error that users see holds no frame, and so no key.
         raise failure
 
     async def _chunks(
-        self, response: httpx.Response, exchange: Exchange
+        self, response: httpx.Response, exchange: Exchange, host: str
     ) -> AsyncGenerator[bytes, None]:
         """Yield the body as it is on the wire, and stop waiting for a server that is silent.
 
@@ -146,7 +148,7 @@ class Receiver:
                     return
                 yield part
         except Exception as exc:  # noqa: BLE001 - as above
-            failure = translate(exc, exchange, None, self._key)
+            failure = translate(exc, exchange, None, self._key, host=host)
         raise failure
 
     @asynccontextmanager

@@ -73,7 +73,7 @@ def _parameters(_instance: Any, _field: Any, value: Any) -> None:
     if not isinstance(value, VideoParameters | None):
         raise ValueError(  # noqa: TRY004 - the documented error for bad input
             f"parameters must be VideoParameters, got {type(value).__name__}: pass "
-            "undocumented keys as VideoParameters(extra=…)"
+            "VideoParameters(resolution=…), and undocumented keys as VideoParameters(extra=…)"
         )
 
 

@@ -93,7 +93,8 @@ class PollBackoff:
     def failed(self, job: PolledJob, error: ModelMaxError) -> float:
         """Return the seconds to wait after a call that cost nothing; raise a final failure."""
         now = self._schedule.awake()
-        failures = job.failures = job.failures or Failures(now)
+        failures = job.failures = job.failures or Failures(now, error)
+        failures.error = error
         failing_for = now - failures.since
         if failing_for >= self._retry.policy.give_up_after:
             raise error

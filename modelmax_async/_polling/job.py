@@ -13,6 +13,7 @@ from typing import Protocol
 import attrs
 
 from modelmax_async._billing.decisions import Decision
+from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import Prepared
 from modelmax_async._models import Job, Result, StatusReport
 from modelmax_async._polling.observation import Observation
@@ -90,9 +91,13 @@ class Stage(enum.Enum):
 
 @attrs.define(eq=False)
 class Failures:
-    """How many calls about a job failed in a row, and since when by `Schedule.awake`."""
+    """How many calls about a job failed in a row, and since when by `Schedule.awake`.
+
+    ``error`` is the last of their errors.
+    """
 
     since: float
+    error: ModelMaxError
     count: int = 0
 
 

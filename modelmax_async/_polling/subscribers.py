@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
 from modelmax_async._errors import JobFailedError, JobTimeoutError, fresh
+from modelmax_async._errors.sentences import sentence
 from modelmax_async._models import Job, Result, Status, StatusReport
-from modelmax_async._polling.job import Done, End, PolledJob, Stopped
+from modelmax_async._polling.job import Done, End, PolledJob, Stage, Stopped
 from modelmax_async._polling.poller import Poller
 from modelmax_async._runtime.hooks import call_safely
 
@@ -73,20 +74,42 @@ def last_poll(timeout: float | None, share: float = 0.0) -> tuple[float | None, 
 
 
 def timed_out(polled: PolledJob, timeout: float | None) -> JobTimeoutError:
-    """Return the error of a wait that took too long, with what to do."""
+    """Return the error of a wait that took too long, with what to do.
+
+    If the latest calls failed, the last of their errors is its cause.
+    """
     status = None if polled.last is None else polled.last.status
-    then = (
-        "it is COMPLETED, and its result is stored as soon as it is fetched"
-        if status == Status.COMPLETED
-        else f"its last known status is {status}, and it is still running on the server"
-        if status is not None
-        else "its status is not known yet, and it may still be running on the server"
-    )
-    return JobTimeoutError(
-        f"it did not finish within {timeout} seconds; {then}. Wait for the same job again",
+    error = None if polled.failures is None else fresh(polled.failures.error)
+    made = JobTimeoutError(
+        f"no result within {timeout} seconds: {_standing(polled, status)} Wait for the same "
+        "job again",
         job=polled.job,
         last_status=status,
     )
+    made.__cause__ = error
+    return made
+
+
+def _standing(polled: PolledJob, status: str | None) -> str:
+    """Return a sentence about what is known of a job, and no more than that."""
+    if polled.failures is None:
+        return (
+            "it is COMPLETED, and its result is stored as soon as it is fetched."
+            if status == Status.COMPLETED
+            else f"its last known status is {status}, and it is still running on the server."
+            if status is not None
+            else "its status is not known yet, and it may still be running on the server."
+        )
+    known = (
+        "its status is not known, because every status call failed"
+        if status is None
+        else "it is COMPLETED, but the attempts to fetch its result failed at no charge"
+        if polled.stage is Stage.FETCH
+        else f"its last known status is {status}, but the status calls since have failed"
+    )
+    count, error = polled.failures.count, polled.failures.error
+    calls = "1 call" if count == 1 else f"{count} calls"
+    return f"{known} ({calls}). The last error: {sentence(str(error))}"
 
 
 class _Watcher:

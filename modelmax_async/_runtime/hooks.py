@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -17,10 +18,14 @@ T = TypeVar("T")
 def call_safely(callback: Callable[[T], object], value: T) -> None:
     """Call a user's callback; an exception that it raises is logged and goes no further.
 
-    It must not keep a paid result from the ledger, nor end the waiting for another job.
+    It must not keep a paid result from the ledger, nor end the waiting for another job. So is a
+    coroutine that it returns, which nothing would await.
     """
     try:
-        callback(value)
+        returned = callback(value)
+        if inspect.iscoroutine(returned):
+            returned.close()
+            raise TypeError("the callback returned a coroutine, which was not awaited")
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # noqa: BLE001 - a user's callback may raise anything

@@ -7,6 +7,7 @@ client has a reference to cannot be cancelled from outside.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine, Hashable
 from enum import IntEnum
 from functools import partial
@@ -48,9 +49,10 @@ class Tasks:
         """Bind the client to the running loop at first use, and check the loop after that.
 
         Raises:
-            ClientStateError: if the client is closed, or belongs to another loop.
+            ClientStateError: if the client is closed, belongs to another loop, or no asyncio
+                loop is running.
         """
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         if self.life is not Life.OPEN:
             raise ClientStateError("this client is closed: make a new one")
         if self._loop is None:
@@ -125,6 +127,28 @@ class Tasks:
         self._running.pop(task, None)
         if not task.cancelled():
             task.exception()  # marked as seen: its callers may be gone
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ClientStateError(
+            "AsyncQueueClient needs a running asyncio event loop, and this code runs under "
+            'trio: use asyncio.run(main()), or anyio.run(main, backend="asyncio")'
+            if _in_trio()
+            else "AsyncQueueClient needs a running asyncio event loop: call it in an async "
+            "function that asyncio.run() runs"
+        ) from None
+
+
+def _in_trio() -> bool:
+    """Look without an import: a program that runs trio has imported it."""
+    trio = sys.modules.get("trio")
+    try:
+        return trio is not None and bool(trio.lowlevel.current_task())
+    except RuntimeError:
+        return False
 
 
 class Tries(Generic[K, T]):

@@ -8,6 +8,7 @@ import enum
 import asyncpg
 
 from modelmax_async._errors import LedgerError
+from modelmax_async._errors.sentences import clause
 
 
 class Fault(enum.Enum):
@@ -98,7 +99,7 @@ def explain(error: BaseException, where: str, *, unknown: bool = False) -> Ledge
     if isinstance(error, LedgerError):
         return error
     # The further lines are hints of asyncpg, which are longer than our advice.
-    text = (str(error).partition("\n")[0].rstrip(".") or type(error).__name__).strip()
+    text = clause(str(error).partition("\n")[0]).strip() or type(error).__name__
     advice = next((said for kind, said in _ADVICE if isinstance(error, kind)), "See the cause")
     effect = "The move may have taken effect" if unknown else "Nothing was recorded"
     made = LedgerError(f"the ledger {where} could not be used ({text}). {effect}. {advice}")

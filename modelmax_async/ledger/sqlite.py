@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 from modelmax_async import _models as models
+from modelmax_async._errors import ConfigurationError
 from modelmax_async._models import LedgerEntry, LedgerState
 from modelmax_async._runtime import clock
+from modelmax_async._validators import is_number
 from modelmax_async.ledger import sqlite_durations as durations
 from modelmax_async.ledger import sqlite_submissions as submissions
 from modelmax_async.ledger.attempts import observed
 from modelmax_async.ledger.columns import ENTRY, entry_of, row_of
 from modelmax_async.ledger.moves import Move
 from modelmax_async.ledger.protocol import Key, SubmitKey
+from modelmax_async.ledger.sqlite_file import check_file
 from modelmax_async.ledger.sqlite_schema import UNFINISHED
 from modelmax_async.ledger.sqlite_thread import SQLiteThread
 from modelmax_async.ledger.submissions import SubmitStep
@@ -45,14 +47,17 @@ class SQLiteLedger:
         busy_timeout: seconds to wait for a lock that another process holds.
 
     Raises:
-        ValueError: for a path that is not a file, such as ``":memory:"``.
+        ConfigurationError: for a path that cannot be a file, such as ``":memory:"``, or one in
+            a directory that does not exist.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 10.0) -> None:
-        text = os.fspath(path)
-        if not isinstance(text, str) or text in {"", ":memory:"} or "\0" in text:
-            raise ValueError(f"path must be a file, got {text!r}; use a MemoryLedger for none")
-        self._thread = SQLiteThread(Path(text).absolute(), busy_timeout)
+        checked = check_file(path)
+        if not is_number(busy_timeout) or not 0 <= busy_timeout < float("inf"):
+            raise ConfigurationError(
+                f"busy_timeout must be a number of seconds from 0, got {busy_timeout!r:.100}"
+            )
+        self._thread = SQLiteThread(checked, busy_timeout)
 
     def __repr__(self) -> str:
         return f"SQLiteLedger({str(self._thread.path)!r})"

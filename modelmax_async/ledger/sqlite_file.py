@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -11,10 +12,14 @@ from pathlib import Path
 
 import attrs
 
-from modelmax_async._errors import LedgerError
+from modelmax_async._arguments import check_path
+from modelmax_async._errors import ConfigurationError, LedgerError
+from modelmax_async._errors.sentences import clause
 from modelmax_async._runtime import clock
 from modelmax_async.ledger.sqlite_schema import Marks, prepare, replaced
 
+#: What SQLite, or a library for several databases, takes for an address.
+_URL = re.compile(r"file:|\w+(\+\w+)?://", re.IGNORECASE)
 #: Seconds between two attempts to get a lock that SQLite itself does not wait for.
 _PAUSE = 0.01
 
@@ -98,6 +103,38 @@ class SQLiteFile:
             time.sleep(_PAUSE)
 
 
+def check_file(path: object) -> Path:
+    """Return the absolute path of a file that can be made, or is there, as far as a look tells.
+
+    Raises:
+        ConfigurationError: for anything else, such as a URL, whose password is not shown.
+    """
+    try:
+        text = check_path("path", path)
+    except ValueError as exc:
+        raise ConfigurationError(str(exc)) from None
+    if text in {"", ":memory:"} or "\0" in text:
+        raise ConfigurationError(
+            f"path must be a file, got {text!r}; use a MemoryLedger for none"
+        )
+    if _URL.match(text):
+        raise ConfigurationError(
+            "path must be the path of a file, such as 'runs.db', got a URL. A PostgreSQL "
+            "database needs a PostgresLedger"
+        )
+    file = Path(text).absolute()
+    if not file.parent.is_dir():
+        raise ConfigurationError(
+            f"path must be in a directory that exists, got {text!r}: make the directory "
+            f"{file.parent} first"
+        )
+    if file.is_dir():
+        raise ConfigurationError(
+            f"path must be a file, got the directory {text!r}: pass {str(file / 'runs.db')!r}"
+        )
+    return file
+
+
 def _make(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -121,7 +158,8 @@ def explain(error: BaseException, path: Path) -> LedgerError:
     if isinstance(error, LedgerError):
         return error
     text = str(error)
-    made = LedgerError(f"the ledger {path} could not be used ({text}). {_advice(error, text)}")
+    advice = _advice(error, text)
+    made = LedgerError(f"the ledger {path} could not be used ({clause(text)}). {advice}")
     made.__cause__ = error.with_traceback(None)
     return made
 
