@@ -11,6 +11,7 @@ from modelmax_async._models import Job, Outcome, Result, StatusReport
 from modelmax_async._polling.job import Done, End, Failed, PolledJob
 from modelmax_async._polling.poller import Poller
 from modelmax_async._polling.subscribers import last_poll, timed_out
+from modelmax_async._polling.waits import Wait
 from modelmax_async._runtime.hooks import call_safely
 
 OnOutcome = Callable[[Outcome], object]
@@ -32,6 +33,7 @@ class Batch:
             for number, member in enumerate(self._members.values()):
                 share = number / len(self._members) if bulk else 0.0
                 member.last_poll, self.gap = last_poll(timeout, share)
+                member.wait = Wait(poller.hooks, member.job)
                 member.polled = poller.subscribe(member.job, member, spread=spread)
         except BaseException:
             self.leave()  # or jobs would be billed that no caller waits for
@@ -56,12 +58,14 @@ class Batch:
         for member in self._members.values():
             if member.polled is not None:
                 self._poller.unsubscribe(member.polled, member)
+            if member.wait is not None:
+                member.wait.end(left=True)
 
 
 class _Member:
     """One job of a batch."""
 
-    __slots__ = ("_batch", "job", "last_poll", "over", "polled")
+    __slots__ = ("_batch", "job", "last_poll", "over", "polled", "wait")
     bills = True
 
     def __init__(self, batch: Batch, job: Job) -> None:
@@ -70,6 +74,7 @@ class _Member:
         self.last_poll: float | None = None
         self.over = False
         self.polled: PolledJob | None = None
+        self.wait: Wait | None = None
 
     @property
     def gap(self) -> float:
@@ -83,6 +88,8 @@ class _Member:
         self.over = True
         result = end.result if isinstance(end, Done) else None
         error = fresh(end.error) if isinstance(end, Failed) else None
+        if self.wait is not None:
+            self.wait.end(error)
         self._batch.end(Outcome(self.job, result, error))
 
 

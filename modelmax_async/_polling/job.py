@@ -16,6 +16,7 @@ from modelmax_async._billing.decisions import Decision
 from modelmax_async._http import Prepared
 from modelmax_async._models import Job, Result, StatusReport
 from modelmax_async._polling.observation import Observation
+from modelmax_async._polling.progress import Progress
 from modelmax_async._polling.schedule import Slot
 from modelmax_async.ledger import Key
 
@@ -109,6 +110,7 @@ class PolledJob:
         intervals: how many intervals between polls there were.
         last: the last status report that differed from the one before.
         changed: when that was received, by the loop's clock.
+        progress: what the polls have shown of its times.
         completed_since: when the status became COMPLETED, by the loop's clock; ``None`` if the
             last status was another one.
         decision: the client's decision to fetch again, made once at most.
@@ -130,6 +132,7 @@ class PolledJob:
     intervals: int = 0
     last: StatusReport | None = None
     changed: float = 0.0
+    progress: Progress = attrs.field(factory=Progress)
     stage: Stage = Stage.POLL
     completed_since: float | None = None
     recall: Recall = Recall.UNASKED
