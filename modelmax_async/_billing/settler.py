@@ -169,11 +169,12 @@ class Settler:
             check_wanted()
             if not await self._leases.arm(key, attempt.id):
                 raise NotArmed
-            url = self._http.address(call)
+            exchange.armed, url = True, self._http.address(call)
             self._hooks.emit(events.BilledCallArmed(attempt.job, attempt.id, url))
             last_look()  # while the ledger was asked, hooks may block and callers may leave
 
-        return Exchange(once=True, before_send=arm, last_look=last_look, attempt=attempt.id)
+        exchange = Exchange(once=True, before_send=arm, last_look=last_look, attempt=attempt.id)
+        return exchange
 
     async def _abandon(
         self, attempt: Attempt, exchange: Exchange, error: BaseException

@@ -31,6 +31,7 @@ from modelmax_async._polling.batch import OnOutcome
 from modelmax_async._polling.forecast import Expected
 from modelmax_async._polling.policies import PollingPolicy
 from modelmax_async._polling.subscribers import OnStatus
+from modelmax_async._runtime.logs import log_to_stderr
 from modelmax_async._runtime.retry import RetryPolicy
 from modelmax_async._settings import read_key, read_settings
 from modelmax_async._validators import check_prompt, check_segment, check_timeout, is_integer
@@ -89,6 +90,7 @@ class AsyncQueueClient:
         hooks: Sequence[Hook] = (),
         allow_insecure: bool = False,
     ) -> None:
+        log_to_stderr(os.environ.get("MODELMAX_LOG", ""))
         key, api_key = read_key(api_key, os.environ), None  # no traceback shows it from here
         settings = read_settings(
             api_key=key,

@@ -61,6 +61,7 @@ class Exchange:
         status: the HTTP status, once the head of the response arrived.
         broken: the name of the exception that broke it.
         attempt: the id of the billed call.
+        armed: whether hooks were told that its first byte is sent next.
         ended: the record of its end.
     """
 
@@ -68,6 +69,7 @@ class Exchange:
     before_send: BeforeSend | None = None
     last_look: Callable[[], None] | None = None
     attempt: str = ""
+    armed: bool = attrs.field(default=False, init=False)
     kind: Kind = attrs.field(default=Kind.UNKNOWN, init=False)
     progress: Progress = attrs.field(default=Progress.QUEUED, init=False)
     traced: Traced = attrs.field(default=Traced.NOTHING, init=False)

@@ -42,7 +42,8 @@ def report(
 
     A billed one is told of by the settler, once its outcome is recorded.
     """
-    if exchange.began is None:
+    refused = exchange.refusal is not None and not exchange.armed
+    if exchange.began is None or refused:  # refused before byte 0: no exchange took place
         return
     exchange.ended = CallEnded(
         call=kind,

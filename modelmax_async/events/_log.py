@@ -120,14 +120,15 @@ def _wait_ended(event: records.WaitEnded) -> Line:
 
 
 def _call_ended(event: CallEnded) -> Line:
-    text, arguments = "%s %s", [event.method, event.call]
+    text = "%s %s"
+    arguments: list[object] = [event.method, event.call]
     if event.job is not None:
         text += " of job %s (%s)"
         arguments += [event.job.request_id, event.job.model]
-    text += " at %s: "
-    ends = [] if event.status_code is None else [f"HTTP {event.status_code}"]
-    ends += [str(end) for end in (event.status, event.error) if end is not None]
-    return text + "%s after %.3f s", *arguments, event.host, ", ".join(ends), event.seconds
+    code, ending = event.status_code, event.error or event.status
+    arguments += [event.host, "no response" if code is None else f"HTTP {code}", event.seconds]
+    text += " at %s: %s after %.3f s"
+    return (text, *arguments) if ending is None else (text + ": %s", *arguments, ending)
 
 
 def _call_retried(event: CallRetried) -> Line:
