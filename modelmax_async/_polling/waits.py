@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from types import TracebackType
 
 from modelmax_async._errors import ModelMaxError
@@ -27,7 +28,7 @@ class Wait:
         self._hooks = hooks
         self._job = job
         self._number: int | None = None
-        if hooks.wants():
+        if hooks.wants(logging.INFO):
             self._number = next(_numbers)
             self._began = asyncio.get_running_loop().time()
             hooks.emit(WaitStarted(job, self._number))
