@@ -171,7 +171,7 @@ _LINES: dict[type[Event], Callable[[Any], Line]] = {
         " may have been charged: the outcome of its billed call is uncertain (%s): %s. Check "
         "the usage of the account",
         event.phase,
-        event.cause,
+        event.cause.rstrip("."),
     ),
     records.SubmitDiscarded: lambda event: _about(
         event.job,
