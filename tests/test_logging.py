@@ -13,6 +13,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from cli_support import poll_fast, run, served
 from strategies import JOB
 from support import KEY, STEADY, in_process, in_virtual_time, on_socket
 
@@ -527,3 +528,43 @@ def test_alarm_reaches_standard_error_of_a_program_without_logging(
     logging_hook(events.AnswerDiscarded(JOB, "a1"))
 
     assert "job req-1 (veo-3) was charged twice" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(("level", "shown"), [("debug", True), ("", False)])
+def test_variable_shows_the_log_of_a_command(
+    level: str,
+    shown: bool,
+    emulator: Emulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    poll_fast(monkeypatch)
+    with served(emulator) as url:
+        done = run(
+            *("generate", "A reef", "--model", "veo-3", "--ledger", str(tmp_path / "l.db")),
+            MODELMAX_API_BASE_URL=url,
+            MODELMAX_LOG=level,
+        )
+    log = [line for line in done.stderr.splitlines() if " modelmax_async: " in line]
+
+    assert 0 == done.exit_code
+    assert "1 job: 1 done" in done.stderr
+    assert shown == bool(log) == any(": HTTP 202 after " in line for line in log)
+    assert "modelmax_async" not in done.stdout
+
+
+@pytest.mark.usefixtures("root")
+def test_command_reports_an_uncertain_job_once(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poll_fast(monkeypatch)
+    emulator.fault("result", Fault.drop_after())
+    with served(emulator) as url:
+        done = run(
+            *("generate", "A reef", "--model", "veo-3", "--ledger", str(tmp_path / "l.db")),
+            MODELMAX_API_BASE_URL=url,
+        )
+
+    assert 3 == done.exit_code
+    assert "Check the usage of the account" not in done.stderr

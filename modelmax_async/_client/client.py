@@ -65,7 +65,8 @@ class AsyncQueueClient:
         timeout: seconds for one HTTP request, an ``httpx.Timeout``, or ``None`` for no limit.
         http_client: an ``httpx.AsyncClient`` of your own, or a transport alone; it is never
             closed by this client. The README says which transports carry billed calls.
-        hooks: callables that receive one event record each, see `modelmax_async.events`.
+        hooks: callables that receive one event record each, see `modelmax_async.events`. The
+            logger ``modelmax_async`` needs none; ``MODELMAX_LOG=debug`` shows its lines.
         allow_insecure: allow ``http://`` to send the key to a host other than this machine.
 
     Raises:
