@@ -199,7 +199,7 @@ async def test_metrics_program_can_be_scraped(url: str, tmp_path: Path) -> None:
     for line in (
         r'modelmax_polls_total\{.*modelmax_model="veo-3".*\} [1-9]',
         r'modelmax_billed_calls_total\{.*modelmax_outcome="charged".*\} 1\.0$',
-        r"http_client_request_duration_seconds_bucket\{",
+        r'http_client_request_duration_seconds_bucket\{.*le="0.005".*\} ',
     ):
         assert re.search(f"^{line}", scrape, re.MULTILINE)
 

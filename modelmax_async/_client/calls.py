@@ -5,7 +5,6 @@ A call that failed at no cost is made `RetryPolicy.attempts` times at most.
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 
 import attrs
@@ -63,18 +62,16 @@ class Calls:
 
     async def result(self, job: Job, *, accept: bool) -> Result:
         """Make the billed call once, or once more with the user's consent."""
-        began = asyncio.get_running_loop().time()
+        seconds = clock.stopwatch()
         ended = partial(JobEnded, job=job, polls=0)
         try:
             with Wait(self._parts.hooks, job):
                 result = await self._result(job, accept=accept)
         except JobFailedError as exc:
-            seconds = asyncio.get_running_loop().time() - began
-            failed = ended(status="FAILED", seconds=seconds, fetched=False, error=exc.error)
+            failed = ended(status="FAILED", seconds=seconds(), fetched=False, error=exc.error)
             self._parts.hooks.emit(failed)
             raise
-        seconds = asyncio.get_running_loop().time() - began
-        self._parts.hooks.emit(ended(status="COMPLETED", seconds=seconds, fetched=True))
+        self._parts.hooks.emit(ended(status="COMPLETED", seconds=seconds(), fetched=True))
         return result
 
     async def _result(self, job: Job, *, accept: bool) -> Result:

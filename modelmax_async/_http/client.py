@@ -25,6 +25,7 @@ from modelmax_async._http.slots import Slots
 from modelmax_async._http.streaming import Receiver
 from modelmax_async._http.timeouts import Timeout, read_limits
 from modelmax_async._http.transports import TRACING, Kind
+from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._settings import Settings
 from modelmax_async._version import VERSION
@@ -152,7 +153,7 @@ class HTTPClient:
         outcome: T | Failed | None = None
         async with self._slots.slot():
             if self._hooks.wants():
-                exchange.began = asyncio.get_running_loop().time()
+                exchange.seconds = clock.stopwatch()
             try:
                 keep = kind == "result"
                 outcome = await self._attempt(request, call, exchange, read, keep=keep)
@@ -160,7 +161,7 @@ class HTTPClient:
                 exchange.broken = type(exc).__name__
                 raise
             finally:
-                if exchange.began is not None:
+                if exchange.seconds is not None:
                     report(kind, call, self.server, exchange, self._hooks, outcome=outcome)
         if isinstance(outcome, Failed):
             # Outside the handler: the error that users see holds no frame, and so no key.

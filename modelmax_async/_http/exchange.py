@@ -56,8 +56,7 @@ class Exchange:
             trace events announce it.
         refusal: what ``before_send`` or ``last_look`` raised: then nothing was sent.
         reply: the response, as soon as it is complete, whatever happens to its connection then.
-        began: when it was free to be sent, by the loop's clock, if a hook or the log wants to
-            know of its end.
+        seconds: tells how long it takes, if a hook or the log wants to know of its end.
         status: the HTTP status, once the head of the response arrived.
         broken: the name of the exception that broke it.
         attempt: the id of the billed call.
@@ -75,7 +74,7 @@ class Exchange:
     traced: Traced = attrs.field(default=Traced.NOTHING, init=False)
     refusal: BaseException | None = attrs.field(default=None, init=False)
     reply: Reply | None = attrs.field(default=None, init=False)
-    began: float | None = attrs.field(default=None, init=False)
+    seconds: Callable[[], float] | None = attrs.field(default=None, init=False)
     status: int | None = attrs.field(default=None, init=False)
     broken: str | None = attrs.field(default=None, init=False)
     ended: CallEnded | None = attrs.field(default=None, init=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from urllib.parse import urlsplit
 
 import attrs
@@ -43,14 +42,14 @@ def report(
     A billed one is told of by the settler, once its outcome is recorded.
     """
     refused = exchange.refusal is not None and not exchange.armed
-    if exchange.began is None or refused:  # refused before byte 0: no exchange took place
+    if exchange.seconds is None or refused:  # refused before byte 0: no exchange took place
         return
     exchange.ended = CallEnded(
         call=kind,
         method=call.method,
         host=server.host,
         port=server.port,
-        seconds=asyncio.get_running_loop().time() - exchange.began,
+        seconds=exchange.seconds(),
         job=call.job,
         status_code=exchange.status,
         error=exchange.broken,

@@ -22,6 +22,7 @@ from modelmax_async._http.routes import Routes
 from modelmax_async._http.slots import Slots
 from modelmax_async._http.timeouts import Limits
 from modelmax_async._models import Job
+from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.threads import in_thread
 from modelmax_async._settings import ApiKey
@@ -102,9 +103,12 @@ class Receiver:
         """Make an exchange, and tell the hooks and the log how it ended."""
         exchange = Exchange()
         if self._hooks.wants():
-            exchange.began = asyncio.get_running_loop().time()
+            exchange.seconds = clock.stopwatch()
         try:
             yield exchange
+        except asyncio.CancelledError as exc:
+            exchange.broken = type(exc).__name__
+            raise
         finally:
             call = Call("GET", "", job=job)
             report("content", call, Server.of(url), exchange, self._hooks)

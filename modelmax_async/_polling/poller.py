@@ -163,11 +163,13 @@ class Poller:
 
     def _end(self, polled: PolledJob, end: End) -> None:
         self._forget(polled)
-        if self.hooks.wants(logging.INFO):
-            ended = ended_job(polled, end, asyncio.get_running_loop().time())
-            if ended is not None:
-                self.hooks.emit(ended)
-        polled.end(end)
+        try:
+            if self.hooks.wants(logging.INFO):
+                ended = ended_job(polled, end, asyncio.get_running_loop().time())
+                if ended is not None:
+                    self.hooks.emit(ended)
+        finally:  # whatever a hook does, those who wait hear of it
+            polled.end(end)
 
     def _forget(self, polled: PolledJob) -> None:
         self._news.forget(polled)

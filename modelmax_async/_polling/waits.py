@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 from types import TracebackType
 
 from modelmax_async._errors import ModelMaxError
 from modelmax_async._models import Job
+from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async.events import WaitEnded, WaitStarted
 
@@ -22,7 +22,7 @@ class Wait:
     It must begin in the caller's coroutine: a hook may look at its context variables.
     """
 
-    __slots__ = ("_began", "_hooks", "_job", "_number")
+    __slots__ = ("_hooks", "_job", "_number", "_seconds")
 
     def __init__(self, hooks: Hooks, job: Job) -> None:
         self._hooks = hooks
@@ -30,7 +30,7 @@ class Wait:
         self._number: int | None = None
         if hooks.wants(logging.INFO):
             self._number = next(_numbers)
-            self._began = asyncio.get_running_loop().time()
+            self._seconds = clock.stopwatch()
             hooks.emit(WaitStarted(job, self._number))
 
     def end(self, error: BaseException | None = None, *, left: bool = False) -> None:
@@ -38,10 +38,9 @@ class Wait:
         if self._number is None:
             return
         number, self._number = self._number, None
-        seconds = asyncio.get_running_loop().time() - self._began
         name = "CancelledError" if left else None if error is None else type(error).__name__
         cause = str(error) if isinstance(error, ModelMaxError) else ""
-        self._hooks.emit(WaitEnded(self._job, number, seconds, name, cause))
+        self._hooks.emit(WaitEnded(self._job, number, self._seconds(), name, cause))
 
     def __enter__(self) -> None:
         pass
