@@ -25,6 +25,7 @@ from modelmax_async import (
     RetryPolicy,
     events,
 )
+from modelmax_async._polling.waits import Wait
 from modelmax_async._runtime import logs
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async.emulator import Emulator, Fault, JobScript
@@ -128,7 +129,7 @@ SENTENCES: list[tuple[Event, str]] = [
     ),
     (
         events.WaitEnded(JOB, 7, 5.0, "JobTimeoutError", "it is still running"),
-        "INFO job req-1 (veo-3): a wait of 5.0 s ended: JobTimeoutError it is still running",
+        "INFO job req-1 (veo-3): a wait of 5.0 s ended: JobTimeoutError: it is still running",
     ),
     (
         events.CallEnded(
@@ -568,3 +569,24 @@ def test_command_reports_an_uncertain_job_once(
 
     assert 3 == done.exit_code
     assert "Check the usage of the account" not in done.stderr
+
+
+def test_wait_that_is_dropped_after_its_loop_ended_is_told_too(
+    debug: pytest.LogCaptureFixture,
+) -> None:
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> Wait:
+        return Wait(Hooks(), JOB)
+
+    wait = loop.run_until_complete(begin())
+    loop.close()
+    with pytest.raises(GeneratorExit), wait:
+        raise GeneratorExit
+    wait.end()
+
+    (line,) = lines(debug)
+
+    assert re.fullmatch(
+        r"DEBUG job req-1 \(veo-3\): a wait of \d\.\d s ended: GeneratorExit", line
+    )

@@ -115,8 +115,8 @@ def _job_ended(event: records.JobEnded) -> Line:
 def _wait_ended(event: records.WaitEnded) -> Line:
     if event.error is None:
         return _about(event.job, ": a wait of %.1f s ended with its result", event.seconds)
-    arguments = (event.seconds, event.error, event.cause)
-    return _about(event.job, ": a wait of %.1f s ended: %s %s", *arguments)
+    reason = f"{event.error}: {event.cause}" if event.cause else event.error
+    return _about(event.job, ": a wait of %.1f s ended: %s", event.seconds, reason)
 
 
 def _call_ended(event: CallEnded) -> Line:
