@@ -36,16 +36,17 @@ def _nothing_blocks_the_loop() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _filters_of_the_command_line_end_with_the_test() -> Iterator[None]:
+def _settings_of_the_logger_end_with_the_test() -> Iterator[None]:
     logger = logging.getLogger("modelmax_async")
-    filters = logger.filters[:]
+    filters, handlers, level = logger.filters[:], logger.handlers[:], logger.level
     yield
-    logger.filters[:] = filters
+    logger.filters[:], logger.handlers[:] = filters, handlers
+    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MODELMAX_API_KEY", "MODELMAX_API_BASE_URL"):
+    for name in ("MODELMAX_API_KEY", "MODELMAX_API_BASE_URL", "MODELMAX_LOG"):
         monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)

@@ -19,9 +19,15 @@ import modelmax_async
 import modelmax_async.emulator
 import modelmax_async.events
 import modelmax_async.ledger
+import modelmax_async.opentelemetry
 import modelmax_async.testing
 
-PUBLIC = [modelmax_async, modelmax_async.ledger, modelmax_async.emulator]
+PUBLIC = [
+    modelmax_async,
+    modelmax_async.ledger,
+    modelmax_async.emulator,
+    modelmax_async.opentelemetry,
+]
 HOMES = [*PUBLIC, modelmax_async.events, modelmax_async.testing]
 each_module = pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
 
@@ -125,7 +131,8 @@ def test_importing_loads_no_extra_and_no_converter() -> None:
     """A program should not pay at import for what it does not use."""
     script = (
         "import sys, modelmax_async\n"
-        "print(*{'cattrs', 'uvicorn', 'httpx_aiohttp', 'modelmax_async._cli.commands', "
+        "print(*{'cattrs', 'uvicorn', 'httpx_aiohttp', 'opentelemetry', "
+        "'modelmax_async._cli.commands', "
         "'modelmax_async.emulator', 'modelmax_async.testing'} & set(sys.modules))"
     )
     loaded = subprocess.run(  # noqa: S603 - our own script

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -91,6 +92,12 @@ async def run_program(text: str, directory: Path, url: str) -> str:
     return out.decode()
 
 
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 async def leave_open(url: str, emulator: Emulator, directory: Path) -> tuple[Job, Job]:
     """Make a ledger with an uncertain job and a pending one, and return both jobs."""
     async with on_socket(url, ledger=SQLiteLedger(directory / "runs.db")) as client:
@@ -117,6 +124,7 @@ def _database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 async def test_program_runs_unchanged_and_without_warnings(
     text: str, emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
+    text = text.replace("9464", str(free_port()))  # of another run of these tests, perhaps
     await run_program(text, tmp_path, url)
 
     assert set(emulator.jobs) == set(emulator.billed)
@@ -167,6 +175,33 @@ async def test_money_program_fetches_an_uncertain_job_again_after_consent(
 
     assert {uncertain.request_id: 2} == emulator.billed
     assert "Result(" in out
+
+
+@pytest.mark.anyio
+async def test_logging_program_writes_two_lines_for_a_job(url: str, tmp_path: Path) -> None:
+    await run_program(program("Logs, traces and metrics"), tmp_path, url)
+    log = (tmp_path / "runs.log").read_text("utf-8")
+    lines = [line for line in log.splitlines() if " INFO " in line]  # no slow callbacks
+
+    assert 2 == len(lines)
+    assert lines[0].endswith(" was submitted to 127.0.0.1, key row-17")
+    assert lines[1].endswith("; its result is paid for")
+
+
+@pytest.mark.anyio
+async def test_metrics_program_can_be_scraped(url: str, tmp_path: Path) -> None:
+    text = program("Logs, traces and metrics", 2).replace("9464", str(free_port()))
+    text = text.replace("import start", "import generate_latest, start")
+    end = "from pathlib import Path\nPath('scrape').write_bytes(generate_latest())\n"
+    await run_program(text + end, tmp_path, url)
+    scrape = (tmp_path / "scrape").read_text("utf-8")
+
+    for line in (
+        r'modelmax_polls_total\{.*modelmax_model="veo-3".*\} [1-9]',
+        r'modelmax_billed_calls_total\{.*modelmax_outcome="charged".*\} 1\.0$',
+        r'http_client_request_duration_seconds_bucket\{.*le="0.005".*\} ',
+    ):
+        assert re.search(f"^{line}", scrape, re.MULTILINE)
 
 
 @pytest.mark.anyio

@@ -13,6 +13,8 @@ from modelmax_async._models import Job
 
 #: The longest path in characters: the HTTP library accepts it after any base URL.
 MAX_PATH = 60_000
+#: The documented path of a result: a template for traces (API §3).
+RESULT_TEMPLATE = "/v1/queue/{model}/requests/{request_id}"
 #: What each path of a job ends in.
 _TAILS = {"status_url": "/status", "response_url": ""}
 

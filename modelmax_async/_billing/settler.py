@@ -27,6 +27,7 @@ import uuid
 
 from modelmax_async import events
 from modelmax_async._api.endpoints import build_result, parse_result
+from modelmax_async._api.messages import Call
 from modelmax_async._billing import leases, unsaved, verdicts
 from modelmax_async._billing.decisions import Attempt, Decision, Flight, NotArmed
 from modelmax_async._billing.leases import Leases
@@ -119,25 +120,29 @@ class Settler:
             return read_entry(done.entry, job) or self._records.held(job, done.entry)
         self._records.watch.forget(key)
         self._leases.hold(key, attempt.id)
+        call = build_result(job)
+        exchange = self._exchange(attempt, call)
         try:
-            return await self._record(attempt, await self._call(attempt))
+            return await self._record(attempt, await self._call(attempt, call, exchange))
         except NotArmed:
             return Held()
         finally:
             if self._unsaved.body(key) is None:
                 self._leases.let_go(key, attempt.id)
+            if exchange.ended is not None:
+                self._hooks.emit(exchange.ended)
 
-    async def _call(self, attempt: Attempt) -> verdicts.Verdict:
+    async def _call(self, attempt: Attempt, call: Call, exchange: Exchange) -> verdicts.Verdict:
         """Send, and judge the response; if an exception leaves here, nothing stays claimed."""
-        job, exchange = attempt.job, self._exchange(attempt)
+        job = attempt.job
         try:
-            reply = await self._http.send_once(build_result(job), exchange)
+            reply = await self._http.send_once(call, exchange)
         except TransportError as exc:
             return verdicts.judge_break(exc, answered=exchange.answered)
         except BaseException as exc:
             if exc is exchange.refusal:
                 # Raised before byte 0: nothing was sent, so that even an armed claim may go.
-                await self._records.note(job, Release(attempt.id))
+                await self._release(attempt, "it was not sent")
             else:
                 await self._abandon(attempt, exchange, exc)
             raise
@@ -145,7 +150,7 @@ class Settler:
             self._hooks.emit(events.UnarmedAnswer(job, attempt.id))
         return verdicts.judge_reply(reply, job, now=clock.wall())
 
-    def _exchange(self, attempt: Attempt) -> Exchange:
+    def _exchange(self, attempt: Attempt, call: Call) -> Exchange:
         """Return an exchange that arms the attempt just before byte 0, and looks once more."""
         key = self._records.key(attempt.job)
 
@@ -164,10 +169,12 @@ class Settler:
             check_wanted()
             if not await self._leases.arm(key, attempt.id):
                 raise NotArmed
-            self._hooks.emit(events.BilledCallArmed(attempt.job, attempt.id))
+            exchange.armed, url = True, self._http.address(call)
+            self._hooks.emit(events.BilledCallArmed(attempt.job, attempt.id, url))
             last_look()  # while the ledger was asked, hooks may block and callers may leave
 
-        return Exchange(once=True, before_send=arm, last_look=last_look)
+        exchange = Exchange(once=True, before_send=arm, last_look=last_look, attempt=attempt.id)
+        return exchange
 
     async def _abandon(
         self, attempt: Attempt, exchange: Exchange, error: BaseException
@@ -179,7 +186,7 @@ class Settler:
                 await self._record(attempt, verdict)
             return
         if not exchange.maybe_sent(error):
-            await self._records.note(attempt.job, Release(attempt.id))
+            await self._release(attempt, "it was not sent")
             return
         phase: Phase = "answered" if exchange.answered else "sent"
         cause = "the client was closed, or its event loop ended, before the response arrived"
@@ -215,6 +222,7 @@ class Settler:
         """Record that the job FAILED; what an earlier call cost may still be uncertain."""
         job, also = attempt.job, f"now the server says FAILED: {error}"
         done = await self._records.note(job, Fail(error, attempt.id))
+        self._hooks.emit(events.ClaimReleased(job, "the job is FAILED", attempt.id))
         if done is not None and (found := read_entry(done.entry, job, also=also)) is not None:
             return found
         if attempt.decisions:
@@ -233,9 +241,9 @@ class Settler:
 
     async def _note_uncertain(self, attempt: Attempt, phase: Phase, cause: str) -> Step | None:
         done = await self._records.note(attempt.job, Uncertain(attempt.id, phase, cause))
-        self._hooks.emit(events.ResultUncertain(attempt.job, phase, cause))
+        self._hooks.emit(events.ResultUncertain(attempt.job, phase, cause, attempt.id))
         return done
 
     async def _release(self, attempt: Attempt, cause: str, *, unknown: bool = False) -> None:
         await self._records.note(attempt.job, Release(attempt.id, unknown))
-        self._hooks.emit(events.ClaimReleased(attempt.job, cause))
+        self._hooks.emit(events.ClaimReleased(attempt.job, cause, attempt.id))

@@ -82,7 +82,7 @@ class Session:
 
 def _is_not_reported(record: logging.LogRecord) -> bool:
     """Whether a record is to be logged: an uncertain job is reported by its outcome."""
-    return not any(isinstance(value, ResultUncertain) for value in record.args or ())
+    return getattr(record, "modelmax_event", None) != ResultUncertain.__name__
 
 
 def age(_context: click.Context, _parameter: click.Parameter, text: str) -> timedelta:

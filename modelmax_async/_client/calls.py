@@ -5,6 +5,8 @@ A call that failed at no cost is made `RetryPolicy.attempts` times at most.
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 
 from modelmax_async._api.endpoints import build_status, parse_status
@@ -15,6 +17,7 @@ from modelmax_async._billing.verdicts import NotReady
 from modelmax_async._errors import (
     APIError,
     InvalidResponseError,
+    JobFailedError,
     ModelMaxError,
     NotReadyError,
     ResultUncertainError,
@@ -22,9 +25,10 @@ from modelmax_async._errors import (
 )
 from modelmax_async._models import Job, Result, StatusReport
 from modelmax_async._polling.visits import Parts
+from modelmax_async._polling.waits import Wait
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.retry import is_final
-from modelmax_async.events import StatusPolled
+from modelmax_async.events import CallKind, CallRetried, JobEnded, StatusPolled
 
 
 @attrs.frozen
@@ -51,13 +55,26 @@ class Calls:
                 lasting = isinstance(exc, APIError) and is_final(exc.status_code, float("inf"))
                 if lasting or attempt >= self._parts.retry.policy.attempts:
                     raise
-                await self._back_off(attempt, exc)
+                await self._back_off("status", job, attempt, exc)
             else:
                 self._parts.hooks.emit(StatusPolled(job, report.status))
                 return report
 
     async def result(self, job: Job, *, accept: bool) -> Result:
         """Make the billed call once, or once more with the user's consent."""
+        seconds = clock.stopwatch()
+        ended = partial(JobEnded, job=job, polls=0)
+        try:
+            with Wait(self._parts.hooks, job):
+                result = await self._result(job, accept=accept)
+        except JobFailedError as exc:
+            failed = ended(status="FAILED", seconds=seconds(), fetched=False, error=exc.error)
+            self._parts.hooks.emit(failed)
+            raise
+        self._parts.hooks.emit(ended(status="COMPLETED", seconds=seconds(), fetched=True))
+        return result
+
+    async def _result(self, job: Job, *, accept: bool) -> Result:
         here = True
         decision: Decision | None = None
         try:
@@ -96,7 +113,13 @@ class Calls:
                     attempt += 1
                     if attempt >= self._parts.retry.policy.attempts:
                         raise unbilled.error
-                    await self._back_off(attempt, unbilled.error)
+                    await self._back_off("result", job, attempt, unbilled.error)
 
-    async def _back_off(self, attempt: int, error: ModelMaxError) -> None:
-        await self._parts.tasks.sleep(self._parts.retry.delay(attempt - 1, error))
+    async def _back_off(
+        self, call: CallKind, job: Job, attempt: int, error: ModelMaxError
+    ) -> None:
+        delay = self._parts.retry.delay(attempt - 1, error)
+        self._parts.hooks.emit(
+            CallRetried(call=call, cause=str(error), delay=delay, model=job.model, job=job)
+        )
+        await self._parts.tasks.sleep(delay)

@@ -34,6 +34,7 @@ from modelmax_async._polling.batch import OnOutcome
 from modelmax_async._polling.forecast import Expected
 from modelmax_async._polling.policies import PollingPolicy
 from modelmax_async._polling.subscribers import OnStatus
+from modelmax_async._runtime.logs import log_to_stderr
 from modelmax_async._runtime.retry import RetryPolicy
 from modelmax_async._settings import read_key, read_settings
 from modelmax_async._validators import (
@@ -73,6 +74,7 @@ class AsyncQueueClient:
         http_client: an ``httpx.AsyncClient`` of your own, or a transport alone; it is never
             closed by this client. The README says which transports carry billed calls.
         hooks: plain functions that receive one event record each, see `modelmax_async.events`.
+            The logger ``modelmax_async`` needs none; ``MODELMAX_LOG=debug`` shows its lines.
         allow_insecure: allow ``http://`` to send the key to a host other than this machine.
 
     Raises:
@@ -97,6 +99,7 @@ class AsyncQueueClient:
         hooks: Sequence[Hook] = (),
         allow_insecure: bool = False,
     ) -> None:
+        log_to_stderr(os.environ.get("MODELMAX_LOG", ""))
         key, api_key = read_key(api_key, os.environ), None  # no traceback shows it from here
         settings = read_settings(
             api_key=key,

@@ -61,7 +61,7 @@ class Engine:
         self.settings = settings
         self.tasks = Tasks()
         self.hooks = Hooks(check_hooks(hooks))
-        self.http = HTTPClient(settings, timeout, http_client)
+        self.http = HTTPClient(settings, timeout, http_client, self.hooks)
         watch = LeaseWatch(leases.LEASE)
         self.records = Records(ledger, self.hooks, settings.origin, watch)
         self.settler = Settler(self.records, self.http, self.tasks, self.hooks)

@@ -58,11 +58,14 @@ class Pace:
         """Let no further submit go."""
         self._stopped = True
 
+    def rest(self) -> float:
+        """Return the seconds before which no submit goes."""
+        return max(0.0, self._not_before - asyncio.get_running_loop().time())
+
     async def _wait(self) -> None:
-        loop = asyncio.get_running_loop()
         while not self._stopped:
-            rest = self._not_before - loop.time()
-            if rest <= 0:
+            rest = self.rest()
+            if not rest:
                 return
             await self._tasks.sleep(min(rest, _LOOK))
 

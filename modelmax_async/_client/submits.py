@@ -43,7 +43,7 @@ from modelmax_async._models import Job, Submission, VideoRequest
 from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime import clock
 from modelmax_async._validators import check_key, check_prompt
-from modelmax_async.events import JobSubmitted, SubmitDiscarded
+from modelmax_async.events import CallRetried, JobSubmitted, SubmitDiscarded
 from modelmax_async.ledger import Bind, Release, Remember, Reserve, SubmitKey, Uncertain
 
 #: Seconds at most between two looks at a key that another caller is submitting.
@@ -73,7 +73,7 @@ class Submits:
         return job
 
     async def _submitted(self, job: Job) -> None:
-        self._parts.hooks.emit(JobSubmitted(job))
+        self._parts.hooks.emit(JobSubmitted(job, self._parts.http.server.host))
         await self._parts.records.note(job, Remember(job))
 
     async def _submit_once(
@@ -136,25 +136,32 @@ class Submits:
                     return parse_submit(reply, model, now=clock.wall())
             except (APIError, TransportError) as exc:
                 if pace and isinstance(exc, RateLimitError) and (keyed or may_resubmit(exc)):
+                    self._retried(model, exc, pace.rest())
                     continue
                 attempt += 1
-                await self._retry(exc, attempt, keyed=keyed)
+                delay = self._delay(exc, attempt, keyed=keyed)
+                self._retried(model, exc, delay)
+                await self._parts.tasks.sleep(delay)
             except InvalidResponseError as exc:
                 raise _submit_uncertain(exc, keyed=keyed) from exc
             except asyncio.CancelledError:
                 closed = "the client was closed before the response arrived"
                 raise _submit_uncertain(closed, keyed=keyed) from None
 
-    async def _retry(
-        self, error: APIError | TransportError, attempt: int, *, keyed: bool
-    ) -> None:
+    def _retried(self, model: str, error: ModelMaxError, delay: float) -> None:
+        self._parts.hooks.emit(
+            CallRetried(call="submit", cause=str(error), delay=delay, model=model)
+        )
+
+    def _delay(self, error: APIError | TransportError, attempt: int, *, keyed: bool) -> float:
+        """Return the seconds until it is sent again; raise what must not be sent again."""
         if not may_resubmit(error):
             if isinstance(error, APIError) and refused_submit(error):
                 raise error
             raise _submit_uncertain(error, keyed=keyed) from error
         if attempt >= self._parts.retry.policy.attempts:
             raise error
-        await self._parts.tasks.sleep(self._parts.retry.delay(attempt - 1, error))
+        return self._parts.retry.delay(attempt - 1, error)
 
 
 def _job_of(entry: Submission, print_: str, key: str) -> Job | None:

@@ -54,7 +54,7 @@ class Downloads:
     def __init__(
         self, http: HTTPClient, tasks: Tasks, hooks: Hooks, settings: Settings, backoff: Backoff
     ) -> None:
-        self._fetcher = Fetcher(http.receiver, settings, backoff)
+        self._fetcher = Fetcher(http.receiver, settings, backoff, hooks)
         self._settings = settings
         self._tasks = tasks
         self._hooks = hooks
@@ -184,7 +184,7 @@ class Downloads:
         error: Exception | None = None
         try:
             sink = await FileSink.open(part, source.url, report)
-            await self._fetcher.fill(source, sink)
+            await self._fetcher.fill(source, sink, item.job)
             saved = await sink.finish()
         except EXPECTED as exc:
             error = exc

@@ -21,9 +21,12 @@ from modelmax_async._download.sources import Source
 from modelmax_async._download.transfer import Sink
 from modelmax_async._errors import APIError, TransportError
 from modelmax_async._http.streaming import Incoming, Receiver
+from modelmax_async._models import Job
+from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff, is_final
 from modelmax_async._runtime.threads import in_thread
 from modelmax_async._settings import Settings
+from modelmax_async.events import CallRetried
 
 _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset(
@@ -56,13 +59,18 @@ class _Attempts:
 class Fetcher:
     """Fetches videos."""
 
-    def __init__(self, receiver: Receiver, settings: Settings, backoff: Backoff) -> None:
+    def __init__(
+        self, receiver: Receiver, settings: Settings, backoff: Backoff, hooks: Hooks
+    ) -> None:
         self._receiver = receiver
         self._settings = settings
         self._backoff = backoff
+        self._hooks = hooks
 
-    async def fill(self, source: Source, sink: Sink) -> None:
+    async def fill(self, source: Source, sink: Sink, job: Job | None = None) -> None:
         """Write the missing bytes of a video to a sink, and check that it is complete.
+
+        ``job`` is that of the video, for hooks and the log.
 
         Raises:
             PermanentError, SourceError, APIError: the video cannot be fetched.
@@ -78,7 +86,7 @@ class Fetcher:
             return
         while True:
             try:
-                await self._attempt(source, sink)
+                await self._attempt(source, sink, job)
             except (APIError, TransportError, transfer.TransientError) as exc:
                 await sink.flush()
                 # a 404 is final at once: a missing video does not appear later
@@ -87,6 +95,7 @@ class Fetcher:
                     raise
                 at_once = isinstance(exc, transfer.StartOverError)
                 delay = 0.0 if at_once else self._backoff.delay(attempts.failures - 1, exc)
+                self._hooks.emit(_retried(exc, delay, job))
             else:
                 return
             await asyncio.sleep(delay)
@@ -108,12 +117,12 @@ class Fetcher:
         else:
             await transfer.check_complete(sink)
 
-    async def _attempt(self, source: Source, sink: Sink) -> None:
+    async def _attempt(self, source: Source, sink: Sink, job: Job | None) -> None:
         """Make one request, and write its response body to the sink."""
         info, offset = sink.resume_info, sink.offset
         if offset and info is None:
             await sink.reset(None, None)
-        async with self._open(source, range_headers(info, offset)) as incoming:
+        async with self._open(source, range_headers(info, offset), job) as incoming:
             if incoming.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 await transfer.start_over(
                     sink,
@@ -134,13 +143,13 @@ class Fetcher:
 
     @asynccontextmanager
     async def _open(
-        self, source: Source, headers: Mapping[str, str]
+        self, source: Source, headers: Mapping[str, str], job: Job | None
     ) -> AsyncIterator[Incoming]:
         """Send the request and follow its redirects, each of which is checked anew."""
         for _ in range(_MOST_REDIRECTS + 1):
             await self._check_host(source)
             async with self._receiver.receive(
-                source.url, headers, with_key=source.keyed
+                source.url, headers, with_key=source.keyed, job=job
             ) as incoming:
                 if incoming.status not in _REDIRECTS:
                     yield incoming
@@ -164,3 +173,8 @@ class Fetcher:
             return
         if any(sources.is_private(str(entry[4][0])) for entry in found):
             raise sources.SourceError("the host is in a private network")
+
+
+def _retried(error: Exception, delay: float, job: Job | None) -> CallRetried:
+    model = None if job is None else job.model
+    return CallRetried(call="content", cause=str(error), delay=delay, model=model, job=job)

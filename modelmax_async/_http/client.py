@@ -19,13 +19,18 @@ from modelmax_async._http.connections import FRESH
 from modelmax_async._http.exchange import Exchange, Traced, translate
 from modelmax_async._http.own_client import ClientOrTransport
 from modelmax_async._http.redaction import quiet
+from modelmax_async._http.report import Server, report
+from modelmax_async._http.responses import Failed, close, disconnect, judge
 from modelmax_async._http.routes import Routes
 from modelmax_async._http.slots import Slots
 from modelmax_async._http.streaming import Receiver
 from modelmax_async._http.timeouts import Timeout, read_limits
 from modelmax_async._http.transports import TRACING, Kind
+from modelmax_async._runtime import clock
+from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._settings import Settings, host_of
 from modelmax_async._version import VERSION
+from modelmax_async.events import CallKind
 
 T = TypeVar("T")
 
@@ -41,21 +46,20 @@ class Prepared:
     url: httpx.URL
 
 
-@attrs.frozen
-class _Failed:
-    """The error that a call ends in. It is raised where no handler leaves its frames behind."""
-
-    error: Exception
-
-
 class HTTPClient:
     """Sends calls, each in a slot. Used only from tasks that the client owns."""
 
     def __init__(
-        self, settings: Settings, timeout: Timeout, http_client: ClientOrTransport | None
+        self,
+        settings: Settings,
+        timeout: Timeout,
+        http_client: ClientOrTransport | None,
+        hooks: Hooks | None = None,
     ) -> None:
         self._settings = settings
         self._host = host_of(settings.base_url)
+        self._hooks = hooks or Hooks()
+        self.server = Server.of(settings.origin)
         self._limits = read_limits(timeout)
         self.longest = self._limits.longest
         self._routes = Routes(settings, http_client)
@@ -71,7 +75,7 @@ class HTTPClient:
             }
         )
         self.receiver = Receiver(
-            settings.key, self._slots, self._routes, self._headers, self._limits
+            settings.key, self._slots, self._routes, self._headers, self._limits, self._hooks
         )
 
     def __repr__(self) -> str:
@@ -107,7 +111,7 @@ class HTTPClient:
         if self._announced is None and self._routes.kind in TRACING:
             extensions = {**extensions, "trace": exchange.trace}  # only until that is known
         request = self._request(prepared, extensions)
-        return await self._send(request, prepared.call, exchange, read, keep=False)
+        return await self._send("status", request, prepared.call, exchange, read)
 
     async def submit(self, call: Call) -> Reply:
         """Send a submit, once, on a new connection.
@@ -117,26 +121,58 @@ class HTTPClient:
         Raises:
             TransportError: if no complete response was received; see its ``maybe_sent``.
         """
-        return await self._send_fresh(call, Exchange(once=True), keep=False)
+        return await self._send_fresh("submit", call, Exchange(once=True))
 
     async def send_once(self, call: Call, exchange: Exchange) -> Reply:
         """Send on a new HTTP/1.1 connection, at most once, and keep a response of any size.
 
         ``exchange.before_send`` runs just before byte 0 if the transport is known to emit trace
         events, and otherwise before the exchange begins. What it raises is raised here.
+        ``exchange.ended`` is for the caller to emit, once the response is recorded.
         """
-        return await self._send_fresh(call, exchange, keep=True)
+        return await self._send_fresh("result", call, exchange)
+
+    def address(self, call: Call) -> str:
+        """Return the URL of a call that was prepared before, without its query."""
+        return str(self.prepare(call).url.copy_with(query=None, fragment=None))
 
     async def aclose(self) -> None:
         """Close the SDK's own connections; the caller's client stays open."""
         await self._routes.aclose()
 
-    async def _send_fresh(self, call: Call, exchange: Exchange, *, keep: bool) -> Reply:
+    async def _send_fresh(self, kind: CallKind, call: Call, exchange: Exchange) -> Reply:
         extensions = {**self._limits.extensions, **FRESH, "trace": exchange.trace}
         request = self._request(self.prepare(call), extensions)
-        return await self._send(request, call, exchange, lambda reply: reply, keep=keep)
+        return await self._send(kind, request, call, exchange, lambda reply: reply)
 
     async def _send(
+        self,
+        kind: CallKind,
+        request: httpx.Request,
+        call: Call,
+        exchange: Exchange,
+        read: Callable[[Reply], T],
+    ) -> T:
+        """Send in a slot, and note how that ended if a hook or the log wants to know."""
+        outcome: T | Failed | None = None
+        async with self._slots.slot():
+            if self._hooks.wants():
+                exchange.seconds = clock.stopwatch()
+            try:
+                keep = kind == "result"
+                outcome = await self._attempt(request, call, exchange, read, keep=keep)
+            except BaseException as exc:
+                exchange.broken = type(exc).__name__
+                raise
+            finally:
+                if exchange.seconds is not None:
+                    report(kind, call, self.server, exchange, self._hooks, outcome=outcome)
+        if isinstance(outcome, Failed):
+            # Outside the handler: the error that users see holds no frame, and so no key.
+            raise outcome.error
+        return outcome
+
+    async def _attempt(
         self,
         request: httpx.Request,
         call: Call,
@@ -144,26 +180,21 @@ class HTTPClient:
         read: Callable[[Reply], T],
         *,
         keep: bool,
-    ) -> T:
-        """Send in a slot, within the time limit of a whole request."""
-        async with self._slots.slot():
-            try:
-                async with asyncio.timeout(self._limits.ceiling(10 if keep else 1)):
-                    kind, client = self._route(request.url, once=exchange.once)
-                    by_trace = kind in TRACING and self._announced is True
-                    await exchange.begin(kind, by_trace=by_trace)
-                    outcome = await self._exchange(client, request, exchange, read, keep=keep)
-            except Exception as exc:
-                if exc is exchange.refusal:
-                    raise
-                if exchange.reply is not None:  # complete before this was raised
-                    outcome = _judge(read, exchange.reply)
-                else:
-                    outcome = _Failed(self._broken(exc, exchange, call))
-        if isinstance(outcome, _Failed):
-            # Outside the handler: the error that users see holds no frame, and so no key.
-            raise outcome.error
-        return outcome
+    ) -> T | Failed:
+        """Send within the time limit of a whole request; raise only what is not its failure."""
+        try:
+            async with asyncio.timeout(self._limits.ceiling(10 if keep else 1)):
+                kind, client = self._route(request.url, once=exchange.once)
+                by_trace = kind in TRACING and self._announced is True
+                await exchange.begin(kind, by_trace=by_trace)
+                return await self._exchange(client, request, exchange, read, keep=keep)
+        except Exception as exc:
+            if exc is exchange.refusal:
+                raise
+            if exchange.reply is not None:  # complete before this was raised
+                return judge(read, exchange.reply)
+            exchange.broken = type(exc).__name__
+            return Failed(self._broken(exc, exchange, call))
 
     def _broken(self, error: Exception, exchange: Exchange, call: Call) -> TransportError:
         key = self._settings.key
@@ -183,20 +214,22 @@ class HTTPClient:
         read: Callable[[Reply], T],
         *,
         keep: bool,
-    ) -> T | _Failed:
+    ) -> T | Failed:
         response = await client.send(request, stream=True, auth=None, follow_redirects=False)
         exchange.answer()
+        exchange.status = response.status_code
         self._learn(exchange)
         try:
             whole = await read_whole(response, self._host, keep=keep)
             reply = quiet(whole, self._settings.key, paid=keep)
             exchange.answer(reply)
-            outcome = _judge(read, reply)
-            if isinstance(outcome, _Failed) and isinstance(outcome.error, InvalidResponseError):
-                await _disconnect(response)  # the next response may belong elsewhere, too
+            outcome = judge(read, reply)
+            if isinstance(outcome, Failed) and isinstance(outcome.error, InvalidResponseError):
+                exchange.broken = type(outcome.error).__name__
+                await disconnect(response)  # the next response may belong elsewhere, too
         finally:
             with suppress(Exception):  # the body is here, and worth more than a clean close
-                await _close(response, _CLOSING if keep else None)
+                await close(response, _CLOSING if keep else None)
         return outcome
 
     def _learn(self, exchange: Exchange) -> None:
@@ -217,27 +250,3 @@ class HTTPClient:
         if call.body is not None:
             request.headers["content-type"] = "application/json"
         return request
-
-
-def _judge(read: Callable[[Reply], T], reply: Reply) -> T | _Failed:
-    try:
-        return read(reply)
-    except Exception as exc:  # noqa: BLE001 - it is raised once the connection is settled
-        return _Failed(exc)
-
-
-async def _close(response: httpx.Response, seconds: float | None) -> None:
-    """Close a response, within a bound if one is given: a timer for each poll would cost."""
-    if seconds is None:
-        await response.aclose()
-        return
-    async with asyncio.timeout(seconds):
-        await response.aclose()
-
-
-async def _disconnect(response: httpx.Response) -> None:
-    """Close the connection before its pool gets it back; over HTTP/2 other calls share it."""
-    stream = response.extensions.get("network_stream")
-    if stream is not None and response.http_version != "HTTP/2":
-        with suppress(Exception):
-            await stream.aclose()

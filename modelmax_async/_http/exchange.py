@@ -18,6 +18,7 @@ from modelmax_async._errors import RequestTimeoutError, TransportError
 from modelmax_async._http.transports import TRACING, Kind, is_believed
 from modelmax_async._models import Job
 from modelmax_async._settings import ApiKey
+from modelmax_async.events import CallEnded
 
 BeforeSend = Callable[[], Awaitable[None]]
 
@@ -55,16 +56,28 @@ class Exchange:
             trace events announce it.
         refusal: what ``before_send`` or ``last_look`` raised: then nothing was sent.
         reply: the response, as soon as it is complete, whatever happens to its connection then.
+        seconds: tells how long it takes, if a hook or the log wants to know of its end.
+        status: the HTTP status, once the head of the response arrived.
+        broken: the name of the exception that broke it.
+        attempt: the id of the billed call.
+        armed: whether hooks were told that its first byte is sent next.
+        ended: the record of its end.
     """
 
     once: bool = False
     before_send: BeforeSend | None = None
     last_look: Callable[[], None] | None = None
+    attempt: str = ""
+    armed: bool = attrs.field(default=False, init=False)
     kind: Kind = attrs.field(default=Kind.UNKNOWN, init=False)
     progress: Progress = attrs.field(default=Progress.QUEUED, init=False)
     traced: Traced = attrs.field(default=Traced.NOTHING, init=False)
     refusal: BaseException | None = attrs.field(default=None, init=False)
     reply: Reply | None = attrs.field(default=None, init=False)
+    seconds: Callable[[], float] | None = attrs.field(default=None, init=False)
+    status: int | None = attrs.field(default=None, init=False)
+    broken: str | None = attrs.field(default=None, init=False)
+    ended: CallEnded | None = attrs.field(default=None, init=False)
 
     @property
     def answered(self) -> bool:

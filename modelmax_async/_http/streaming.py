@@ -11,15 +11,19 @@ from http import HTTPStatus
 import attrs
 import httpx
 
-from modelmax_async._api.messages import Reply
+from modelmax_async._api.messages import Call, Reply
 from modelmax_async._errors import TransportError
 from modelmax_async._http.exchange import Exchange, translate
 from modelmax_async._http.own_client import PlainClient
 from modelmax_async._http.proxies import open_transport, proxy_for
 from modelmax_async._http.redaction import quiet
+from modelmax_async._http.report import Server, report
 from modelmax_async._http.routes import Routes
 from modelmax_async._http.slots import Slots
 from modelmax_async._http.timeouts import Limits
+from modelmax_async._models import Job
+from modelmax_async._runtime import clock
+from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.threads import in_thread
 from modelmax_async._settings import ApiKey, host_of
 
@@ -50,6 +54,7 @@ class Receiver:
     _routes: Routes
     _headers: httpx.Headers
     _limits: Limits
+    _hooks: Hooks
     _trusted: ssl.SSLContext | None = attrs.field(default=None, init=False)
 
     @property
@@ -59,7 +64,7 @@ class Receiver:
 
     @asynccontextmanager
     async def receive(
-        self, url: str, headers: Mapping[str, str], *, with_key: bool
+        self, url: str, headers: Mapping[str, str], *, with_key: bool, job: Job | None = None
     ) -> AsyncIterator[Incoming]:
         """Send a GET in a slot, and lend the response before its body is read.
 
@@ -71,8 +76,11 @@ class Receiver:
         Raises:
             TransportError: if no response was received; from the chunks, if the body broke off.
         """
-        async with self._slots.long_slot(), self._client(url) as client:
-            exchange = Exchange()
+        async with (
+            self._slots.long_slot(),
+            self._client(url) as client,
+            self._reported(url, job) as exchange,
+        ):
             response = await self._begin(client, exchange, url, headers, with_key=with_key)
             try:
                 fields = {k: self._key.hide_in(v) for k, v in response.headers.items()}
@@ -91,6 +99,21 @@ class Receiver:
             finally:
                 with suppress(httpx.HTTPError, OSError):
                     await response.aclose()
+
+    @asynccontextmanager
+    async def _reported(self, url: str, job: Job | None) -> AsyncIterator[Exchange]:
+        """Make an exchange, and tell the hooks and the log how it ended."""
+        exchange = Exchange()
+        if self._hooks.wants():
+            exchange.seconds = clock.stopwatch()
+        try:
+            yield exchange
+        except asyncio.CancelledError as exc:
+            exchange.broken = type(exc).__name__
+            raise
+        finally:
+            call = Call("GET", "", job=job)
+            report("content", call, Server.of(url), exchange, self._hooks)
 
     async def _begin(
         self,
@@ -117,8 +140,10 @@ class Receiver:
                     request, stream=True, auth=None, follow_redirects=False
                 )
                 exchange.answer()
+                exchange.status = response.status_code
                 return response
         except Exception as exc:  # noqa: BLE001 - whatever broke it, it has one error
+            exchange.broken = type(exc).__name__
             failure = translate(exc, exchange, None, self._key, host=host_of(url))
         # Outside the handler: the error that users see holds no frame, and so no key.
         raise failure
@@ -148,6 +173,7 @@ class Receiver:
                     return
                 yield part
         except Exception as exc:  # noqa: BLE001 - as above
+            exchange.broken = type(exc).__name__
             failure = translate(exc, exchange, None, self._key, host=host)
         raise failure
 

@@ -8,13 +8,13 @@ from http import HTTPStatus
 import attrs
 
 from modelmax_async._errors import APIError, ConfigurationError, ModelMaxError
-from modelmax_async._polling.job import Failures, PolledJob
+from modelmax_async._polling.job import Failures, PolledJob, Stage
 from modelmax_async._polling.learning import Learning
 from modelmax_async._polling.policies import PollingPolicy, WaitState
 from modelmax_async._polling.schedule import Schedule
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.retry import Backoff, is_final
-from modelmax_async.events import PollFailed, PollingPaused
+from modelmax_async.events import CallKind, PollFailed, PollingPaused
 
 #: Seconds between two looks at a job that another client is fetching: first and longest.
 _HELD = (0.1, 1.0)
@@ -108,7 +108,8 @@ class PollBackoff:
         failures.count += 1
         if retry_after and not _pauses(error):
             failures.since += retry_after  # to wait as told is not to fail
-        self._hooks.emit(PollFailed(job.job, str(error), delay))
+        call: CallKind = "result" if job.stage is Stage.FETCH else "status"
+        self._hooks.emit(PollFailed(job.job, str(error), delay, call))
         return delay
 
     def succeeded(self, job: PolledJob) -> None:

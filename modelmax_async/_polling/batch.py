@@ -11,6 +11,7 @@ from modelmax_async._models import Failed, Job, Result, StatusReport, Succeeded
 from modelmax_async._polling.job import Done, End, PolledJob, Stopped
 from modelmax_async._polling.poller import Poller
 from modelmax_async._polling.subscribers import last_poll, timed_out
+from modelmax_async._polling.waits import Wait
 from modelmax_async._runtime.hooks import call_safely
 
 Ended = Succeeded | Failed
@@ -33,6 +34,7 @@ class Batch:
             for number, member in enumerate(self._members.values()):
                 share = number / len(self._members) if bulk else 0.0
                 member.last_poll, self.gap = last_poll(timeout, share)
+                member.wait = Wait(poller.hooks, member.job)
                 member.polled = poller.subscribe(member.job, member, spread=spread)
         except BaseException:
             self.leave()  # or jobs would be billed that no caller waits for
@@ -57,12 +59,14 @@ class Batch:
         for member in self._members.values():
             if member.polled is not None:
                 self._poller.unsubscribe(member.polled, member)
+            if member.wait is not None:
+                member.wait.end(left=True)
 
 
 class _Member:
     """One job of a batch."""
 
-    __slots__ = ("_batch", "job", "last_poll", "over", "polled")
+    __slots__ = ("_batch", "job", "last_poll", "over", "polled", "wait")
     bills = True
 
     def __init__(self, batch: Batch, job: Job) -> None:
@@ -71,6 +75,7 @@ class _Member:
         self.last_poll: float | None = None
         self.over = False
         self.polled: PolledJob | None = None
+        self.wait: Wait | None = None
 
     @property
     def gap(self) -> float:
@@ -82,8 +87,11 @@ class _Member:
 
     def on_end(self, end: End) -> None:
         self.over = True
-        if isinstance(end, Stopped):
-            self._batch.end(Failed(self.job, fresh(end.error)))
+        error = fresh(end.error) if isinstance(end, Stopped) else None
+        if self.wait is not None:
+            self.wait.end(error)
+        if error is not None:
+            self._batch.end(Failed(self.job, error))
         else:
             assert isinstance(end, Done)  # noqa: S101 - it wants the result
             self._batch.end(Succeeded(self.job, end.result))

@@ -17,6 +17,7 @@ from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import Prepared
 from modelmax_async._models import Job, Result, StatusReport
 from modelmax_async._polling.observation import Observation
+from modelmax_async._polling.progress import Progress
 from modelmax_async._polling.schedule import Slot
 from modelmax_async.ledger import Key
 
@@ -114,6 +115,7 @@ class PolledJob:
         intervals: how many intervals between polls there were.
         last: the last status report that differed from the one before.
         changed: when that was received, by the loop's clock.
+        progress: what the polls have shown of its times.
         completed_since: when the status became COMPLETED, by the loop's clock; ``None`` if the
             last status was another one.
         decision: the client's decision to fetch again, made once at most.
@@ -135,6 +137,7 @@ class PolledJob:
     intervals: int = 0
     last: StatusReport | None = None
     changed: float = 0.0
+    progress: Progress = attrs.field(factory=Progress)
     stage: Stage = Stage.POLL
     completed_since: float | None = None
     recall: Recall = Recall.UNASKED

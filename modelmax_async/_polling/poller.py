@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from modelmax_async._errors import ClientStateError, JobError
 from modelmax_async._models import Job
 from modelmax_async._polling.backoff import PollBackoff
+from modelmax_async._polling.ends import ended_job
 from modelmax_async._polling.forecast import Expected
 from modelmax_async._polling.job import (
     Again,
@@ -33,6 +35,7 @@ class Poller:
     def __init__(
         self, parts: Parts, poll: PollingPolicy, learning: Learning, max_in_flight: int
     ) -> None:
+        self.hooks = parts.hooks
         self._records = parts.records
         self._tasks = parts.tasks
         self._learning = learning
@@ -160,7 +163,13 @@ class Poller:
 
     def _end(self, polled: PolledJob, end: End) -> None:
         self._forget(polled)
-        polled.end(end)
+        try:
+            if self.hooks.wants(logging.INFO):
+                ended = ended_job(polled, end, asyncio.get_running_loop().time())
+                if ended is not None:
+                    self.hooks.emit(ended)
+        finally:  # whatever a hook does, those who wait hear of it
+            polled.end(end)
 
     def _forget(self, polled: PolledJob) -> None:
         self._news.forget(polled)

@@ -14,6 +14,7 @@ from modelmax_async._errors.sentences import sentence
 from modelmax_async._models import Job, Result, Status, StatusReport
 from modelmax_async._polling.job import Done, End, PolledJob, Stage, Stopped
 from modelmax_async._polling.poller import Poller
+from modelmax_async._polling.waits import Wait
 from modelmax_async._runtime.hooks import call_safely
 
 #: The last poll before a deadline comes this many seconds before it, and in a batch up to as
@@ -48,6 +49,13 @@ async def wait_one(
     poller: Poller, job: Job, timeout: float | None, on_status: OnStatus | None
 ) -> Result:
     """Wait for one job's result, ``timeout`` seconds at most."""
+    with Wait(poller.hooks, job):
+        return await _wait_one(poller, job, timeout, on_status)
+
+
+async def _wait_one(
+    poller: Poller, job: Job, timeout: float | None, on_status: OnStatus | None
+) -> Result:
     one = _One(on_status, timeout)
     polled = poller.subscribe(job, one)
     try:

@@ -139,7 +139,9 @@ class Visits:
             return Again(self._backoff.failed(job, exc))
         now = asyncio.get_running_loop().time()
         self._backoff.succeeded(job)
-        self._parts.hooks.emit(StatusPolled(job.job, report.status))
+        if self._parts.hooks.wants():
+            self._parts.hooks.emit(StatusPolled(job.job, report.status))
+        job.progress.polled(report, now)
         job.report(report, now)
         if report.terminal:
             self._learning.ended(job.job.model, job.observation, now)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from modelmax_async.events import ALARMS, Event, Hook, logging_hook
+from modelmax_async.events import Event, Hook, logging_hook
 
 _log = logging.getLogger("modelmax_async")
 
@@ -34,14 +34,17 @@ def call_safely(callback: Callable[[T], object], value: T) -> None:
 
 
 class Hooks:
-    """Calls every hook with every record; an error in one hook affects no other."""
+    """Logs every record and calls every hook with it; an error in one affects no other."""
 
     def __init__(self, hooks: Sequence[Hook] = ()) -> None:
-        self._hooks = tuple(hooks)
+        self._hooks = tuple(hook for hook in hooks if hook is not logging_hook)
+
+    def wants(self, level: int = logging.DEBUG) -> bool:
+        """Whether a record that is logged at this level is worth making: a call is cheaper."""
+        return bool(self._hooks) or _log.isEnabledFor(level)
 
     def emit(self, event: Event) -> None:
-        """Call every hook with the record. Alarms are logged even if there is no hook."""
-        if isinstance(event, ALARMS) and logging_hook not in self._hooks:
-            call_safely(logging_hook, event)
+        """Log the record, and call every hook with it."""
+        call_safely(logging_hook, event)
         for hook in self._hooks:
             call_safely(hook, event)

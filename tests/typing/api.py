@@ -44,8 +44,9 @@ from modelmax_async import (
     WaitState,
 )
 from modelmax_async.emulator import Emulator
-from modelmax_async.events import JobSubmitted
+from modelmax_async.events import JobSubmitted, logging_hook
 from modelmax_async.ledger import Claim, Key, Move, Remember, Step, SubmitKey, SubmitStep, step
+from modelmax_async.opentelemetry import OpenTelemetryHook
 
 
 class SteadyPolicy:
@@ -91,7 +92,7 @@ async def constructors() -> None:
         max_in_flight=64,
         timeout=httpx.Timeout(10),
         http_client=httpx.AsyncClient(),
-        hooks=[hook],
+        hooks=[hook, logging_hook, OpenTelemetryHook()],
         allow_insecure=False,
     )
     AsyncQueueClient(poll=PollPolicy(initial=1, maximum=5), timeout=None)
