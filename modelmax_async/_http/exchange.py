@@ -150,15 +150,23 @@ def translate(
     about = f" for job {job.request_id}" if job is not None else ""
     maybe_sent = exchange.maybe_sent(error)
     sent = "may have been sent" if maybe_sent else "was not sent"
-    text = key.hide_in(_text_of(error))
+    shown = _alone(error)
+    text = key.hide_in(_text_of(shown))
     made = kind(
         f"the request{about} {sent}, and no complete response was received: "
-        f"{type(error).__name__} {text}",
+        f"{type(shown).__name__} {text}",
         maybe_sent=maybe_sent,
         job=job,
     )
-    made.__cause__ = httpx.TransportError(f"{type(error).__name__}: {text}")
+    made.__cause__ = httpx.TransportError(f"{type(shown).__name__}: {text}")
     return made
+
+
+def _alone(error: Exception) -> Exception:
+    """Return the exception in a group of one, such as a task group of anyio raises."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _text_of(error: Exception) -> str:
