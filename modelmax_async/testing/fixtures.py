@@ -8,6 +8,7 @@ with ``@pytest.mark.virtual_time``, and a wait of ten minutes takes none.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -54,6 +55,12 @@ def modelmax_server(
     ``MODELMAX_API_BASE_URL`` and ``MODELMAX_API_KEY`` are set to it during the test. It needs
     the extra ``emulator``, and works for synchronous tests too.
     """
+    if importlib.util.find_spec("uvicorn") is None:
+        pytest.fail(
+            "modelmax_server needs uvicorn: install it with "
+            'pip install "modelmax-async[emulator]"',
+            pytrace=False,
+        )
     if request.node.get_closest_marker(MARKER) is not None:
         pytest.fail(
             "modelmax_server is on a socket, and virtual_time does not wait for sockets: pass "
@@ -94,16 +101,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Refuse the marker where it would have no effect."""
+    """Refuse the marker where it would have no effect; a module may have it for all tests."""
     if item.get_closest_marker(MARKER) is None or "anyio_backend" in _names(item):
         return
     if _asyncio_adapter(item) is None:
-        pytest.fail(
-            "virtual_time needs an asynchronous test that pytest-asyncio or anyio's plugin "
-            "runs",
-            pytrace=False,
-        )
-    if not hasattr(item.config.hook, "pytest_asyncio_loop_factories"):
+        if any(marker.name == MARKER for marker in item.own_markers):
+            pytest.fail(
+                "virtual_time needs an asynchronous test that pytest-asyncio or anyio's plugin "
+                "runs",
+                pytrace=False,
+            )
+    elif not hasattr(item.config.hook, "pytest_asyncio_loop_factories"):
         pytest.fail("virtual_time needs pytest-asyncio 1.4 or later", pytrace=False)
 
 
