@@ -254,7 +254,8 @@ def test_old_pytest_asyncio_is_refused() -> None:
     """It lacks the hook for loops, which came with 1.4."""
     manager = Mock()
     manager.get_plugin.return_value.pytest_asyncio.is_async_test.return_value = True
-    item = Mock(fixturenames=[], config=Mock(pluginmanager=manager, hook=object()))
+    item = Mock(fixturenames=[], config=Mock(pluginmanager=manager))
+    item.config.hook.pytest_asyncio_loop_factories.has_spec.return_value = False
     with pytest.raises(pytest.fail.Exception, match=r"needs pytest-asyncio 1\.4 or later"):
         fixtures.pytest_runtest_setup(item)
 

@@ -111,7 +111,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 "runs",
                 pytrace=False,
             )
-    elif not hasattr(item.config.hook, "pytest_asyncio_loop_factories"):
+    elif not item.config.hook.pytest_asyncio_loop_factories.has_spec():
         pytest.fail("virtual_time needs pytest-asyncio 1.4 or later", pytrace=False)
 
 
