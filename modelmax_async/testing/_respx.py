@@ -1,6 +1,7 @@
 """The endpoints of ModelMax's queue as routes of respx, answered by a local ModelMax."""
 
 import re
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 import attrs
@@ -55,17 +56,7 @@ def queue_routes(
         The routes, and the ModelMax behind them.
     """
     server = modelmax or ModelMax(api_key=None, base_path=urlsplit(base_url).path)
-    transport = server.transport()
-
-    async def answer(request: httpx.Request) -> httpx.Response:
-        response = await transport.handle_async_request(request)
-        body = b"".join([part async for part in response.aiter_raw()])
-        return httpx.Response(
-            response.status_code,
-            headers=response.headers.raw,
-            stream=httpx.ByteStream(body),
-            request=request,
-        )
+    answer = _answers_of(server)
 
     def add(method: str, path: str, name: str) -> respx.Route:
         pattern = f"^{re.escape(base_url.rstrip('/'))}{path}"
@@ -79,6 +70,23 @@ def queue_routes(
         result=add("GET", rf"{_REQUESTS}(?!.+(/status|{_CONTENT})).+$", "result"),
         modelmax=server,
     )
+
+
+def _answers_of(modelmax: ModelMax) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
+    """Return a side effect for routes, which lets a local ModelMax answer."""
+    transport = modelmax.transport()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        response = await transport.handle_async_request(request)
+        body = b"".join([part async for part in response.aiter_raw()])
+        return httpx.Response(
+            response.status_code,
+            headers=response.headers.raw,
+            stream=httpx.ByteStream(body),
+            request=request,
+        )
+
+    return answer
 
 
 for _public in (QueueRoutes, queue_routes):

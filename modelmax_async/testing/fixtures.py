@@ -27,7 +27,10 @@ _ADAPTER = "modelmax_async.testing._pytest_asyncio"
 
 @pytest.fixture
 def modelmax() -> ModelMax:
-    """A new local ModelMax, in process: it accepts any API key, and counts what it bills."""
+    """A new local ModelMax, in process: it accepts any API key, and counts what it bills.
+
+    A fixture of this name in your ``conftest.py`` can make one with other arguments.
+    """
     return ModelMax(api_key=None)
 
 
