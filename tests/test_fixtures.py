@@ -15,7 +15,7 @@ from modelmax_async.testing import ModelMax, fixtures
 CONFTEST = 'pytest_plugins = ["modelmax_async.testing.fixtures"]'
 INI = """
 [pytest]
-addopts = -p no:xdist -p no:cacheprovider
+addopts = -p no:xdist -p no:cacheprovider -p no:hypothesispytest
 filterwarnings = error
 """
 #: pytest-asyncio asks for this option.
@@ -30,6 +30,8 @@ import pytest
 
 from modelmax_async import JobFailedError, SQLiteLedger
 from modelmax_async.testing import Fault, JobScript, VirtualTimeLoop
+
+CLIENTS = []
 
 
 async def test_result_is_billed_once(modelmax, modelmax_client):
@@ -65,6 +67,12 @@ async def test_ten_minutes_with_a_file(modelmax, tmp_path):
 
 async def test_real_time(modelmax_client):
     assert not isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
+    CLIENTS.append(modelmax_client)
+    await modelmax_client.pending()
+
+
+async def test_client_is_closed_after_the_test():
+    assert "<AsyncQueueClient closed" in repr(CLIENTS.pop())
 
 
 async def test_no_bill_yet(modelmax, modelmax_client):
@@ -90,7 +98,7 @@ def test_project_with_pytest_asyncio(project: pytest.Pytester, mode: str) -> Non
     project.makepyfile(PROJECT if mode == "auto" else marked("asyncio"))
     result = project.runpytest_subprocess(f"--asyncio-mode={mode}", *ASYNCIO)
 
-    result.assert_outcomes(passed=5, failed=1)
+    result.assert_outcomes(passed=6, failed=1)
     result.stdout.fnmatch_lines([NO_BILL])
 
 
@@ -99,7 +107,7 @@ def test_project_with_plugin_of_anyio(project: pytest.Pytester) -> None:
     project.makepyfile(marked("anyio"))
     result = project.runpytest_subprocess(*NO_ASYNCIO, "-k", "not trio")
 
-    result.assert_outcomes(passed=5, failed=1)
+    result.assert_outcomes(passed=6, failed=1)
     result.stdout.fnmatch_lines([NO_BILL])
 
 
@@ -107,7 +115,7 @@ def test_both_plugins_in_one_project(project: pytest.Pytester) -> None:
     project.makepyfile(test_one=marked("anyio"), test_other=marked("asyncio"))
     result = project.runpytest_inprocess("-k", "not trio", *ASYNCIO)
 
-    result.assert_outcomes(passed=10, failed=2)
+    result.assert_outcomes(passed=12, failed=2)
 
 
 def test_test_that_both_plugins_claim_is_refused(project: pytest.Pytester) -> None:
@@ -131,17 +139,19 @@ def test_tests_that_share_a_loop_get_a_client_each(project: pytest.Pytester) -> 
         import asyncio
         import pytest
 
-        loops = set()
+        loops, clients = set(), []
 
         @pytest.mark.asyncio(loop_scope={scope!r})
         class TestLoop:
             async def test_one(self, modelmax, modelmax_client):
                 loops.add(asyncio.get_running_loop())
+                clients.append(modelmax_client)
                 modelmax.assert_billed_once(await modelmax_client.generate("a reef"))
 
             async def test_other(self, modelmax, modelmax_client):
                 modelmax.assert_billed_once(await modelmax_client.generate("a reef"))
                 assert {{asyncio.get_running_loop()}} == loops
+                assert "<AsyncQueueClient closed" in repr(clients[0])
         """
     scopes = ("class", "module", "package", "session")
     project.makepyfile(

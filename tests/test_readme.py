@@ -134,7 +134,8 @@ def test_test_files_pass(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(program("Testing your own code"))
     files = [block.text for block in PROGRAMS if TEST_FILE.search(block.text)]
     pytester.makepyfile(**{f"test_{number}": text for number, text in enumerate(files)})
-    result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
+    slow = ("-p", "no:xdist", "-p", "no:hypothesispytest")  # their imports take seconds
+    result = pytester.runpytest_subprocess("-W", "error", *slow)
 
     result.assert_outcomes(passed=5)
 
