@@ -14,6 +14,8 @@ from postgres_server import server_dsn
 
 from modelmax_async.emulator import Emulator
 
+pytest_plugins = ["modelmax_async.testing.fixtures", "pytester"]
+
 
 @pytest.fixture
 def anyio_backend() -> str:

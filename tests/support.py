@@ -12,7 +12,6 @@ import attrs
 import httpx
 import pytest
 from ledgers import Seen
-from virtual_time import VIRTUAL
 
 from modelmax_async import (
     AsyncQueueClient,
@@ -32,10 +31,12 @@ from modelmax_async._settings import ApiKey, read_settings
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.emulator._inprocess import InProcessTransport
 from modelmax_async.ledger import Claim, Key, Ledger, Move
+from modelmax_async.testing import VirtualTimeLoop
 
 KEY = "sk-emulator"
 ORIGIN = "http://127.0.0.1:80"
 FAST = PollPolicy(initial=0.02, maximum=0.05)
+VIRTUAL = ("asyncio", {"loop_factory": VirtualTimeLoop})
 STEADY = PollPolicy(initial=1.0, factor=1.5, maximum=10.0, jitter=0.0)
 IMPATIENT = RetryPolicy(initial=0.02, maximum=0.05)
 

@@ -173,6 +173,7 @@ class SpeechlessError(Exception):
         (TimeoutError("slow"), RequestTimeoutError, "TimeoutError: slow"),
         (httpx.ReadError("key sk-emulator"), TransportError, "ReadError: key"),
         (OSError("gone"), TransportError, "OSError: gone"),
+        (ExceptionGroup("1 of 1", [OSError("gone")]), TransportError, "OSError: gone"),
         (SpeechlessError(), TransportError, "SpeechlessError: (its text is not available)"),
         (TimeoutError(), RequestTimeoutError, "received: TimeoutError"),
     ],

@@ -51,7 +51,13 @@ BLOCKS = list(_blocks())
 #: These need a server of their own, or serve: `test_recipes` runs them.
 SERVICES = re.compile(r"^from (fastapi|taskiq|tasks) import ", re.MULTILINE)
 PROGRAMS = [block for block in BLOCKS if block.kind == "python"]
-ALONE = [block for block in PROGRAMS if not SERVICES.search(block.text)]
+#: `test_test_files_pass` runs these, with the `conftest.py` that is shown before them.
+TEST_FILE = re.compile(r"^(async )?def test_", re.MULTILINE)
+ALONE = [
+    block
+    for block in PROGRAMS
+    if not SERVICES.search(block.text) and not TEST_FILE.search(block.text)
+]
 
 
 def program(section: str, number: int = 0) -> str:
@@ -129,6 +135,17 @@ async def test_program_runs_unchanged_and_without_warnings(
 
     assert set(emulator.jobs) == set(emulator.billed)
     assert len(emulator.jobs) == emulator.billed_total
+
+
+def test_test_files_pass(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeconftest(program("Testing your own code"))
+    files = [block.text for block in PROGRAMS if TEST_FILE.search(block.text)]
+    pytester.makepyfile(**{f"test_{number}": text for number, text in enumerate(files)})
+    slow = ("-p", "no:xdist", "-p", "no:hypothesispytest")  # their imports take seconds
+    result = pytester.runpytest_subprocess("-W", "error", *slow)
+
+    result.assert_outcomes(passed=5)
 
 
 @pytest.mark.anyio

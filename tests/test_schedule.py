@@ -7,10 +7,10 @@ import asyncio
 import attrs
 import pytest
 from support import in_virtual_time
-from virtual_time import VirtualTimeLoop
 
 from modelmax_async._polling.schedule import Schedule, Slot, Turn
 from modelmax_async._runtime.tasks import Tasks
+from modelmax_async.testing import VirtualTimeLoop
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 

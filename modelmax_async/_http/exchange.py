@@ -163,7 +163,8 @@ def translate(
     about = f" for job {job.request_id}" if job is not None else ""
     maybe_sent = exchange.maybe_sent(error)
     sent = "may have been sent" if maybe_sent else "was not sent"
-    text = key.hide_in(": ".join(filter(None, (type(error).__name__, _text_of(error)))))
+    shown = _alone(error)
+    text = key.hide_in(": ".join(filter(None, (type(shown).__name__, _text_of(shown)))))
     made = kind(
         f"the request to {host}{about} {sent}, and no complete response was received: {text}",
         maybe_sent=maybe_sent,
@@ -172,6 +173,13 @@ def translate(
     )
     made.__cause__ = httpx.TransportError(text)
     return made
+
+
+def _alone(error: Exception) -> Exception:
+    """Return the exception in a group of one, such as a task group of anyio raises."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _text_of(error: Exception) -> str:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar, TypeVarTuple
+from weakref import WeakKeyDictionary
 
 import anyio.to_thread
 from anyio.lowlevel import RunVar
@@ -22,6 +24,7 @@ Ts = TypeVarTuple("Ts")
 
 _MOST = 40
 _limiter: RunVar[anyio.CapacityLimiter] = RunVar("modelmax_async._runtime.threads")
+_waits: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
 
 
 async def in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
@@ -46,3 +49,18 @@ async def finish_in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
     finally:
         if task.cancelled():
             threading.Thread(target=work, args=arguments, daemon=True).start()
+
+
+async def result_of(promise: Future[T]) -> T:
+    """Return what a thread of a module's own makes of its promise."""
+    loop = asyncio.get_running_loop()
+    _waits[loop] = _waits.get(loop, 0) + 1
+    try:
+        return await asyncio.wrap_future(promise)
+    finally:
+        _waits[loop] -= 1
+
+
+def waits_for_thread(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a call of `result_of` in this loop waits for a thread."""
+    return _waits.get(loop, 0) > 0

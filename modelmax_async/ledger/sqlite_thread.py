@@ -6,7 +6,6 @@ does not have to be closed.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sqlite3
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from modelmax_async._errors import LedgerError
+from modelmax_async._runtime.threads import result_of
 from modelmax_async.ledger.sqlite_file import SQLiteFile, explain
 from modelmax_async.ledger.sqlite_schema import count_write
 
@@ -66,7 +66,7 @@ class SQLiteThread:
                     self._queue.pop()
                     raise explain(exc, self.path) from None
             self._wake.notify()
-        return await asyncio.wrap_future(done)
+        return await result_of(done)
 
     def _start(self) -> None:
         ended = _promise()
@@ -89,7 +89,7 @@ class SQLiteThread:
                 done = _promise()
                 self._queue.append((None, done))
                 self._wake.notify()
-        await asyncio.wrap_future(done)
+        await result_of(done)
 
     def _main(self, ended: Future[None]) -> None:
         db: sqlite3.Connection | None = None

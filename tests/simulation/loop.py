@@ -13,7 +13,7 @@ from contextvars import Context, ContextVar, copy_context
 from enum import Enum
 from typing import Any, TypeVar
 
-from virtual_time import VirtualTimeLoop, _Selector
+from modelmax_async.testing._virtual_time import VirtualSelector, VirtualTimeLoop
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class Deadlock(BaseException):
     """Nothing is left that could ever happen."""
 
 
-class _NoFiles(_Selector):
+class _NoFiles(VirtualSelector):
     """No file is ever waited for, so the system is not asked."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:

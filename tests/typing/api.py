@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, assert_type
 
 import httpx
+import respx
 
 from modelmax_async import (
     AdaptivePolicy,
@@ -47,6 +49,7 @@ from modelmax_async.emulator import Emulator
 from modelmax_async.events import JobSubmitted, logging_hook
 from modelmax_async.ledger import Claim, Key, Move, Remember, Step, SubmitKey, SubmitStep, step
 from modelmax_async.opentelemetry import OpenTelemetryHook
+from modelmax_async.testing import ModelMax, VirtualTimeLoop, check_ledger, queue_routes
 
 
 class SteadyPolicy:
@@ -250,3 +253,11 @@ def ledgers(job: Job) -> None:
 
 def emulators() -> None:
     AsyncQueueClient(http_client=httpx.AsyncClient(transport=Emulator().transport()))
+
+
+async def test_kit(modelmax: ModelMax, router: respx.Router, job: Job, result: Result) -> None:
+    modelmax.assert_billed_once(job, result, job.request_id)
+    assert_type(modelmax.client(model="veo-3"), AsyncQueueClient)
+    routes = queue_routes(router, modelmax, base_url="https://gateway.test")
+    assert_type(routes.result.call_count, int)
+    asyncio.Runner(loop_factory=VirtualTimeLoop).run(check_ledger(MemoryLedger()))
