@@ -116,6 +116,7 @@ def test_documented_members_include_those_of_the_client() -> None:
         "stream",
         "submit",
         "unresolved",
+        "usage",
         "wait_for",
         "watch",
     } <= names

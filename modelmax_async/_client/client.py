@@ -13,12 +13,14 @@ from typing import Literal, Self
 from modelmax_async._client.engine import Engine
 from modelmax_async._client.generation import Requests, Work, check_requests, each_outcome
 from modelmax_async._client.pace import Pace
+from modelmax_async._client.usage import usage_of
 from modelmax_async._download import OnProgress, read_template
 from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import ClientOrTransport, Timeout
 from modelmax_async._models import (
     Job,
     LedgerEntry,
+    LedgerUsage,
     Outcome,
     Result,
     StatusReport,
@@ -487,6 +489,22 @@ class AsyncQueueClient:
         """
         self._engine.tasks.bind()
         return await self._engine.tasks.run(self._engine.upkeep.stored(unsaved=unsaved))
+
+    async def usage(self) -> LedgerUsage:
+        """Return the usage added up over the paid results in the ledger; no call is made.
+
+        10,000 results take one or two seconds. The event loop stays free: the responses are
+        parsed in a thread, a few at a time.
+
+        Returns:
+            Results, videos and seconds, in total and by model, and how many paid or perhaps
+            paid jobs they do not contain.
+
+        Raises:
+            LedgerError: the ledger failed.
+        """
+        self._engine.tasks.bind()
+        return await self._engine.tasks.run(usage_of(self._engine.records))
 
     async def mark_saved(self, job: Job | str) -> None:
         """Record that the videos of a stored result are saved: for those who use `stream`.

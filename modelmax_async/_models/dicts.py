@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
@@ -73,6 +73,7 @@ def converter() -> cattrs.Converter:
     made.register_structure_hook(float, _read_number)
     made.register_structure_hook_func(lambda kind: _origin(kind) is Literal, _read_word)
     made.register_structure_hook_func(lambda kind: _origin(kind) is Mapping, _read_mapping)
+    made.register_structure_hook_func(_is_mapping_of_values, partial(_read_values, made))
     return made
 
 
@@ -113,6 +114,15 @@ def _read_status(data: Any, kind: Any) -> Status | str | None:
 
 def _read_mapping(data: Any, kind: Any) -> dict[str, Any]:
     return dict(_object(data, kind))
+
+
+def _is_mapping_of_values(kind: Any) -> bool:
+    return _origin(kind) is Mapping and _is_value(get_args(kind)[1])
+
+
+def _read_values(made: cattrs.Converter, data: Any, kind: Any) -> dict[str, Any]:
+    of_value = get_args(kind)[1]
+    return {name: made.structure(each, of_value) for name, each in _object(data, kind).items()}
 
 
 def _read_number(data: Any, kind: Any) -> Any:

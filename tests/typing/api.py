@@ -23,8 +23,10 @@ from modelmax_async import (
     Ledger,
     LedgerEntry,
     LedgerError,
+    LedgerUsage,
     MemoryLedger,
     ModelMaxError,
+    ModelUsage,
     Outcome,
     PollPolicy,
     RequestTimeoutError,
@@ -137,6 +139,10 @@ async def many_jobs(client: AsyncQueueClient, jobs: list[Job], ids: list[str]) -
         assert_type(outcome.error, Exception | None)
     assert_type(await client.unresolved(), list[LedgerEntry])
     assert_type(await client.pending(), list[Job])
+    usage = await client.usage()
+    assert_type(usage, LedgerUsage)
+    assert_type(usage.by_model, Mapping[str, ModelUsage])
+    assert_type(usage.by_model["veo-3"].seconds, float)
 
 
 async def videos(client: AsyncQueueClient, result: Result) -> None:
