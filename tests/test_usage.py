@@ -26,6 +26,7 @@ from modelmax_async import (
     SQLiteLedger,
     VideoParameters,
 )
+from modelmax_async._api import endpoints
 from modelmax_async._api.paths import make_job
 from modelmax_async._client import usage as module
 from modelmax_async._client.usage import charge_of
@@ -179,11 +180,10 @@ async def test_long_ledger_is_read_in_parts_and_parsed_in_a_thread(
 ) -> None:
     threads: set[int] = set()
     looks = most = 0
-    parse = module.parse_result
 
     def parse_result(body: bytes, job: Any) -> Any:
         threads.add(threading.get_ident())
-        return parse(body, job)
+        return endpoints.parse_result(body, job)
 
     async def begin(_: Move) -> None:
         nonlocal looks, most
@@ -195,7 +195,7 @@ async def test_long_ledger_is_read_in_parts_and_parsed_in_a_thread(
         nonlocal looks
         looks -= 1
 
-    monkeypatch.setattr(module, "parse_result", parse_result)
+    monkeypatch.setattr(module, parse_result.__name__, parse_result)
     store = MemoryLedger()
     for number in range(1000):
         name = f"req-{number}"
