@@ -64,7 +64,8 @@ def print_usage(usage: LedgerUsage, *, as_json: bool) -> None:
         return
     console = Console()
     if console.is_terminal:
-        table = Table("model", box=None, pad_edge=False, header_style="")
+        table = Table(box=None, pad_edge=False, header_style="")
+        table.add_column("model", overflow="fold")
         for title in ("results", "videos", "seconds"):
             table.add_column(title, justify="right")
         for row in usage_rows(usage):
