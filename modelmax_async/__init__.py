@@ -17,6 +17,7 @@ _HOMES = (
     "_polling.policies",
     "_runtime.retry",
     "ledger",
+    "_download",
     "_client",
 )
 _MODULES = ("emulator", "events", "ledger", "testing")
@@ -71,6 +72,7 @@ __all__ = [
     "Video",
     "VideoParameters",
     "VideoRequest",
+    "VideoStream",
     "WaitState",
     "__version__",
 ]
@@ -82,6 +84,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from modelmax_async._client import AsyncQueueClient
+    from modelmax_async._download import VideoStream
     from modelmax_async._errors import (
         APIError,
         AuthenticationError,

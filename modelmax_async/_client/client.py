@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from modelmax_async._client.engine import Engine
 from modelmax_async._client.generation import Requests, Work, check_requests, each_outcome
 from modelmax_async._client.pace import Pace
 from modelmax_async._client.usage import usage_of
-from modelmax_async._download import OnProgress, read_template
+from modelmax_async._download import OnProgress, VideoStream, read_template
 from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import ClientOrTransport, Timeout
 from modelmax_async._models import (
@@ -449,8 +449,8 @@ class AsyncQueueClient:
             result, Path(directory), on_progress, overwrite=overwrite, names=names
         )
 
-    def stream(self, video: Video) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open a video (API §4) as an async iterator of its bytes.
+    def stream(self, video: Video) -> AbstractAsyncContextManager[VideoStream]:
+        """Open a video (API §4) as an async iterator of its bytes, with length and type.
 
         The transfer is stopped when the context is left. While it is open, it counts as one of
         the downloads that the client makes at once: half of ``max_in_flight``, or one in
@@ -458,6 +458,9 @@ class AsyncQueueClient:
 
         Args:
             video: one of ``Result.videos``.
+
+        Returns:
+            A context manager whose value is the open `VideoStream`.
 
         Raises:
             DownloadError: on entering, or from the iterator, if the video was not received

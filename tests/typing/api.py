@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, assert_type
 
@@ -41,6 +41,7 @@ from modelmax_async import (
     Video,
     VideoParameters,
     VideoRequest,
+    VideoStream,
     WaitState,
 )
 from modelmax_async.emulator import Emulator
@@ -153,7 +154,11 @@ async def videos(client: AsyncQueueClient, result: Result) -> None:
     )
     assert_type(await client.download(result, "videos", name="{id}-{index:03}"), list[Path])
     async with client.stream(result.videos[0]) as chunks:
-        assert_type(chunks, AsyncIterator[bytes])
+        assert_type(chunks, VideoStream)
+        assert_type(chunks.length, int | None)
+        assert_type(chunks.content_type, str)
+        assert_type(chunks.suffix, str)
+        assert_type([chunk async for chunk in chunks], list[bytes])
 
 
 def values(job: Job, result: Result, entry: LedgerEntry) -> None:
