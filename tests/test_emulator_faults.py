@@ -328,9 +328,10 @@ def test_impossible_faults_are_refused() -> None:
     emulator = Emulator()
 
     with pytest.raises(ValueError, match="endpoint must be one of"):
-        emulator.fault("config", Fault.html(500))
-    with pytest.raises(ValueError, match="request_id must be None"):
-        emulator.fault("submit", Fault.html(500), request_id="one")
+        emulator.fault("unknown", Fault.html(500))
+    for endpoint in ("submit", "config"):
+        with pytest.raises(ValueError, match="request_id must be None"):
+            emulator.fault(endpoint, Fault.html(500), request_id="one")
     with pytest.raises(ValueError, match="times must be"):
         emulator.fault("status", Fault.html(500), times=0)
 
