@@ -172,10 +172,10 @@ async def test_summary_of_an_overdrawn_account(emulator: Emulator) -> None:
     assert "spent: $0.00 ($1.00 for each billed call)\nbalance: -$0.50" in emulator.summary()
 
 
-def started(*options: str, **pipes: int) -> tuple[subprocess.Popen[str], str]:
+def started(*options: str) -> tuple[subprocess.Popen[str], str]:
     """Start the emulator's process, and return it with its base URL."""
     process = subprocess.Popen(  # noqa: S603 - the command is made by the test
-        [*PROCESS, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **pipes
+        [*PROCESS, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
@@ -216,7 +216,7 @@ def test_process_ends_quietly_if_nobody_reads_its_summary() -> None:
 
 
 def test_broken_pipe_leaves_nothing_to_flush(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = import_module("modelmax_async.emulator.__main__")
     reading, writing = os.pipe()
@@ -225,7 +225,7 @@ def test_broken_pipe_leaves_nothing_to_flush(
         monkeypatch.setattr(sys, "stdout", stdout)
         module._print("unread")
 
-        assert os.fstat(stdout.fileno()).st_rdev == os.stat(os.devnull).st_rdev
+        assert os.fstat(stdout.fileno()).st_rdev == Path(os.devnull).stat().st_rdev
 
 
 def test_process_without_a_seed_never_repeats_the_ids_of_an_earlier_one(
