@@ -93,7 +93,7 @@ class Emulator:
         ssl_certfile: str | None = None,
         ssl_keyfile: str | None = None,
     ) -> AsyncIterator[str]:
-        """Serve on a socket in the running event loop; needs the `emulator` extra.
+        """Serve on a socket in the running event loop; needs the extra ``emulator``.
 
         Args:
             host: Address to listen on.

@@ -21,7 +21,7 @@ class JobScript:
             one; they need not be known to the API. Result calls repeat the status of the
             last status call, or step through the statuses themselves before the first.
         lag_polls: How many result calls still say IN_PROGRESS after the job COMPLETED.
-        videos: The number of videos; by default the `sample_count` of the submit.
+        videos: The number of videos; by default the ``sample_count`` of the submit.
         data: Replaces the `data` of the result.
         extra: Further fields in every JSON response about the job.
         usage: Replaces the `usage` of the result.
