@@ -48,7 +48,7 @@ def _blocks() -> Iterator[Block]:
 
 BLOCKS = list(_blocks())
 #: These need a server of their own, or serve: `test_recipes` runs them.
-SERVICES = re.compile(r"^from (fastapi|taskiq|tasks) import ", re.MULTILINE)
+SERVICES = re.compile(r"^from (app|fastapi|taskiq|tasks) import ", re.MULTILINE)
 PROGRAMS = [block for block in BLOCKS if block.kind == "python"]
 ALONE = [block for block in PROGRAMS if not SERVICES.search(block.text)]
 
@@ -176,6 +176,19 @@ async def test_download_program_saves_the_video(url: str, tmp_path: Path) -> Non
 
     assert saved.name in out
     assert sample_mp4() == saved.read_bytes()
+
+
+@pytest.mark.anyio
+async def test_progress_program_shows_the_wait_and_the_download(
+    url: str, tmp_path: Path
+) -> None:
+    out = await run_program(program("Downloads", 1), tmp_path, url)
+    (saved,) = (tmp_path / "videos").iterdir()
+    making, saving = out.splitlines()
+
+    assert sample_mp4() == saved.read_bytes()
+    assert re.fullmatch(r"Making the video \S+ 100% \S+", making.strip())
+    assert re.fullmatch(r"Saving the video \S+ 100% \S+", saving.strip())
 
 
 @pytest.mark.anyio
