@@ -45,7 +45,7 @@ def layers(session: nox.Session) -> None:
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the API reference in build/docs; a warning or a broken reference is an error."""
-    session.install(".[docs]")
+    session.install("-e", ".[docs]")
     session.run("python", "-W", "error", "docs/build.py", "build/docs")
 
 
