@@ -214,7 +214,7 @@ async def test_commands_run_as_they_are_shown(
         )
         codes.append(await process.wait())
 
-    assert [0] * 6 == codes
+    assert [0] * 7 == codes
     assert 2 == len(list((tmp_path / "out").iterdir())) == emulator.billed_total
 
 
