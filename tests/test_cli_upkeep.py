@@ -165,7 +165,13 @@ def test_usage_adds_up_what_is_paid_for(
     paid(ledger, "A reef", "Rain")
     done = run("usage", *ledger, MODELMAX_API_KEY="")
     (record,) = records(run("usage", *ledger, "--json").stdout)
+    table = run("usage", *ledger, FORCE_COLOR="1", NO_COLOR="1").stdout
 
+    assert [
+        ["model", "results", "videos", "seconds"],
+        ["veo-3", "2", "2", "10.5"],
+        ["total", "2", "2", "10.5"],
+    ] == [line.split() for line in table.splitlines()]
     assert "veo-3\t2\t2\t10.5\ntotal\t2\t2\t10.5\n" == done.stdout
     assert (0, "") == (done.exit_code, done.stderr)
     assert (2, 10.5) == (record["by_model"]["veo-3"]["results"], record["seconds"])

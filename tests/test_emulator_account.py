@@ -239,10 +239,12 @@ def test_process_without_a_seed_never_repeats_the_ids_of_an_earlier_one(
         made.append(emulator)
 
     monkeypatch.setattr(module, "_run", run)
-    for _ in range(2):
-        module.main([])
+    for options in ([], [], ["--seed=7"], ["--seed=7"]):
+        module.main(options)
+    first, other, seventh, again = [emulator.add_job() for emulator in made]
 
-    assert made[0].add_job() != made[1].add_job()
+    assert first != other
+    assert seventh == again
 
 
 def test_process_refuses_an_impossible_share(capsys: pytest.CaptureFixture[str]) -> None:

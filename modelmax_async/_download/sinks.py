@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Self
 
 from modelmax_async._download.containers import MP4, VIDEO_MP4
 from modelmax_async._download.mp4 import Boxes
@@ -172,9 +171,6 @@ class StreamSink(Sink, AsyncIterator[bytes]):
     def content_type(self) -> str:
         """The media type of the video; without a declared one, it has to be an MP4."""
         return VIDEO_MP4 if self.suffix is None else self.media_type
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> bytes:
         """Return the next chunk; after the last one, raise the error that ended the stream."""
