@@ -26,8 +26,7 @@ _log = logging.getLogger("modelmax_async")
 
 #: The fraction of a bound that is warned about, and the one below which the warning is reset.
 _NEARLY, _CALM = 0.8, 0.6
-#: Entries that are listed before the event loop has its turn: a millisecond or two.
-_SLICE = 256
+_SLICE = 256  #: Entries that are listed in one turn of the event loop: a millisecond or two.
 
 
 class _Dropped(NamedTuple):
@@ -120,9 +119,10 @@ class MemoryLedger:
                 mine += [e for e in submitted if not self._has(Key(origin, e.job.request_id))]
         found: list[LedgerEntry] = []
         for start in range(0, len(mine), _SLICE):
+            if start:  # a short list never waits
+                await asyncio.sleep(0)
             seen = (observed(entry, now) for entry in mine[start : start + _SLICE])
             found += (evolve(entry, body=None) for entry in seen if entry.state in states)
-            await asyncio.sleep(0)
         return found
 
     async def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
