@@ -71,6 +71,13 @@ def layers(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build the API reference in build/docs; a warning or a broken reference is an error."""
+    session.install("-e", ".[docs]")
+    session.run("python", "-W", "error", "docs/build.py", "build/docs")
+
+
+@nox.session(default=False)
 def chaos(session: nox.Session) -> None:
     """Run 2,000 simulations, or pass the arguments after ``--`` to the simulator."""
     session.install(".[test]")

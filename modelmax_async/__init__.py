@@ -17,6 +17,7 @@ _HOMES = (
     "_polling.policies",
     "_runtime.retry",
     "ledger",
+    "_download",
     "_client",
 )
 _MODULES = ("emulator", "events", "ledger", "testing")
@@ -45,8 +46,10 @@ __all__ = [
     "Ledger",
     "LedgerEntry",
     "LedgerError",
+    "LedgerUsage",
     "MemoryLedger",
     "ModelMaxError",
+    "ModelUsage",
     "NotFoundError",
     "NotReadyError",
     "Outcome",
@@ -71,6 +74,7 @@ __all__ = [
     "Video",
     "VideoParameters",
     "VideoRequest",
+    "VideoStream",
     "WaitState",
     "__version__",
 ]
@@ -82,6 +86,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from modelmax_async._client import AsyncQueueClient
+    from modelmax_async._download import VideoStream
     from modelmax_async._errors import (
         APIError,
         AuthenticationError,
@@ -114,6 +119,8 @@ if TYPE_CHECKING:
         Failed,
         Job,
         LedgerEntry,
+        LedgerUsage,
+        ModelUsage,
         Outcome,
         Result,
         Status,

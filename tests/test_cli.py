@@ -172,10 +172,24 @@ def test_directory_that_cannot_be_made_is_an_error(temporary: Path) -> None:
 def test_emulator_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(local, "run_emulator", seen.append)
-    done = run("emulator", "--port", "8080", "--seconds", "0.5")
+    done = run(
+        *("emulator", "--port", "8080", "--seconds", "0.5", "--host", "::1", "--key", "-sk"),
+        *("--fail-rate", "0.1", "--seed", "-7", "--balance", "20"),
+    )
 
     assert 0 == done.exit_code
-    assert [["--port", "8080", "--seconds", "0.5"]] == seen
+    assert [
+        [
+            "--balance=20.0",
+            "--fail-rate=0.1",
+            "--host=::1",
+            "--key=-sk",
+            "--port=8080",
+            "--price=1.0",
+            "--seconds=0.5",
+            "--seed=-7",
+        ]
+    ] == [sorted(arguments) for arguments in seen]
 
 
 def test_emulator_on_a_busy_port_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,6 +164,25 @@ def test_lists_put_what_does_not_fit_below(
     assert ["    veo-3 "] == sorted({line[:10] for line in unresolved.lines[1:2]})
 
 
+@each_width
+def test_table_of_usage_fits(
+    width: int, emulator: Emulator, environment: dict[str, str], tmp_path: Path
+) -> None:
+    ledger = ("--ledger", str(tmp_path / "runs.db"))
+    name = "veo-" + "x" * 100
+    for model in ("veo-3", name):
+        run("generate", "A reef", "--model", model, *ledger)
+    shown = in_terminal(width, environment, "usage", *ledger)
+    first, second, *folded, total = [line for line in shown.lines if line.strip()]
+
+    assert 0 == shown.code
+    assert wide(shown.lines) <= width
+    assert ["model", "results", "videos", "seconds"] == first.split()
+    assert ["veo-3", "1", "1", "8"] == second.split()
+    assert name == "".join(line.split()[0] for line in folded)
+    assert ["total", "2", "2", "16"] == total.split()
+
+
 def test_no_color_is_respected(environment: dict[str, str], tmp_path: Path) -> None:
     command = ("generate", "A reef", "--model", "veo-3", "--ledger", str(tmp_path / "runs.db"))
     plain = in_terminal(80, environment | {"NO_COLOR": "1"}, *command)

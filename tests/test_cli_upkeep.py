@@ -158,7 +158,44 @@ def test_wrong_usage_exits_2(
     assert message in done.stderr
 
 
-@pytest.mark.parametrize("command", ["pending", "stored", "unresolved"])
+def test_usage_adds_up_what_is_paid_for(
+    emulator: Emulator, ledger: tuple[str, str], tmp_path: Path
+) -> None:
+    emulator.script(*[JobScript(usage={"video_seconds": seconds}) for seconds in (8, 2.5)])
+    paid(ledger, "A reef", "Rain")
+    done = run("usage", *ledger, MODELMAX_API_KEY="")
+    (record,) = records(run("usage", *ledger, "--json").stdout)
+    table = run("usage", *ledger, FORCE_COLOR="1", NO_COLOR="1").stdout
+
+    assert [
+        ["model", "results", "videos", "seconds"],
+        ["veo-3", "2", "2", "10.5"],
+        ["total", "2", "2", "10.5"],
+    ] == [line.split() for line in table.splitlines()]
+    assert "veo-3\t2\t2\t10.5\ntotal\t2\t2\t10.5\n" == done.stdout
+    assert (0, "") == (done.exit_code, done.stderr)
+    assert (2, 10.5) == (record["by_model"]["veo-3"]["results"], record["seconds"])
+
+
+def test_usage_tells_what_it_does_not_contain(
+    emulator: Emulator, ledger: tuple[str, str], doubtful: str, tmp_path: Path
+) -> None:
+    emulator.script(JobScript(data=[]), JobScript(usage={}), JobScript())
+    *_, last = paid(ledger, "unreadable", "without seconds", "dropped")
+    run("download", last, *ledger, "--directory", str(tmp_path))
+    run("prune", "--older-than", "0s", *ledger)
+    done = run("usage", *ledger)
+
+    assert "veo-3\t1\t1\t0\ntotal\t1\t1\t0\n" == done.stdout
+    assert [
+        "results that state no seconds: 1",
+        "paid results that could not be understood, not counted: 1",
+        "paid results that are no longer in the ledger, not counted: 1",
+        "jobs of uncertain charge, not counted: 1",
+    ] == done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("command", ["pending", "stored", "unresolved", "usage"])
 def test_ledger_that_does_not_exist_is_an_error(command: str, tmp_path: Path) -> None:
     """A typing error must not look like an empty ledger, nor make one."""
     path = tmp_path / "none.db"

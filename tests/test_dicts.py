@@ -19,6 +19,7 @@ from modelmax_async import (
     JobError,
     JobFailedError,
     LedgerEntry,
+    LedgerUsage,
     ModelMaxError,
     Outcome,
     Result,
@@ -154,6 +155,12 @@ def test_status_is_a_member_again_and_an_unknown_one_stays_text() -> None:
             "VideoRequest.parameters: duration_seconds must be an integer from 1 to 8, got 9",
         ),
         (VideoParameters, {"extra": 5}, "VideoParameters must be an object"),
+        (LedgerUsage, {"by_model": []}, "LedgerUsage.by_model must be an object, got []"),
+        (
+            LedgerUsage,
+            {"by_model": {"veo-3": {"seconds": "8"}}},
+            "LedgerUsage.by_model.seconds must be a number, got '8'",
+        ),
         (Outcome, {"job": None, "error": 5}, "Outcome.error must be an object, got 5"),
         (
             Outcome,

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
-from download_support import MIB, content_of, ready
+from download_support import (
+    MIB,
+    PATH,
+    SAMPLE,
+    WEBM,
+    content_of,
+    data_url,
+    ready,
+    url_of,
+)
+from raw_server import answer, raw_server
 from support import on_socket
 
-from modelmax_async import ClientStateError, DownloadError
+from modelmax_async import ClientStateError, DownloadError, Video, VideoStream
 from modelmax_async._download.sinks import StreamSink
 from modelmax_async.emulator import Content, Emulator, Fault, JobScript
 
 pytestmark = pytest.mark.anyio
+
+
+async def read(stream: VideoStream) -> bytes:
+    return b"".join([chunk async for chunk in stream])
 
 
 async def test_stream_yields_all_bytes_in_bounded_chunks(emulator: Emulator, url: str) -> None:
@@ -25,6 +40,101 @@ async def test_stream_yields_all_bytes_in_bounded_chunks(emulator: Emulator, url
 
     assert content_of(content) == b"".join(parts)
     assert max(map(len, parts)) <= MIB
+
+
+TYPES = [
+    ("video/mp4", "video/mp4", "mp4"),
+    ("VIDEO/WebM; codecs=vp9", "video/webm", "webm"),
+    ("video/x-new", "video/x-new", "video"),
+    ("application/octet-stream", "video/mp4", "mp4"),
+    ("text/plain", "video/mp4", "mp4"),
+    ("image/svg", "video/mp4", "mp4"),
+    ("", "video/mp4", "mp4"),
+    ("video/" + "x" * 127, "video/" + "x" * 127, "video"),
+    ("video/" + "x" * 128, "video/mp4", "mp4"),
+    ("video/mp4, text/html", "video/mp4", "mp4"),
+]
+
+
+@pytest.mark.parametrize(("declared", "shown", "suffix"), TYPES)
+async def test_stream_tells_length_and_a_plain_video_type(
+    declared: str, shown: str, suffix: str
+) -> None:
+    async with (
+        raw_server(answer(SAMPLE, f"content-type: {declared}")) as server,
+        on_socket(url_of(server)) as client,
+        client.stream(Video(PATH, 0)) as stream,
+    ):
+        body = await read(stream)
+
+    assert (len(SAMPLE), shown, suffix) == (stream.length, stream.content_type, stream.suffix)
+    assert SAMPLE == body
+    assert f"<VideoStream: {shown}, {len(SAMPLE)} bytes>" == repr(stream)
+
+
+async def test_stream_without_an_announced_length_has_none() -> None:
+    """Without a length, a video is complete only if it is an MP4, whatever its type."""
+    chunked = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: video/webm\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"%x\r\n%s\r\n0\r\n\r\n" % (len(SAMPLE), SAMPLE)
+    )
+    async with (
+        raw_server(chunked) as server,
+        on_socket(url_of(server)) as client,
+        client.stream(Video(PATH, 0)) as stream,
+    ):
+        body = b"".join([chunk async for chunk in stream])
+
+    assert (None, "video/mp4", "mp4") == (stream.length, stream.content_type, stream.suffix)
+    assert SAMPLE == body
+    assert "<VideoStream: video/mp4, unknown length>" == repr(stream)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "shown"),
+    [
+        ("video/webm", WEBM, "video/webm"),
+        ("video/webm\r\nset-cookie: a=b", SAMPLE, "video/mp4"),
+        ("video/webm\n", SAMPLE, "video/webm"),
+    ],
+)
+async def test_stream_of_a_data_url_tells_its_length(
+    kind: str, body: bytes, shown: str
+) -> None:
+    async with (
+        on_socket("http://127.0.0.1:1") as client,
+        client.stream(Video(data_url(kind, body), 0)) as stream,
+    ):
+        streamed = await read(stream)
+
+    assert (len(body), shown) == (stream.length, stream.content_type)
+    assert body == streamed
+
+
+async def test_stream_that_failed_never_looks_complete(emulator: Emulator, url: str) -> None:
+    content = Content(size=MIB, cut_after=300_001)
+    async with on_socket(url) as client:
+        result = await ready(client, emulator, content)
+        async with client.stream(result.videos[0]) as stream:
+            for _ in range(2):
+                with pytest.raises(DownloadError):
+                    await read(stream)
+
+
+async def test_read_that_is_cancelled_loses_no_byte(emulator: Emulator, url: str) -> None:
+    content = Content(size=MIB, delay=0.02)
+    parts: list[bytes] = []
+    async with on_socket(url) as client:
+        result = await ready(client, emulator, content)
+        async with client.stream(result.videos[0]) as stream:
+            with suppress(StopAsyncIteration):
+                while True:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(0.004):
+                            parts.append(await anext(stream))
+
+    assert content_of(content) == b"".join(parts)
+    assert content.total == stream.length
 
 
 async def test_stream_buffers_a_bounded_number_of_chunks() -> None:

@@ -326,12 +326,13 @@ async def test_faults_are_used_in_the_order_of_planning(
 
 def test_impossible_faults_are_refused() -> None:
     emulator = Emulator()
-    elsewhere: Any = "config"
+    elsewhere: Any = "unknown"
 
     with pytest.raises(ValueError, match="endpoint must be one of"):
         emulator.fault(elsewhere, Fault.html(500))
-    with pytest.raises(ValueError, match="request_id must be None"):
-        emulator.fault("submit", Fault.html(500), request_id="one")
+    for endpoint in ("submit", "config"):
+        with pytest.raises(ValueError, match="request_id must be None"):
+            emulator.fault(endpoint, Fault.html(500), request_id="one")
     with pytest.raises(ValueError, match="times must be"):
         emulator.fault("status", Fault.html(500), times=0)
 

@@ -122,6 +122,7 @@ def test_documented_members_include_those_of_the_client() -> None:
         "stream",
         "submit",
         "unresolved",
+        "usage",
         "wait_for",
         "watch",
     } <= names

@@ -606,3 +606,27 @@ async def test_lists_hold_no_bodies() -> None:
     await ledger.aclose()
 
     assert done.entry == await look(ledger, "a")
+
+
+async def test_long_list_lets_the_event_loop_run() -> None:
+    ledger = MemoryLedger()
+    names = [f"job-{number}" for number in range(2000)]
+    for name in names:
+        await remember(ledger, name)
+    listing = asyncio.create_task(ledger.entries(ORIGIN, {"known"}))
+    turns = 0
+    while not listing.done():
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert names == [entry.job.request_id for entry in listing.result()]
+    assert turns >= 7
+
+
+async def test_short_list_never_waits() -> None:
+    ledger = MemoryLedger()
+    await remember(ledger, "reef")
+    listing = ledger.entries(ORIGIN, {"known"})
+
+    with pytest.raises(StopIteration):
+        listing.send(None)

@@ -93,9 +93,9 @@ def test_json_schema_names_every_key(value: Any) -> None:
 
 def test_json_schema_of_the_types() -> None:
     kinds = {type(value).__name__: type(value) for value in EVERY}
-    entry, report, wait = (
+    entry, report, wait, usage = (
         pydantic.TypeAdapter(kinds[name]).json_schema()["properties"]
-        for name in ("LedgerEntry", "StatusReport", "WaitState")
+        for name in ("LedgerEntry", "StatusReport", "WaitState", "LedgerUsage")
     )
     null = {"type": "null"}
 
@@ -103,6 +103,9 @@ def test_json_schema_of_the_types() -> None:
     assert {"anyOf": [{"type": "string", "enum": ["sent", "answered"]}, null]} == entry["phase"]
     assert {"type": "string"} == report["status"]
     assert {"anyOf": [{"type": "string"}, null]} == wait["status"]
+    models = usage["by_model"]["additionalProperties"]
+
+    assert {"type": "number"} == models["properties"]["seconds"]
 
 
 def test_body_of_a_request_cannot_name_a_file_of_the_server() -> None:

@@ -49,7 +49,7 @@ def _blocks() -> Iterator[Block]:
 
 BLOCKS = list(_blocks())
 #: These need a server of their own, or serve: `test_recipes` runs them.
-SERVICES = re.compile(r"^from (fastapi|taskiq|tasks) import ", re.MULTILINE)
+SERVICES = re.compile(r"^from (app|fastapi|taskiq|tasks) import ", re.MULTILINE)
 PROGRAMS = [block for block in BLOCKS if block.kind == "python"]
 #: `test_test_files_pass` runs these, with the `conftest.py` that is shown before them.
 TEST_FILE = re.compile(r"^(async )?def test_", re.MULTILINE)
@@ -231,6 +231,19 @@ async def test_download_program_saves_the_video(url: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.anyio
+async def test_progress_program_shows_the_wait_and_the_download(
+    url: str, tmp_path: Path
+) -> None:
+    out = await run_program(program("Downloads", 1), tmp_path, url)
+    (saved,) = (tmp_path / "videos").iterdir()
+    making, saving = out.splitlines()
+
+    assert sample_mp4() == saved.read_bytes()
+    assert re.fullmatch(r"Making the video \S+ 100% \S+", making.strip())
+    assert re.fullmatch(r"Saving the video \S+ 100% \S+", saving.strip())
+
+
+@pytest.mark.anyio
 async def test_commands_run_as_they_are_shown(
     emulator: Emulator, url: str, tmp_path: Path
 ) -> None:
@@ -253,7 +266,7 @@ async def test_commands_run_as_they_are_shown(
         )
         codes.append(await process.wait())
 
-    assert [0] * 6 == codes
+    assert [0] * 7 == codes
     assert 2 == len(list((tmp_path / "out").iterdir())) == emulator.billed_total
 
 

@@ -12,18 +12,20 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import attrs
 import httpx
 import pytest
+from download_support import WEBM
 from redis.asyncio import Redis
 from redis_server import SERVER, redis_url
 from support import KEY, until
 from test_readme import program, run_program
 
 from modelmax_async import Job, PostgresLedger, Result, StatusReport
-from modelmax_async.emulator import Emulator, Fault, JobScript
+from modelmax_async.emulator import Content, Emulator, Fault, JobScript, sample_mp4
 
 SECTION = "Web apps and workers"
-APP, POOL, TASKS, ADD = (program(SECTION, number) for number in range(4))
+APP, PROXY, POOL, TASKS, ADD = (program(SECTION, number) for number in range(5))
 #: What a worker of taskiq prints when it begins a task.
 EXECUTING = "Executing task tasks:fetch"
 pytestmark = pytest.mark.anyio
@@ -107,7 +109,8 @@ async def running(directory: Path, *command: str, sign: str) -> AsyncIterator[Se
 async def browser(directory: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the web app, which is served on a socket until the block ends."""
     (directory / "app.py").write_text(APP, "utf-8")
-    command = ["uvicorn", "app:app", "--port", "0"]
+    (directory / "proxy.py").write_text(PROXY, "utf-8")
+    command = ["uvicorn", "proxy:app", "--port", "0"]
     async with running(directory, *command, sign="Uvicorn running on") as app:
         address = app.output.split("Uvicorn running on ")[1].split()[0]
         async with httpx.AsyncClient(base_url=address, timeout=15, trust_env=False) as client:
@@ -177,6 +180,57 @@ async def test_browser_that_leaves_during_the_fetch_loses_no_paid_result(
 
     assert leaving.cancelled()
     assert request_id == result.request_id
+    assert {request_id: 1} == emulator.billed
+
+
+@pytest.mark.usefixtures("settings")
+async def test_web_app_passes_a_video_on_with_its_length_and_type(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    script = JobScript(content=Content(body=WEBM, content_type="video/webm; codecs=vp9"))
+    announced, chunked = (
+        emulator.add_job(script=attrs.evolve(script, content=content))
+        for content in (script.content, Content(size=3_000_000, length=False))
+    )
+    async with browser(tmp_path) as app:
+        known = await app.get(f"/videos/{announced}/content/0")
+        unknown = await app.get(f"/videos/{chunked}/content/0")
+        missing = await app.get(f"/videos/{announced}/content/1")
+
+    assert (200, WEBM) == (known.status_code, known.content)
+    assert (str(len(WEBM)), "video/webm") == (
+        known.headers["content-length"],
+        known.headers["content-type"],
+    )
+    assert (200, 3_000_000) == (unknown.status_code, len(unknown.content))
+    assert "content-length" not in unknown.headers
+    assert "video/mp4" == unknown.headers["content-type"]
+    assert 404 == missing.status_code
+    assert {announced: 1, chunked: 1} == emulator.billed
+
+
+@pytest.mark.usefixtures("settings")
+async def test_browser_that_leaves_a_video_half_way_frees_its_slot_and_is_not_billed_again(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    content = Content(size=64_000_000, delay=0.005)
+    request_id = emulator.add_job(script=JobScript(content=content))
+    path = f"/videos/{request_id}/content/0"
+
+    async def leave(app: httpx.AsyncClient) -> int:
+        async with app.stream("GET", path) as response:
+            return len(await anext(response.aiter_raw()))
+
+    async with browser(tmp_path) as app:
+        for _ in range(3):  # 24 of them: more than there are slots for transfers
+            taken = await asyncio.gather(*[leave(app) for _ in range(8)])
+            await until(lambda: not emulator.in_flight)
+        emulator.jobs[request_id].script = JobScript()
+        whole = await app.get(path)
+
+    assert all(taken)
+    assert sample_mp4() == whole.content
+    assert 25 == emulator.contents[request_id]
     assert {request_id: 1} == emulator.billed
 
 

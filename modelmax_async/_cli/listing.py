@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from modelmax_async._cli.records import (
@@ -15,9 +16,11 @@ from modelmax_async._cli.records import (
     entry_fields,
     entry_record,
     job_fields,
+    missing_from,
     printable,
+    usage_rows,
 )
-from modelmax_async._models import Job, LedgerEntry, StatusReport
+from modelmax_async._models import Job, LedgerEntry, LedgerUsage, StatusReport
 
 _INDENT = 4
 
@@ -52,6 +55,27 @@ def print_status(report: StatusReport, *, as_json: bool) -> None:
         print_line(as_line({**record, "error": report.error}))
     else:
         _print_fields([report.request_id, report.status, report.error or ""])
+
+
+def print_usage(usage: LedgerUsage, *, as_json: bool) -> None:
+    """Print what is paid for by model, then the total; what is missing from it is no result."""
+    if as_json:
+        print_line(as_line(usage.to_dict()))
+        return
+    console = Console()
+    if console.is_terminal:
+        table = Table(box=None, pad_edge=False, header_style="")
+        table.add_column("model", overflow="fold")
+        for title in ("results", "videos", "seconds"):
+            table.add_column(title, justify="right")
+        for row in usage_rows(usage):
+            table.add_row(*map(Text, row))
+        console.print(table, highlight=False)
+    else:
+        for row in usage_rows(usage):
+            print_line("\t".join(row))
+    for line in missing_from(usage):
+        sys.stderr.write(f"{line}\n")
 
 
 def print_line(text: str) -> None:

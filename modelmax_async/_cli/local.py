@@ -48,11 +48,17 @@ def demo(directory: Path | None, speed: float) -> None:
 
 @click.command(short_help="Run a local ModelMax.")
 @click.option(
+    "--host", default="127.0.0.1", show_default=True, help="The address to listen on."
+)
+@click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
     show_default=True,
     help="Port; 0 selects a free one.",
+)
+@click.option(
+    "--key", default="sk-emulator", show_default=True, help="The API key that it accepts."
 )
 @click.option(
     "--seconds",
@@ -61,10 +67,41 @@ def demo(directory: Path | None, speed: float) -> None:
     show_default=True,
     help="Seconds that a job takes.",
 )
-def emulator(port: int, seconds: float) -> None:
-    """Run a local ModelMax until Ctrl-C; its key is sk-emulator."""
+@click.option(
+    "--fail-rate",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="The share of jobs that fail, such as 0.1.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    help="Repeats the request ids, and which jobs fail.  [default: random; told at the end]",
+)
+@click.option(
+    "--balance",
+    type=float,
+    help="US dollars of the account, which each billed call lowers.  [default: no limit]",
+)
+@click.option(
+    "--price",
+    type=click.FloatRange(min=0, max=1e6),
+    default=1.0,
+    show_default=True,
+    help="US dollars that a billed call costs; the default is invented.",
+)
+def emulator(port: int, **options: object) -> None:
+    """Run a local ModelMax until Ctrl-C.
+
+    The first line printed is the base URL. At the end come the jobs, the billed calls, and the
+    jobs that were billed more than once.
+    """
+    options["port"] = port
+    given = {name: value for name, value in options.items() if value is not None}
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     try:
-        run_emulator(["--port", str(port), "--seconds", str(seconds)])
+        run_emulator(arguments)
     except OSError as exc:
         if exc.errno != errno.EADDRINUSE:
             raise

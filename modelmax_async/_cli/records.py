@@ -17,7 +17,7 @@ from modelmax_async._errors import (
     ResultUncertainError,
 )
 from modelmax_async._errors.sentences import sentence
-from modelmax_async._models import Job, LedgerEntry, Outcome
+from modelmax_async._models import Job, LedgerEntry, LedgerUsage, ModelUsage, Outcome
 
 _LONGEST_URL = 200  # characters; a data: URL is a whole video
 _LONGEST_PROMPT = 40  # characters
@@ -118,6 +118,31 @@ def entry_fields(entry: LedgerEntry) -> list[str]:
         entry.job.key or "",
         f"{entry.phase}: {entry.cause}",
     ]
+
+
+def usage_rows(usage: LedgerUsage) -> list[list[str]]:
+    """Return the lines of a table: a model, its results, videos and seconds, then the total."""
+    named: list[tuple[str, ModelUsage | LedgerUsage]] = [*usage.by_model.items()]
+    return [
+        [
+            " ".join(printable(name).split()),
+            str(each.results),
+            str(each.videos),
+            f"{each.seconds:.15g}",
+        ]
+        for name, each in [*named, ("total", usage)]
+    ]
+
+
+def missing_from(usage: LedgerUsage) -> list[str]:
+    """Return in words what a sum of usage does not contain."""
+    counted = {
+        "results that state no seconds": usage.unmetered,
+        "paid results that could not be understood, not counted": usage.unreadable,
+        "paid results that are no longer in the ledger, not counted": usage.dropped,
+        "jobs of uncertain charge, not counted": usage.uncertain,
+    }
+    return [f"{text}: {number}" for text, number in counted.items() if number]
 
 
 def time_of(seconds: float) -> str:

@@ -11,11 +11,11 @@ import click
 
 from modelmax_async._cli.exits import Exit, Failure
 from modelmax_async._cli.following import by_id, fetched, save_and_report
-from modelmax_async._cli.listing import print_entries, print_jobs, print_line
+from modelmax_async._cli.listing import print_entries, print_jobs, print_line, print_usage
 from modelmax_async._cli.options import Session, Target, age, session_options, target_options
 from modelmax_async._cli.records import as_line, time_of
 from modelmax_async._cli.report import Report
-from modelmax_async._models import Job, LedgerEntry
+from modelmax_async._models import Job, LedgerEntry, LedgerUsage
 
 
 @click.command(short_help="List the jobs that have not ended.")
@@ -63,6 +63,22 @@ def unresolved(*, session: Session) -> None:
 async def _unresolved(session: Session) -> list[LedgerEntry]:
     async with session.reader() as client:
         return await client.unresolved()
+
+
+@click.command(short_help="Add up what is paid for.")
+@session_options
+def usage(*, session: Session) -> None:
+    """Add up the results, videos and seconds that the ledger has paid for, by model.
+
+    The seconds are those that the server states for each result. What the sum does not contain
+    is told on standard error.
+    """
+
+    async def load() -> LedgerUsage:
+        async with session.reader() as client:
+            return await client.usage()
+
+    print_usage(asyncio.run(load()), as_json=session.as_json)
 
 
 @click.command(short_help="Save videos that are paid for.")
@@ -192,4 +208,4 @@ def prune(*, session: Session, older_than: timedelta) -> None:
     )
 
 
-COMMANDS = (download, pending, stored, unresolved, resolve, prune)
+COMMANDS = (download, pending, stored, unresolved, resolve, usage, prune)

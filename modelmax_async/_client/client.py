@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -15,13 +15,15 @@ from modelmax_async._client.arguments import check_result, check_video, job_or_i
 from modelmax_async._client.engine import Engine
 from modelmax_async._client.generation import Requests, Work, check_requests, each_outcome
 from modelmax_async._client.pace import Pace
-from modelmax_async._download import OnProgress, read_template
+from modelmax_async._client.usage import usage_of
+from modelmax_async._download import OnProgress, VideoStream, read_template
 from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import ClientOrTransport, Timeout
 from modelmax_async._models import (
     Failed,
     Job,
     LedgerEntry,
+    LedgerUsage,
     Result,
     StatusReport,
     Succeeded,
@@ -491,8 +493,8 @@ class AsyncQueueClient:
             result, target, on_progress, overwrite=overwrite, names=names
         )
 
-    def stream(self, video: Video) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Open a video (API §4) as an async iterator of its bytes.
+    def stream(self, video: Video) -> AbstractAsyncContextManager[VideoStream]:
+        """Open a video (API §4) as an async iterator of its bytes, with length and type.
 
         The transfer is stopped when the context is left. While it is open, it counts as one of
         the downloads that the client makes at once: half of ``max_in_flight``, or one in
@@ -500,6 +502,9 @@ class AsyncQueueClient:
 
         Args:
             video: one of ``Result.videos``.
+
+        Returns:
+            A context manager whose value is the open `VideoStream`.
 
         Raises:
             DownloadError: on entering, or from the iterator, if the video was not received
@@ -532,6 +537,22 @@ class AsyncQueueClient:
         """
         self._engine.tasks.bind()
         return await self._engine.tasks.run(self._engine.upkeep.stored(unsaved=unsaved))
+
+    async def usage(self) -> LedgerUsage:
+        """Return the usage added up over the paid results in the ledger; no call is made.
+
+        10,000 results take one or two seconds. The event loop stays free: the responses are
+        parsed in a thread, a few at a time.
+
+        Returns:
+            Results, videos and seconds, in total and by model, and how many paid or perhaps
+            paid jobs they do not contain.
+
+        Raises:
+            LedgerError: the ledger failed.
+        """
+        self._engine.tasks.bind()
+        return await self._engine.tasks.run(usage_of(self._engine.records))
 
     async def mark_saved(self, job: Job | str) -> None:
         """Record that the videos of a stored result are saved: for those who use `stream`.

@@ -3,5 +3,6 @@
 from modelmax_async._download.downloads import Downloads
 from modelmax_async._download.names import NameTemplate, read_template
 from modelmax_async._download.progress import OnProgress
+from modelmax_async._download.streams import VideoStream
 
-__all__ = ["Downloads", "NameTemplate", "OnProgress", "read_template"]
+__all__ = ["Downloads", "NameTemplate", "OnProgress", "VideoStream", "read_template"]

@@ -11,6 +11,7 @@ import re
 
 #: The suffix of a video whose Content-Type does not name a video.
 MP4 = "mp4"
+VIDEO_MP4 = "video/mp4"
 #: The suffix of a ``video/*`` type that is not listed below.
 OTHER = "video"
 _KNOWN = {
@@ -18,7 +19,7 @@ _KNOWN = {
     "video/3gpp2": "3g2",
     "video/matroska": "mkv",
     "video/mp2t": "ts",
-    "video/mp4": MP4,
+    VIDEO_MP4: MP4,
     "video/mpeg": "mpg",
     "video/ogg": "ogv",
     "video/quicktime": "mov",
@@ -31,7 +32,7 @@ _KNOWN = {
 }
 #: Every suffix that a video can have, in the order in which a directory is searched.
 SUFFIXES = (MP4, *sorted({*_KNOWN.values()} - {MP4}), OTHER)
-_VIDEO = re.compile(r"video/[a-z0-9!#$&^_.+-]+", re.ASCII)
+_VIDEO = re.compile(r"video/[a-z0-9!#$&^_.+-]{1,127}", re.ASCII)  # RFC 6838, 4.2
 # Plain text is not listed: some servers send every file of an unknown type as text/plain. Such
 # a body must be a complete MP4, as that of any other type that does not name a video.
 _ERROR_PAGE = re.compile(r"text/(html|xml)|application/(json|xml)|[^/]+/.*\+(json|xml)")

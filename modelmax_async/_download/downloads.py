@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from modelmax_async._download.containers import MP4
 from modelmax_async._download.errors import EXPECTED, download_error
 from modelmax_async._download.fetcher import Fetcher
 from modelmax_async._download.locking import locked_part
@@ -19,6 +20,7 @@ from modelmax_async._download.part_file import PartFile
 from modelmax_async._download.progress import OnProgress, Progress
 from modelmax_async._download.sinks import FileSink, Report, StreamSink
 from modelmax_async._download.sources import Source, SourceError, source_of
+from modelmax_async._download.streams import VideoStream
 from modelmax_async._errors import ClientStateError, DownloadError, ModelMaxError
 from modelmax_async._http import HTTPClient
 from modelmax_async._models import Job, Result, Video
@@ -95,7 +97,7 @@ class Downloads:
         return [directory / path.name for path in saved]
 
     @asynccontextmanager
-    async def stream(self, video: Video) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def stream(self, video: Video) -> AsyncIterator[VideoStream]:
         """Stream a video; the argument is that of ``AsyncQueueClient.stream``."""
         what = f"video {video.index}"
         try:
@@ -106,7 +108,12 @@ class Downloads:
         task = self._spawn(self._feed(source, sink, what))
         try:
             await sink.ready()
-            yield sink.read()
+            yield VideoStream(
+                sink,
+                length=sink.total,
+                content_type=sink.content_type,
+                suffix=sink.suffix or MP4,
+            )
         finally:
             await _stop({task})
 

@@ -15,6 +15,7 @@ from http import HTTPStatus
 import attrs
 
 from modelmax_async._download import sources, transfer
+from modelmax_async._download.containers import media_type
 from modelmax_async._download.part_names import source_digest
 from modelmax_async._download.ranges import range_headers, read_length, resume_info_of
 from modelmax_async._download.sources import Source
@@ -106,9 +107,11 @@ class Fetcher:
         It announces no length, so an MP4 must be complete. Other containers cannot show that;
         they are as complete as their base64 and the JSON around it.
         """
-        suffix = transfer.check_type(sources.data_type(source.url))
+        kind = sources.data_type(source.url)
+        suffix = transfer.check_type(kind)
         pieces = await in_thread(sources.decode_data, source.url)
-        await sink.reset(None, None, suffix)
+        await sink.reset(None, sum(map(len, pieces)), suffix)
+        sink.media_type = media_type(kind)
         for piece in pieces:
             await transfer.write_chunk(sink, piece)
         if sink.suffix is None or sink.boxes.is_mp4:
@@ -137,6 +140,7 @@ class Fetcher:
                 digest = source_digest(source.url)
                 found = resume_info_of(incoming.headers, digest, end, suffix)
                 await sink.reset(found, end, suffix)
+                sink.media_type = media_type(incoming.headers.get("content-type", ""))
             async for chunk in incoming.chunks:
                 await transfer.write_chunk(sink, chunk, end)
         await transfer.check_end(incoming.headers, sink)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from modelmax_async._download.containers import MP4
+from modelmax_async._download.containers import MP4, VIDEO_MP4
 from modelmax_async._download.mp4 import Boxes
 from modelmax_async._download.part_file import PartFile
 from modelmax_async._download.part_names import ResumeInfo, source_digest
@@ -120,7 +120,7 @@ async def _ended(task: asyncio.Task[None] | None) -> None:
         task.result()
 
 
-class StreamSink(Sink):
+class StreamSink(Sink, AsyncIterator[bytes]):
     """Passes chunks to a reader, and stays a bounded number of chunks ahead of it."""
 
     def __init__(self) -> None:
@@ -167,12 +167,16 @@ class StreamSink(Sink):
         if not self._chunks and self._error is not None:
             raise fresh(self._error)
 
-    async def read(self) -> AsyncIterator[bytes]:
-        """Yield all chunks, then raise the error if one ended the stream."""
-        while True:
-            await self.ready()
-            if not self._chunks:
-                return
-            chunk = self._chunks.popleft()
-            self._room.set()
-            yield chunk
+    @property
+    def content_type(self) -> str:
+        """The media type of the video; without a declared one, it has to be an MP4."""
+        return VIDEO_MP4 if self.suffix is None else self.media_type
+
+    async def __anext__(self) -> bytes:
+        """Return the next chunk; after the last one, raise the error that ended the stream."""
+        await self.ready()
+        if not self._chunks:
+            raise StopAsyncIteration
+        chunk = self._chunks.popleft()
+        self._room.set()
+        return chunk

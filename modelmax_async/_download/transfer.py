@@ -39,6 +39,7 @@ class Sink(ABC):
         self.total = info.total if info else None  # bytes of the whole video, if known
         #: That of a declared video of known length, ``None`` where it must be an MP4.
         self.suffix = info.suffix if info else None
+        self.media_type = ""  # as the server declared it, in lower case
 
     @abstractmethod
     async def reset(

@@ -14,6 +14,7 @@ from modelmax_async._models.entries import (
 from modelmax_async._models.jobs import Job, Status, StatusReport, as_status
 from modelmax_async._models.requests import VideoParameters, VideoRequest
 from modelmax_async._models.results import Failed, Outcome, Result, Succeeded, Usage, Video
+from modelmax_async._models.usage import LedgerUsage, ModelUsage
 from modelmax_async._models.value import Value
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Job",
     "LedgerEntry",
     "LedgerState",
+    "LedgerUsage",
+    "ModelUsage",
     "Outcome",
     "Phase",
     "Result",

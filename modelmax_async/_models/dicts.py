@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
@@ -79,10 +79,8 @@ def converter() -> cattrs.Converter:
     made.register_structure_hook(float, _read_number)
     made.register_structure_hook_func(lambda kind: _origin(kind) is Literal, _read_word)
     made.register_structure_hook_func(lambda kind: _origin(kind) is Mapping, _read_mapping)
-    for kind in (
-        Succeeded,
-        Failed,
-    ):  # last, as it compiles them; with the field that is always None
+    made.register_structure_hook_func(_is_mapping_of_values, partial(_read_values, made))
+    for kind in (Succeeded, Failed):  # with the field that is always None; it compiles them
         whole = make_dict_unstructure_fn(kind, made, _cattrs_include_init_false=True)
         made.register_unstructure_hook(kind, whole)
     return made
@@ -125,6 +123,15 @@ def _read_status(data: Any, kind: Any) -> Status | str | None:
 
 def _read_mapping(data: Any, kind: Any) -> dict[str, Any]:
     return dict(_object(data, kind))
+
+
+def _is_mapping_of_values(kind: Any) -> bool:
+    return _origin(kind) is Mapping and _is_value(get_args(kind)[1])
+
+
+def _read_values(made: cattrs.Converter, data: Any, kind: Any) -> dict[str, Any]:
+    of_value = get_args(kind)[1]
+    return {name: made.structure(each, of_value) for name, each in _object(data, kind).items()}
 
 
 def _read_number(data: Any, kind: Any) -> Any:

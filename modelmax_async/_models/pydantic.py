@@ -71,11 +71,17 @@ def _schema_of(kind: Any) -> dict[str, Any]:
     if origin is Literal:
         return {"type": "string", "enum": list(parts)}
     if origin is Mapping:
-        return {"type": "object"}
+        return {"type": "object", **_schema_of_items(parts[1])}
     if origin is tuple:
         return {"type": "array", "items": _schema_of(parts[0])}
     schemas = [_schema_of(part) for part in parts if part is not Status]
     return {"anyOf": schemas} if len(schemas) > 1 else schemas[0]
+
+
+def _schema_of_items(kind: Any) -> dict[str, Any]:
+    """Return what is said of the items of an object, if they are values."""
+    is_value = isinstance(kind, type) and issubclass(kind, Value)
+    return {"additionalProperties": json_schema(kind)} if is_value else {}
 
 
 def _of_a_stranger(value: Any) -> Any:

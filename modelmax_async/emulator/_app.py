@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections import Counter, defaultdict
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from modelmax_async.emulator._account import Account
 from modelmax_async.emulator._connection import Connection, Receive, Scope, Send
 from modelmax_async.emulator._endpoints import Backend
 from modelmax_async.emulator._faults import UNPROCESSED, Endpoint, Fault, Plan
 from modelmax_async.emulator._inprocess import InProcessTransport
-from modelmax_async.emulator._requests import UNKNOWN, Received, Route, route
-from modelmax_async.emulator._responses import Response, error_response, json_response
+from modelmax_async.emulator._requests import UNKNOWN, Received, read_headers, route
+from modelmax_async.emulator._responses import Response
+from modelmax_async.emulator._summary import summary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -33,14 +33,20 @@ class Emulator:
     Args:
         api_key: The key that clients must send; `None` accepts any key.
         script: How jobs go, unless `script` or `add_job` gives another script.
-        seed: Seed of the request ids.
+        seed: Seed of the request ids, and of which jobs fail.
+        fail_rate: The share of submitted jobs without a script of their own that FAIL, from 0
+            to 1.
+        balance: See the attribute.
+        price: The US dollars that each billed call takes from the balance. The default is
+            invented: the API's documentation names no prices.
         base_path: A path in front of every endpoint, such as `/proxy`; URLs in responses
             include it.
         record: Whether to keep every request in `requests`; `False` suits long load tests.
 
     Attributes:
-        balance: The account's balance. If it is zero or less, every request gets a 402
-            (API §1); `None` is always enough. Billing does not lower it.
+        balance: The account's balance in US dollars, which each billed call lowers. If it is
+            zero or less, every request but `/v1/config` gets a 402 (API §1); `None` is always
+            enough. Set it to top up.
         requests: Every request received, in order.
         in_flight: Requests being handled now.
         max_in_flight_seen: The highest value of `in_flight` so far.
@@ -53,16 +59,18 @@ class Emulator:
         api_key: str | None = "sk-emulator",
         script: JobScript | None = None,
         seed: int = 0,
+        fail_rate: float = 0.0,
+        balance: float | None = None,
+        price: float = 1.0,
         base_path: str = "",
         record: bool = True,
     ) -> None:
-        self._key = api_key
         self._prefix = base_path.rstrip("/")
-        self._backend = Backend(script=script, seed=seed, prefix=self._prefix)
+        self._account = Account(api_key, balance, price)
+        self._backend = Backend(self._account, script, seed, fail_rate, self._prefix)
         self._plan = Plan()
         self._record = record
         self._calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.balance: float | None = None
         self.requests: list[Received] = []
         self.in_flight: int = 0
         self.max_in_flight_seen: int = 0
@@ -86,7 +94,7 @@ class Emulator:
         ssl_certfile: str | None = None,
         ssl_keyfile: str | None = None,
     ) -> AsyncIterator[str]:
-        """Serve on a socket in the running event loop; needs the `emulator` extra.
+        """Serve on a socket in the running event loop; needs the extra ``emulator``.
 
         Args:
             host: Address to listen on.
@@ -137,7 +145,7 @@ class Emulator:
         """Plan a fault; a request gets the first planned fault that matches it.
 
         Args:
-            endpoint: submit, status, result or content.
+            endpoint: submit, status, result, content or config.
             fault: The fault.
             times: The number of requests that get it; `None` is all of them.
             request_id: Limits the fault to requests about this job.
@@ -147,6 +155,20 @@ class Emulator:
     def clear_faults(self) -> None:
         """Remove all planned faults."""
         self._plan.clear()
+
+    @property
+    def balance(self) -> float | None:
+        """The account's balance in US dollars, see the class."""
+        return self._account.balance
+
+    @balance.setter
+    def balance(self, dollars: float | None) -> None:
+        self._account.balance = dollars
+
+    def summary(self) -> str:
+        """Return in words what was billed, a fact a line; call it in the event loop."""
+        now = asyncio.get_running_loop().time()
+        return summary(self._backend.jobs, self._backend.billed, self._account, now)
 
     @property
     def billed(self) -> Mapping[str, int]:
@@ -195,10 +217,7 @@ class Emulator:
 
     def _handle(self, scope: Scope, body: bytes) -> Response:
         raw_path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
-        headers: dict[str, str] = {}
-        for raw_name, raw_value in scope["headers"]:
-            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        headers = read_headers(scope["headers"])
         inside = raw_path.startswith(f"{self._prefix}/")
         target = (
             route(scope["method"], raw_path.removeprefix(self._prefix)) if inside else UNKNOWN
@@ -221,28 +240,7 @@ class Emulator:
                 )
             )
         fault = self._plan.take(target.endpoint, request_id)
-        processed = fault is None or fault.processed
-        response = self._respond(target, headers, body, now) if processed else UNPROCESSED
+        if fault is not None and not fault.processed:
+            return fault.change(UNPROCESSED)
+        response = self._backend.respond(target, headers, body, now)
         return response if fault is None else fault.change(response)
-
-    def _respond(
-        self, target: Route, headers: dict[str, str], body: bytes, now: float
-    ) -> Response:
-        if target.endpoint == "unknown":
-            return error_response(HTTPStatus.NOT_FOUND, "not_found", "no such endpoint")
-        if not self._is_authorized(headers.get("authorization", "")):
-            return error_response(
-                HTTPStatus.UNAUTHORIZED, "unauthorized", "missing or invalid API key"
-            )
-        if target.endpoint == "config":
-            return json_response(HTTPStatus.OK, {"balance": self.balance})
-        if self.balance is not None and self.balance <= 0:
-            return error_response(
-                HTTPStatus.PAYMENT_REQUIRED, "insufficient_balance", "insufficient balance"
-            )
-        return self._backend.respond(target, headers, body, now)
-
-    def _is_authorized(self, sent: str) -> bool:
-        if self._key is None:
-            return sent.removeprefix("Bearer ") not in ("", sent)
-        return hmac.compare_digest(sent.encode(), f"Bearer {self._key}".encode())

@@ -43,15 +43,15 @@ class Content:
 
     Attributes:
         body: The bytes; the sample video by default.
-        size: Generate an MP4-shaped file of this many bytes instead: an `ftyp` box
-            and an `mdat` box, never held in memory.
+        size: Generate an MP4-shaped file of this many bytes instead: an ``ftyp`` box
+            and an ``mdat`` box, never held in memory.
         etag: The entity tag, quotes included.
         etag_changes: Whether every call gets another version: a new entity tag and, for
             a generated file, other bytes.
-        ranges: The response to a `Range` request. `honour`: the requested bytes; `ignore`:
-            a 200 with all bytes; `wrong-offset`: a 206 that starts one byte late and says
-            so; `wrong-total`: a 206 with another total size; `416`: an error;
-            `no-content-range`: the requested bytes without that header.
+        ranges: The response to a ``Range`` request. ``honour``: the requested bytes;
+            ``ignore``: a 200 with all bytes; ``wrong-offset``: a 206 that starts one byte late
+            and says so; ``wrong-total``: a 206 with another total size; ``416``: an error;
+            ``no-content-range``: the requested bytes without that header.
         length: Whether to send Content-Length; otherwise the body is chunked.
         content_type: The media type.
         cut_after: Close the connection after this many body bytes.

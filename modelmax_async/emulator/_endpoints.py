@@ -9,6 +9,9 @@ from random import Random
 from typing import Any
 from urllib.parse import quote
 
+from attrs import evolve
+
+from modelmax_async.emulator._account import Account
 from modelmax_async.emulator._content import content_response
 from modelmax_async.emulator._jobs import EmulatedJob, JobScript
 from modelmax_async.emulator._requests import Route, parse_submit
@@ -16,18 +19,31 @@ from modelmax_async.emulator._responses import Response, error_response, json_re
 
 
 class Backend:
-    """The jobs and the count of billed calls, by request id, and the responses.
+    """The jobs and the count of billed calls, by request id, the account, and the responses.
 
-    The next submitted jobs get `scripts`, in order; any other job gets `default`.
+    The next submitted jobs get `scripts`, in order; any other job gets `default`, or fails if
+    its turn in the seeded sequence says so.
     """
 
-    def __init__(self, *, script: JobScript | None, seed: int, prefix: str) -> None:
+    def __init__(
+        self,
+        account: Account,
+        script: JobScript | None,
+        seed: int,
+        fail_rate: float,
+        prefix: str,
+    ) -> None:
+        if not 0 <= fail_rate <= 1:
+            raise ValueError(f"fail_rate must be a number from 0 to 1, got {fail_rate!r}")
+        self.account = account
         self.jobs: dict[str, EmulatedJob] = {}
         self.billed: Counter[str] = Counter()
         self.scripts: deque[JobScript] = deque()
         self.default: JobScript = script or JobScript()
         self._contents: dict[str, EmulatedJob] = {}
         self._random = Random(seed)  # noqa: S311 - ids are reproducible, not secret
+        self._fail_rate = fail_rate
+        self._outcomes = Random(f"outcomes {seed}")  # noqa: S311 - as above; ids do not change
         self._prefix = prefix
 
     def add_job(
@@ -60,9 +76,24 @@ class Backend:
     def respond(
         self, route: Route, headers: dict[str, str], body: bytes, now: float
     ) -> Response:
-        """Process an authenticated request."""
+        """Process a request."""
+        if route.endpoint == "unknown":
+            return error_response(HTTPStatus.NOT_FOUND, "not_found", "no such endpoint")
+        if not self.account.accepts(headers.get("authorization", "")):
+            return error_response(
+                HTTPStatus.UNAUTHORIZED, "unauthorized", "missing or invalid API key"
+            )
+        if route.endpoint == "config":
+            return json_response(HTTPStatus.OK, {"balance": self.account.balance})
+        if self.account.is_empty:
+            return error_response(
+                HTTPStatus.PAYMENT_REQUIRED, "insufficient_balance", "insufficient balance"
+            )
         if route.endpoint == "submit":
             return self._submit(route, body, now)
+        return self._about_a_job(route, headers, now)
+
+    def _about_a_job(self, route: Route, headers: dict[str, str], now: float) -> Response:
         known = self._contents if route.endpoint == "content" else self.jobs
         job = known.get(route.request_id or "")
         if job is None:
@@ -78,7 +109,7 @@ class Backend:
             document = parse_submit(route.model, body)
         except ValueError as error:
             return error_response(HTTPStatus.BAD_REQUEST, "bad_request", str(error))
-        script = self.scripts.popleft() if self.scripts else self.default
+        script = self.scripts.popleft() if self.scripts else self._next_default()
         job = self.add_job(None, route.model, script, document, now)
         url = self._url(job.model, job.request_id)
         return json_response(
@@ -91,6 +122,11 @@ class Backend:
                 **script.extra,
             },
         )
+
+    def _next_default(self) -> JobScript:
+        if self._outcomes.random() >= self._fail_rate:
+            return self.default
+        return evolve(self.default, outcome="FAILED", statuses=None)
 
     def _status(self, job: EmulatedJob, now: float) -> Response:
         status = job.poll_status(now)
@@ -109,6 +145,7 @@ class Backend:
             document["error"] = job.script.error
         elif status == "COMPLETED":
             self.billed[job.request_id] += 1
+            self.account.charge()
             document["data"] = self._data(job)
             document["usage"] = _usage(job)
         return json_response(HTTPStatus.OK, {**document, **job.script.extra})

@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 
 from modelmax_async.emulator._responses import Response, error_response, html_response, padded
 
-Endpoint = Literal["submit", "status", "result", "content"]
+Endpoint = Literal["submit", "status", "result", "content", "config"]
 ENDPOINTS = get_args(Endpoint)
 
 
@@ -161,8 +161,8 @@ class Plan:
         """Plan a fault; the arguments are those of `Emulator.fault`."""
         if endpoint not in ENDPOINTS:
             raise ValueError(f"endpoint must be one of {ENDPOINTS}, got {endpoint!r}")
-        if endpoint == "submit" and request_id is not None:
-            raise ValueError("request_id must be None for submit, which creates the id")
+        if endpoint in {"submit", "config"} and request_id is not None:
+            raise ValueError(f"request_id must be None for {endpoint}, whose path has no id")
         if times is not None and times < 1:
             raise ValueError(f"times must be at least 1, or None for all requests, got {times}")
         faults = repeat(fault) if times is None else repeat(fault, times)

@@ -21,7 +21,7 @@ class JobScript:
             one; they need not be known to the API. Result calls repeat the status of the
             last status call, or step through the statuses themselves before the first.
         lag_polls: How many result calls still say IN_PROGRESS after the job COMPLETED.
-        videos: The number of videos; by default the `sample_count` of the submit.
+        videos: The number of videos; by default the ``sample_count`` of the submit.
         data: Replaces the `data` of the result.
         extra: Further fields in every JSON response about the job.
         usage: Replaces the `usage` of the result.
@@ -94,6 +94,12 @@ class EmulatedJob:
             return "IN_PROGRESS"
         return status
 
+    def peek(self, now: float) -> str:
+        """Return the status at loop time `now`, without the effects of a call."""
+        if self.script.statuses:
+            return self.script.statuses[max(self._step, 0)]
+        return self._status_at_age(0.0 if self.started_at is None else now - self.started_at)
+
     def take_cut(self) -> bool:
         """Return whether this content call is cut, and count it."""
         cut = self.cuts_left > 0
@@ -107,7 +113,9 @@ class EmulatedJob:
             return statuses[self._step]
         if self.started_at is None:
             self.started_at = now
-        age = now - self.started_at
+        return self._status_at_age(now - self.started_at)
+
+    def _status_at_age(self, age: float) -> str:
         if age < self.script.queue_seconds:
             return "IN_QUEUE"
         if age < self.script.queue_seconds + self.script.run_seconds:

@@ -1,7 +1,7 @@
 """Requests: their endpoint, and the rules for the body of a submit (API §1-§4)."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -64,6 +64,15 @@ def route(method: str, raw_path: str) -> Route:
         case _:
             found = UNKNOWN
     return found
+
+
+def read_headers(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the header fields of an ASGI request, names in lower case."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in fields:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def parse_submit(model: str, body: bytes) -> dict[str, Any]:

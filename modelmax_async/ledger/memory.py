@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import OrderedDict
@@ -25,6 +26,7 @@ _log = logging.getLogger("modelmax_async")
 
 #: The fraction of a bound that is warned about, and the one below which the warning is reset.
 _NEARLY, _CALM = 0.8, 0.6
+_SLICE = 256  #: Entries that are listed in one turn of the event loop: a millisecond or two.
 
 
 class _Dropped(NamedTuple):
@@ -115,14 +117,19 @@ class MemoryLedger:
             if "known" in states:
                 submitted = self._keys.submitted(origin)
                 mine += [e for e in submitted if not self._has(Key(origin, e.job.request_id))]
-        seen = (observed(entry, now) for entry in mine)
-        return [evolve(entry, body=None) for entry in seen if entry.state in states]
+        found: list[LedgerEntry] = []
+        for start in range(0, len(mine), _SLICE):
+            if start:  # a short list never waits
+                await asyncio.sleep(0)
+            seen = (observed(entry, now) for entry in mine[start : start + _SLICE])
+            found += (evolve(entry, body=None) for entry in seen if entry.state in states)
+        return found
 
     async def load_durations(self, origin: str, version: int) -> dict[str, bytes]:
         """Return the records of an origin by model, see `KeepsDurations`."""
         with self._lock:
-            kept = self._durations.copy()
-        return {m: record for (o, m, v), record in kept.items() if (o, v) == (origin, version)}
+            kept = self._durations.items()
+            return {m: record for (o, m, v), record in kept if (o, v) == (origin, version)}
 
     async def add_durations(
         self, origin: str, model: str, version: int, add: Callable[[bytes | None], bytes]
@@ -187,12 +194,10 @@ class MemoryLedger:
         """Keep only that a delivered result was paid for."""
         self._forget_delivery(key)
         self._body_bytes -= _weight(self._entries.pop(key, None))
-        job = entry.job
-        job = evolve(job, submitted_at=None)  # of no use any more
+        job = evolve(entry.job, submitted_at=None)  # of no use any more
         plain = key.request_id == job.request_id and job == make_job(job.model, job.request_id)
-        self._dropped[key] = _Dropped(
-            job.model, entry.attempt, clock.wall(), None if plain else job
-        )
+        kept = None if plain else job
+        self._dropped[key] = _Dropped(job.model, entry.attempt, clock.wall(), kept)
 
     def _drop_oldest(self) -> None:
         key = next(iter(self._given))
@@ -216,8 +221,7 @@ class MemoryLedger:
             if self._given:
                 self._drop_oldest()
             else:
-                oldest, _ = self._spare.popitem(last=False)
-                del self._entries[oldest]
+                del self._entries[self._spare.popitem(last=False)[0]]
         if refuse and len(self._entries) >= self._max_entries:
             raise LedgerError(
                 f"the MemoryLedger is full: all of its {self._max_entries} jobs are uncertain, "

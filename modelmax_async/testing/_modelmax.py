@@ -35,7 +35,7 @@ class ModelMax(Emulator):
             options: arguments of `AsyncQueueClient`, instead of the defaults here.
         """
         defaults: dict[str, Any] = {
-            "api_key": self._key or _KEY,
+            "api_key": self._account.key or _KEY,
             "base_url": _ORIGIN + self._prefix,
             "http_client": self.transport(),
             "model": "veo-3",

@@ -91,3 +91,6 @@ def _answers_of(modelmax: ModelMax) -> Callable[[httpx.Request], Awaitable[httpx
 
 for _public in (QueueRoutes, queue_routes):
     _public.__module__ = "modelmax_async.testing"
+
+
+QueueRoutes.__module__ = queue_routes.__module__ = "modelmax_async.testing"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, assert_type
 
@@ -26,8 +26,10 @@ from modelmax_async import (
     Ledger,
     LedgerEntry,
     LedgerError,
+    LedgerUsage,
     MemoryLedger,
     ModelMaxError,
+    ModelUsage,
     Outcome,
     PollPolicy,
     RequestTimeoutError,
@@ -43,6 +45,7 @@ from modelmax_async import (
     Video,
     VideoParameters,
     VideoRequest,
+    VideoStream,
     WaitState,
 )
 from modelmax_async.emulator import Emulator
@@ -159,6 +162,10 @@ async def many_jobs(client: AsyncQueueClient, jobs: list[Job], ids: list[str]) -
             assert_type(outcome.result, None)
     assert_type(await client.unresolved(), list[LedgerEntry])
     assert_type(await client.pending(), list[Job])
+    usage = await client.usage()
+    assert_type(usage, LedgerUsage)
+    assert_type(usage.by_model, Mapping[str, ModelUsage])
+    assert_type(usage.by_model["veo-3"].seconds, float)
 
 
 async def videos(client: AsyncQueueClient, result: Result) -> None:
@@ -169,7 +176,11 @@ async def videos(client: AsyncQueueClient, result: Result) -> None:
     )
     assert_type(await client.download(result, "videos", name="{id}-{index:03}"), list[Path])
     async with client.stream(result.videos[0]) as chunks:
-        assert_type(chunks, AsyncIterator[bytes])
+        assert_type(chunks, VideoStream)
+        assert_type(chunks.length, int | None)
+        assert_type(chunks.content_type, str)
+        assert_type(chunks.suffix, str)
+        assert_type([chunk async for chunk in chunks], list[bytes])
 
 
 def values(job: Job, result: Result, entry: LedgerEntry) -> None:
