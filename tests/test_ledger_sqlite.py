@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import multiprocessing
 import os
 import sqlite3
@@ -255,6 +256,9 @@ async def test_unusable_file_says_what_to_do(
         (sqlite3.OperationalError("unable to open database file"), "must be writable"),
         (sqlite3.OperationalError("attempt to write a readonly database"), "must be writable"),
         (PermissionError(13, "Permission denied"), "must be writable"),
+        (FileNotFoundError(2, "No such file", "/full/locked/runs.db"), "directory must exist"),
+        (OSError(errno.ENOSPC, "No space left on device"), "Free space on the disk"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Free space on the disk"),
         (sqlite3.OperationalError("disk I/O error"), "nothing was recorded"),
     ],
 )

@@ -576,13 +576,14 @@ def test_wait_that_is_dropped_after_its_loop_ended_is_told_too(
 ) -> None:
     loop = asyncio.new_event_loop()
 
-    async def begin() -> Wait:
-        return Wait(Hooks(), JOB)
+    wait = Wait(Hooks(), JOB)
 
-    wait = loop.run_until_complete(begin())
+    async def begin() -> None:
+        wait.begin()
+
+    loop.run_until_complete(begin())
     loop.close()
-    with pytest.raises(GeneratorExit), wait:
-        raise GeneratorExit
+    wait.end(GeneratorExit())
     wait.end()
 
     (line,) = lines(debug)

@@ -12,7 +12,7 @@ import attrs
 import httpx
 
 from modelmax_async._api.messages import Call, Reply
-from modelmax_async._errors import InvalidResponseError, TransportError
+from modelmax_async._errors import InvalidResponseError
 from modelmax_async._errors.sentences import clause
 from modelmax_async._http.body import read_whole
 from modelmax_async._http.connections import FRESH
@@ -194,11 +194,8 @@ class HTTPClient:
             if exchange.reply is not None:  # complete before this was raised
                 return judge(read, exchange.reply)
             exchange.broken = type(exc).__name__
-            return Failed(self._broken(exc, exchange, call))
-
-    def _broken(self, error: Exception, exchange: Exchange, call: Call) -> TransportError:
-        key = self._settings.key
-        return translate(error, exchange, call.job, key, host=self._host)
+            key = self._settings.key
+            return Failed(translate(exc, exchange, call.job, key, host=self._host))
 
     def _route(self, url: httpx.URL, *, once: bool) -> tuple[Kind, httpx.AsyncClient]:
         """Return the client that sends a request, and the kind of its transport."""

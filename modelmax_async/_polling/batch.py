@@ -23,6 +23,7 @@ class Batch:
 
     def __init__(self, poller: Poller, jobs: Sequence[Job], timeout: float | None) -> None:
         self._poller = poller
+        self.hooks = poller.hooks
         self._members = {_identity(job): _Member(self, job) for job in jobs}
         self.open = len(self._members)
         self.ended: deque[Ended] = deque()
@@ -34,7 +35,7 @@ class Batch:
             for number, member in enumerate(self._members.values()):
                 share = number / len(self._members) if bulk else 0.0
                 member.last_poll, self.gap = last_poll(timeout, share)
-                member.wait = Wait(poller.hooks, member.job)
+                member.wait.begin()
                 member.polled = poller.subscribe(member.job, member, spread=spread)
         except BaseException:
             self.leave()  # or jobs would be billed that no caller waits for
@@ -59,8 +60,7 @@ class Batch:
         for member in self._members.values():
             if member.polled is not None:
                 self._poller.unsubscribe(member.polled, member)
-            if member.wait is not None:
-                member.wait.end(left=True)
+            member.wait.end(left=True)
 
 
 class _Member:
@@ -75,7 +75,7 @@ class _Member:
         self.last_poll: float | None = None
         self.over = False
         self.polled: PolledJob | None = None
-        self.wait: Wait | None = None
+        self.wait = Wait(batch.hooks, job)
 
     @property
     def gap(self) -> float:
@@ -88,8 +88,7 @@ class _Member:
     def on_end(self, end: End) -> None:
         self.over = True
         error = fresh(end.error) if isinstance(end, Stopped) else None
-        if self.wait is not None:
-            self.wait.end(error)
+        self.wait.end(error)
         if error is not None:
             self._batch.end(Failed(self.job, error))
         else:

@@ -17,9 +17,10 @@ _numbers = itertools.count(1)
 
 
 class Wait:
-    """One caller's wait for one job; as a context manager, it ends with the block.
+    """One caller's wait for one job; as a context manager, it lasts as long as the block.
 
-    It must begin in the caller's coroutine: a hook may look at its context variables.
+    It must begin in the caller's coroutine: a hook may look at its context variables. Without a
+    hook or a log that wants to know of it, it is none.
     """
 
     __slots__ = ("_hooks", "_job", "_number", "_seconds")
@@ -28,10 +29,13 @@ class Wait:
         self._hooks = hooks
         self._job = job
         self._number: int | None = None
-        if hooks.wants(logging.INFO):
+
+    def begin(self) -> None:
+        """Note the beginning."""
+        if self._hooks.wants(logging.INFO):
             self._number = next(_numbers)
             self._seconds = clock.stopwatch()
-            hooks.emit(WaitStarted(job, self._number))
+            self._hooks.emit(WaitStarted(self._job, self._number))
 
     def end(self, error: BaseException | None = None, *, left: bool = False) -> None:
         """Note the end: with the result, with an error, or because the caller ``left``."""
@@ -43,7 +47,7 @@ class Wait:
         self._hooks.emit(WaitEnded(self._job, number, self._seconds(), name, cause))
 
     def __enter__(self) -> None:
-        pass
+        self.begin()
 
     def __exit__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sqlite3
@@ -22,6 +23,8 @@ from modelmax_async.ledger.sqlite_schema import Marks, prepare, replaced
 _URL = re.compile(r"file:|\w+(\+\w+)?://", re.IGNORECASE)
 #: Seconds between two attempts to get a lock that SQLite itself does not wait for.
 _PAUSE = 0.01
+_FULL = "Free space on the disk, then call again"
+_UNUSABLE = "Its directory must exist, and the file and the directory must be writable"
 
 #: Closing a descriptor of a file drops the locks of the process on it, so no connection may be
 #: opened while the file is created.
@@ -165,17 +168,19 @@ def explain(error: BaseException, path: Path) -> LedgerError:
 
 
 def _advice(error: BaseException, text: str) -> str:
+    if isinstance(error, OSError):  # its text has the path, in which any word may occur
+        return _FULL if error.errno in {errno.ENOSPC, errno.EDQUOT} else _UNUSABLE
     if "locked" in text or "busy" in text:
         return (
             "Another process holds its lock: stop that process, or pass a longer busy_timeout"
         )
     if "full" in text:
-        return "Free space on the disk, then call again"
+        return _FULL
     if "not a database" in text or "malformed" in text:
         return (
             "It is damaged or not a ledger. Keep it: `sqlite3 FILE .recover` may save the paid "
             "results in it. Then use another file"
         )
-    if isinstance(error, OSError) or "readonly" in text or "unable to open" in text:
-        return "Its directory must exist, and the file and the directory must be writable"
+    if "readonly" in text or "unable to open" in text:
+        return _UNUSABLE
     return "See the cause; nothing was recorded"
