@@ -59,6 +59,21 @@ async def test_those_who_want_the_same_call_share_its_error_too(emulator: Emulat
     assert {request_id: 1} == emulator.result_calls
 
 
+async def test_call_that_cannot_be_built_leaves_nothing_claimed(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request_id = emulator.add_job()
+
+    async with in_process(emulator) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr("modelmax_async._billing.settler.build_result", lambda _: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await client.result(request_id)
+        await client.result(request_id)
+
+    assert {request_id: 1} == emulator.billed
+
+
 async def test_who_may_not_share_a_call_waits_for_its_end(emulator: Emulator) -> None:
     request_id = emulator.add_job()
     emulator.fault("result", Fault.hang(20))

@@ -111,6 +111,7 @@ class Settler:
         key = self._records.key(job)
         if (kept := self.unsaved(job)) is not None:
             return kept
+        call = build_result(job)  # first, for it may raise, and nothing must stay claimed then
         takeover = self._records.watch.gone(key)
         attempt = Attempt(job, f"{self._owner}:{uuid.uuid4().hex}", decisions, takeover)
         heard = acknowledged or job.submitted_at is not None  # the server's 202
@@ -120,7 +121,6 @@ class Settler:
             return read_entry(done.entry, job) or self._records.held(job, done.entry)
         self._records.watch.forget(key)
         self._leases.hold(key, attempt.id)
-        call = build_result(job)
         exchange = self._exchange(attempt, call)
         try:
             return await self._record(attempt, await self._call(attempt, call, exchange))
