@@ -5,7 +5,7 @@ from typing import Literal
 
 import attrs
 
-from modelmax_async._models import Job, Status, Value, as_status
+from modelmax_async._models import Job, Phase, Status, Value, as_status
 
 CallKind = Literal["submit", "status", "result", "content"]
 
@@ -186,7 +186,7 @@ class ResultUncertain(Event):
     """
 
     job: Job
-    phase: str
+    phase: Phase
     cause: str
     attempt: str = ""
 
