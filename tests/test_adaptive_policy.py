@@ -35,6 +35,10 @@ policies = st.builds(
 )
 
 
+#: Coverage makes them several times slower, and finds nothing that others do not.
+pytestmark = pytest.mark.no_cover
+
+
 @given(forecasts, policies, chances)
 def test_interval_is_within_its_bounds(
     forecast: Forecast, policy: AdaptivePolicy, chance: float

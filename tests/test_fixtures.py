@@ -112,7 +112,7 @@ def test_project_with_plugin_of_anyio(project: pytest.Pytester) -> None:
 
 
 def test_both_plugins_in_one_project(project: pytest.Pytester) -> None:
-    project.makepyfile(test_one=marked("anyio"), test_other=marked("asyncio"))
+    project.makepyfile(test_by_anyio=marked("anyio"), test_by_asyncio=marked("asyncio"))
     result = project.runpytest_inprocess("-k", "not trio", *ASYNCIO)
 
     result.assert_outcomes(passed=12, failed=2)
@@ -196,23 +196,23 @@ def test_loops_of_the_project_are_kept(project: pytest.Pytester) -> None:
 
 
 MISUSE = {
-    "test_client": """
+    "test_misused_client": """
         def test_sync(modelmax_client): ...
         """,
-    "test_marker": """
+    "test_misused_marker": """
         import pytest
 
         @pytest.mark.virtual_time
         def test_sync(): ...
         """,
-    "test_socket": """
+    "test_misused_socket": """
         import pytest
 
         @pytest.mark.anyio
         @pytest.mark.virtual_time
         async def test_server(modelmax_server): ...
         """,
-    "test_loop": """
+    "test_misused_loop": """
         import pytest
 
         pytestmark = pytest.mark.anyio
@@ -230,7 +230,7 @@ MISUSE = {
         @pytest.mark.virtual_time
         async def test_shared(modelmax_client): ...
         """,
-    "test_trio": """
+    "test_misused_trio": """
         import pytest
 
         @pytest.fixture

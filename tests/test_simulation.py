@@ -32,6 +32,8 @@ from modelmax_async import Job
 from modelmax_async._runtime import clock
 from modelmax_async.ledger import Key, Remember
 
+#: Coverage makes them several times slower, and finds nothing that others do not.
+pytestmark = pytest.mark.no_cover
 _CHUNK = 20
 
 

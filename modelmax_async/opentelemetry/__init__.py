@@ -15,11 +15,11 @@ model, the status and the like, never the id of a job.
 
 try:
     from modelmax_async.opentelemetry._hook import OpenTelemetryHook
-except ModuleNotFoundError as exc:
+except ModuleNotFoundError as _missing:
     raise ImportError(
         "modelmax_async.opentelemetry needs the OpenTelemetry API: "
         'python -m pip install "modelmax-async[otel]"'
-    ) from exc
+    ) from _missing
 
 __all__ = ["OpenTelemetryHook"]
 
