@@ -19,6 +19,7 @@ from typing import Any
 
 import attrs
 import pdoc.doc
+import pdoc.doc_ast
 import pdoc.render
 from pdoc.render_helpers import relative_link
 
@@ -51,6 +52,10 @@ def prepare() -> None:
     for page in PAGES[1:]:  # their pages are linked from that of the package above
         above, _, name = page.rpartition(".")
         import_module(above).__all__.append(name)
+    # A public class names its public module: from Python 3.13 on, its source would be sought in
+    # that file.
+    source = pdoc.doc_ast.get_source
+    pdoc.doc_ast.get_source = lambda obj: "" if isinstance(obj, type) else source(obj)
     inherited = pdoc.doc.Class._taken_from  # noqa: SLF001 - pdoc has no setting for it
 
     def taken_from(self: pdoc.doc.Class, member_name: str, obj: Any) -> tuple[str, str]:
