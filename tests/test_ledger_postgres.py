@@ -37,7 +37,7 @@ from modelmax_async.ledger import (
     postgres_changes,
     postgres_schema,
 )
-from modelmax_async.ledger.postgres_pool import Address
+from modelmax_async.ledger.postgres_address import Address
 from modelmax_async.ledger.postgres_transaction import topic
 from modelmax_async.testing import check_ledger
 
@@ -417,9 +417,10 @@ async def test_tables_are_made_and_upgraded_once_by_many_at_once(
     done = await asyncio.gather(*(take(each, job, Remember(job)) for each in handles))
     for each in handles:
         await each.aclose()
+    version = await fetch(dsn, f'SELECT version FROM "{schema}".ledger')  # noqa: S608 - made here
 
     assert 1 == sum(each.granted for each in done)
-    assert 2 == await fetch(dsn, f'SELECT version FROM "{schema}".ledger')  # noqa: S608 - made here
+    assert len(postgres_schema.UPGRADES) == version
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ from modelmax_async._errors import LedgerError, fresh
 from modelmax_async.ledger.moves import Move, Store
 from modelmax_async.ledger.postgres_batch import Answer, AnyKey
 from modelmax_async.ledger.postgres_errors import Fault, explain, fault
-from modelmax_async.ledger.postgres_pool import Writer
 from modelmax_async.ledger.postgres_tables import Tables
 from modelmax_async.ledger.postgres_transaction import Held, InDoubtError, transact
+from modelmax_async.ledger.postgres_writer import Writer
 
 #: The most moves in one transaction, and the bytes of bodies from which on no more are added.
 _BATCH, _BYTES = 512, 16 * 2**20
@@ -167,6 +167,8 @@ class Moves:
                         return doubt.answers
                     doubt = None
                     return await transact(self._writer, self._tables, moves)
+            except LedgerError as exc:
+                raise _LostError(exc) from None
             except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - handled by kind
                 error, doubt = self._broken(exc, doubt)
             pause = min(2 * pause or _PAUSE, _LONGEST)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import asyncpg
 import attrs
 
 from modelmax_async._errors import LedgerError
 from modelmax_async.ledger.moves import Move
 from modelmax_async.ledger.postgres_batch import Answer, AnyKey, Found, Record, decide
-from modelmax_async.ledger.postgres_pool import Writer
 from modelmax_async.ledger.postgres_tables import Tables, digest
+from modelmax_async.ledger.postgres_writer import Writer
 from modelmax_async.ledger.protocol import Key, SubmitKey
 
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::double precision, pg_backend_pid()"
@@ -50,6 +51,7 @@ async def transact(
 
     Raises:
         InDoubtError: if the commit got no answer.
+        LedgerError: if the row of the writer is not as it left it.
         Exception: of asyncpg or the network; then nothing was committed.
     """
     connection = writer.connection
@@ -76,9 +78,11 @@ async def transact(
     notices = _notices(writer.address.schema, (k for k in changes.ended if k not in lost))
     try:
         await connection.execute(f"{writer.mark()}; {notices} COMMIT")
+    except asyncpg.DivisionByZeroError:
+        raise writer.lost() from None
     except BaseException as exc:  # noqa: BLE001 - a cancelled commit is in doubt too
         raise InDoubtError(number, made, exc) from None
-    writer.number = number
+    writer.committed(number)
     return made
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 import attrs
 
-from modelmax_async.ledger import postgres_pool as pool
+from modelmax_async.ledger import postgres_address as address
 
 #: Seconds that a statement waits for a lock, as the ledger's connections set it.
-_LOCK = pool._LOCK / 1000
+_LOCK = address._LOCK / 1000
 #: A table's name, and what identifies a row there.
 Row = tuple[str, Any]
 #: What executes a statement of a session with its arguments.
@@ -24,7 +24,8 @@ class Session:
     """The server's side of one connection."""
 
     pid: int
-    since: float
+    #: What the writer calls it.
+    name: str = ""
     open: bool = False
     aborted: bool = False
     ended: bool = False
