@@ -437,6 +437,7 @@ async def test_tables_are_made_and_upgraded_once_by_many_at_once(
         ({"pool_size": 0}, "pool_size must be an integer from 1"),
         ({"pool_size": True}, "pool_size must be an integer from 1"),
         ({"timeout": 0}, "timeout must be a number of seconds above 0"),
+        ({"timeout": 2_147_484}, "timeout must be a number of seconds above 0 and at most"),
         ({"timeout": float("nan")}, "timeout must be a number of seconds above 0"),
     ],
 )

@@ -42,6 +42,8 @@ _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 _ROWS = 500
 #: The most connections.
 _MOST = 1000
+#: The longest timeout in seconds: PostgreSQL counts milliseconds in 32 bits.
+_LONGEST = 2**31 // 1000
 
 
 class _Parts:
@@ -95,8 +97,11 @@ class PostgresLedger:
             raise ValueError(
                 f"pool_size must be an integer from 1 to {_MOST}, got {pool_size!r}"
             )
-        if not is_number(timeout) or not 0 < timeout < float("inf"):
-            raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}")
+        if not is_number(timeout) or not 0 < timeout <= _LONGEST:
+            raise ValueError(
+                f"timeout must be a number of seconds above 0 and at most {_LONGEST}, "
+                f"got {timeout!r}"
+            )
         self._address = Address(dsn, _where(dsn, schema), schema, timeout)
         self._size = pool_size
         self._pid = os.getpid()
