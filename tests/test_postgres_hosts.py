@@ -6,7 +6,7 @@ import asyncio
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 import pytest
@@ -31,8 +31,9 @@ async def host(serve: Serve) -> AsyncIterator[str]:
         server.close()
 
 
-async def _silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(3)
+async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        await reader.read()  # until the client gives up
     writer.transport.abort()
 
 
@@ -42,6 +43,8 @@ async def _starting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
     writer.write(b"E" + struct.pack("!I", len(fields) + 4) + fields)
     await writer.drain()
     writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import asyncpg
 import attrs
 
 from modelmax_async._errors import LedgerError
-from modelmax_async.ledger.moves import Move
+from modelmax_async.ledger.moves import Look, Move
 from modelmax_async.ledger.postgres_batch import Answer, AnyKey, Found, Record, decide
 from modelmax_async.ledger.postgres_tables import Tables, digest
 from modelmax_async.ledger.postgres_writer import Writer
@@ -57,7 +57,7 @@ async def transact(
     connection = writer.connection
     await connection.execute("BEGIN")
     try:
-        found = await _read(writer, tables, {key for key, _ in moves})
+        found = await _read(writer, tables, moves)
         free = [(key, move) for key, move in moves if key not in found.busy]
         answers, changes = decide(found, free)
         lost = await tables.write(connection, changes) if changes else set()
@@ -93,7 +93,8 @@ async def _roll_back(writer: Writer) -> None:
         writer.lose()
 
 
-async def _read(writer: Writer, tables: Tables, keys: set[AnyKey]) -> Found:
+async def _read(writer: Writer, tables: Tables, moves: Sequence[tuple[AnyKey, Move]]) -> Found:
+    """Read the records of the keys, and lock them unless the moves only look at them."""
     now, pid = await writer.connection.fetchrow(_CLOCK)
     if pid != writer.pid:
         raise LedgerError(
@@ -103,12 +104,14 @@ async def _read(writer: Writer, tables: Tables, keys: set[AnyKey]) -> Found:
         )
     records: dict[AnyKey, Record] = {}
     busy: set[AnyKey] = set()
+    looks = all(isinstance(move, Look) for _, move in moves)
     for kind in (Key, SubmitKey):
-        mine = {digest(key): key for key in keys if isinstance(key, kind)}
+        mine = {digest(key): key for key, _ in moves if isinstance(key, kind)}
         if not mine:
             continue
         statements = tables.of(next(iter(mine.values())))
-        for row in await writer.connection.fetch(statements.lock, list(mine)):
+        query = statements.read if looks else statements.lock
+        for row in await writer.connection.fetch(query, list(mine)):
             key = mine[row[0]]
             if row[1]:
                 busy.add(key)

@@ -119,7 +119,10 @@ class Writer:
         mine.epoch += 1
         query = (_AGAIN if mine.known else _FIRST) + _BACKEND
         query = query.format(table=self._table, name=self._name)
-        row = await connection.fetchrow(query, mine.id, mine.epoch)
+        try:
+            row = await connection.fetchrow(query, mine.id, mine.epoch)
+        except asyncpg.LockNotAvailableError:
+            raise TimeoutError("a transaction in doubt has not ended") from None
         if row is None or row[0] < mine.number:
             raise self.lost()
         if not mine.known:

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from modelmax_async.ledger import postgres_moves, postgres_transaction, postgres_writer
+from modelmax_async.ledger import postgres_commit, postgres_transaction, postgres_writer
 from modelmax_async.ledger.postgres_tables import Tables
 
 InDoubtError = postgres_transaction.InDoubtError
@@ -25,7 +25,7 @@ def _made_again() -> Iterator[None]:
         except InDoubtError as exc:
             raise evolve(exc, number=-1) from None
 
-    with patch.object(postgres_moves, "transact", transact):
+    with patch.object(postgres_commit, "transact", transact):
         yield
 
 
@@ -40,7 +40,7 @@ def _taken_for_made() -> Iterator[None]:
             writer.lose()
             return exc.answers
 
-    with patch.object(postgres_moves, "transact", transact):
+    with patch.object(postgres_commit, "transact", transact):
         yield
 
 

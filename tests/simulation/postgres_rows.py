@@ -111,9 +111,9 @@ class Rows:
             added: list[tuple[bytes]] = []
             for each, _origin, *columns in zip(*args, strict=True):
                 row = table, each
-                if row not in self.committed:  # perhaps another is about to add it
-                    await self.free(session, row)
-                if row in self.committed:
+                # perhaps another is about to add it
+                held = self._locks.get(row, session) is not session
+                if held or row in self.committed:
                     session.lost.add(each)
                     continue
                 self._locks[row] = session
@@ -131,6 +131,7 @@ class Rows:
                 row = table, each
                 await self.hold(session, row)
                 if row in self.committed:
+                    assert not same or columns[-1] is None or table != "entries"
                     if same and table == "entries":
                         columns[-1] = self.committed[row][-1]
                     session.writes[row] = tuple(columns)
