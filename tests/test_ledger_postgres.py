@@ -15,11 +15,13 @@ from typing import Any
 
 import asyncpg
 import pytest
+from postgres_server import proxied
 from remote_ledger import RemoteLedger
 
 import modelmax_async.ledger
 from modelmax_async import Job, LedgerEntry, LedgerError, PostgresLedger
 from modelmax_async._api.paths import make_job
+from modelmax_async._runtime.clock import boottime
 from modelmax_async.ledger import (
     Arm,
     Claim,
@@ -278,6 +280,37 @@ async def test_closing_waits_for_moves_under_way(ledger: PostgresLedger) -> None
     assert moving.done() or (await moving).granted
 
 
+async def test_closing_ends_while_others_use_the_ledger(dsn: str, schema: str) -> None:
+    ledger = PostgresLedger(dsn, schema=schema, timeout=0.3)
+    jobs = [make_job("veo-3", f"job-{n}") for n in range(4)]
+
+    async def use(job: Job) -> None:
+        while True:
+            await take(ledger, job, Remember(job))
+
+    using = [asyncio.create_task(use(job)) for job in jobs]
+    async with asyncio.timeout(5):
+        await ledger.aclose()
+    for each in using:
+        each.cancel()
+    await asyncio.wait(using)
+    await ledger.aclose()
+
+
+async def test_closing_ends_behind_a_list_that_hangs(dsn: str, schema: str) -> None:
+    async with proxied(dsn) as proxy:
+        ledger = PostgresLedger(proxy.dsn, schema=schema, pool_size=1, timeout=0.5)
+        await ledger.entries(ORIGIN, {"known"})
+        proxy.stall()
+        listing = asyncio.create_task(ledger.entries(ORIGIN, {"known"}))
+        await asyncio.sleep(0.1)
+
+        async with asyncio.timeout(5):
+            await ledger.aclose()
+        listing.cancel()
+        await asyncio.wait([listing])
+
+
 async def test_cancelled_caller_changes_nothing_for_the_move(ledger: PostgresLedger) -> None:
     job = make_job("veo-3", "reef")
     moving = asyncio.create_task(take(ledger, job, Remember(job)))
@@ -390,6 +423,31 @@ async def test_rows_of_processes_that_ended_long_ago_are_removed(
     await other.aclose()
 
     assert 1 == await fetch(dsn, f'SELECT count(*) FROM "{schema}".writers')  # noqa: S608 - made here
+
+
+@pytest.mark.parametrize(("days", "others"), [(2, 0), (95, 1)])
+async def test_program_that_was_silent_for_long_has_lost_nothing(  # noqa: PLR0917 - fixtures
+    days: int,
+    others: int,
+    ledger: PostgresLedger,
+    dsn: str,
+    schema: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It connects again after a day; after 90, its row may have been removed."""
+    job = make_job("veo-3", "reef")
+    await take(ledger, job, Remember(job))
+    writer = ledger._parts().pool.writer
+    old = writer.pid
+    if others:
+        await fetch(dsn, f'DELETE FROM "{schema}".writers')  # noqa: S608 - made here
+    later = boottime() + days * 86_400
+    monkeypatch.setattr("modelmax_async.ledger.postgres_writer.boottime", lambda: later)
+
+    claimed = await take(ledger, job, Claim(job, "me", "a", 10.0))
+
+    assert claimed.granted
+    assert old != writer.pid
 
 
 async def test_newer_version_of_the_tables_is_refused(

@@ -9,6 +9,7 @@ first, because its lease may run out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 
@@ -72,10 +73,12 @@ class Moves:
         return await piece.done
 
     async def drain(self) -> None:
-        """Wait until the moves under way have ended."""
-        while self._open:
-            self._ended.clear()
-            await self._ended.wait()
+        """Wait until no move is under way, but no longer than one can take."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * self._timeout):
+                while self._open:
+                    self._ended.clear()
+                    await self._ended.wait()
 
     def _put(self, piece: Piece) -> None:
         self._queues[piece.rank].append(piece)

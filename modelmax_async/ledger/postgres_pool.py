@@ -45,10 +45,13 @@ class Pool:
             self._idle.append(connection)
 
     async def aclose(self) -> None:
-        """Close the connections that are not lent."""
+        """Close the connections that are not lent, and the writer, in a bounded time."""
         idle, self._idle = self._idle, []
-        for connection in idle:
-            with contextlib.suppress(Exception):
-                await connection.close(timeout=self.address.timeout / 2)
-        async with self.writer.lock:
-            await self.writer.aclose()
+        seconds = self.address.timeout / 2
+        closing = (connection.close(timeout=seconds) for connection in idle)
+        await asyncio.gather(*closing, return_exceptions=True)
+        try:
+            async with asyncio.timeout(seconds), self.writer.lock:
+                await self.writer.aclose()
+        except TimeoutError:  # a call that hangs has it
+            self.writer.lose()

@@ -26,6 +26,7 @@ import asyncpg
 import attrs
 
 from modelmax_async._errors import LedgerError, fresh
+from modelmax_async._runtime.clock import boottime
 from modelmax_async.ledger.postgres_address import Address
 
 #: Ends what is left of this writer's lost connections, so that it does not keep its locks. Only
@@ -47,8 +48,11 @@ _MARK = """
 WITH made AS (UPDATE {table} SET number = {next}, since = now()
 WHERE id = '{id}' AND number = {number} AND epoch = {epoch} RETURNING 1)
 SELECT 1 / count(*) FROM made"""
-#: Removes the rows of processes that ended long ago.
+#: Removes the rows of processes that ended long ago. One that runs connects once a day, so that
+#: its row stays; if it was asleep for nearly as long, it begins a new one.
 _SWEEP = "DELETE FROM {table} WHERE since < now() - interval '90 days'"
+_DAY = 86_400.0
+_KEPT = 89 * _DAY
 
 
 @attrs.define(eq=False)
@@ -60,6 +64,7 @@ class Identity:
         number: the number of the last transaction that is known to be committed.
         epoch: that of the last read-back that was sent.
         known: whether the row is known to be there.
+        seen: when that was seen last, by `boottime`.
         lost: the error of a server that has lost what it had committed. It is final.
     """
 
@@ -67,7 +72,12 @@ class Identity:
     number: int = 0
     epoch: int = 0
     known: bool = False
+    seen: float = 0.0
     lost: LedgerError | None = None
+
+    def begin(self) -> None:
+        """Begin a row that was never there."""
+        self.id, self.number, self.epoch, self.known = uuid.uuid4(), 0, 0, False
 
 
 class Writer:
@@ -80,7 +90,6 @@ class Writer:
         self.connection: Any = None
         self.pid: int = 0
         self._table = f'"{address.schema}".writers'
-        self._name = f"modelmax {self.identity.id}"
 
     @property
     def number(self) -> int:
@@ -96,8 +105,12 @@ class Writer:
         """
         if self.identity.lost is not None:
             raise fresh(self.identity.lost)
-        if self.connection is not None and not self.connection.is_closed():
+        silent = boottime() - self.identity.seen
+        if self.connection is not None and not self.connection.is_closed() and silent < _DAY:
             return
+        self.lose()
+        if self.identity.known and silent > _KEPT:
+            self.identity.begin()
         connection = await self.address.connect()
         try:
             if self.identity.epoch:
@@ -110,7 +123,7 @@ class Writer:
 
     async def _end_others(self, connection: Any) -> None:
         try:
-            await connection.execute(_END.format(name=self._name))
+            await connection.execute(_END.format(name=_name(self.identity)))
         except asyncpg.PostgresError:  # not allowed: their locks stay until they time out
             await connection.execute("ROLLBACK")
 
@@ -118,7 +131,7 @@ class Writer:
         mine = self.identity
         mine.epoch += 1
         query = (_AGAIN if mine.known else _FIRST) + _BACKEND
-        query = query.format(table=self._table, name=self._name)
+        query = query.format(table=self._table, name=_name(mine))
         try:
             row = await connection.fetchrow(query, mine.id, mine.epoch)
         except asyncpg.LockNotAvailableError:
@@ -127,7 +140,8 @@ class Writer:
             raise self.lost()
         if not mine.known:
             await connection.execute(_SWEEP.format(table=self._table))
-        mine.number, self.pid, mine.known = row[0], row[1], True
+        mine.number, self.pid = row[:2]
+        mine.known, mine.seen = True, boottime()
 
     def lost(self) -> LedgerError:
         """Return the error of a server that has lost transactions. No move works after it."""
@@ -164,3 +178,7 @@ class Writer:
         if connection is not None:
             with contextlib.suppress(Exception):
                 await connection.close(timeout=self.address.timeout / 2)
+
+
+def _name(identity: Identity) -> str:
+    return f"modelmax {identity.id}"
