@@ -159,7 +159,8 @@ class Moves:
         loop = asyncio.get_running_loop()
         if fault(error) is Fault.BUSY and loop.time() < piece.until:
             loop.call_later(piece.pause, self._put_alone if alone else self._put, piece)
-            piece.pause = min(2 * piece.pause, LONGEST)
+            # A lease does not wait for a turn among many who only ask for the row.
+            piece.pause = min(2 * piece.pause, LONGEST if piece.rank else LONGEST / 8)
             return
         self._end(piece, explain(error, self._committer.where))
 
