@@ -284,11 +284,13 @@ async def test_closing_ends_while_others_use_the_ledger(dsn: str, schema: str) -
     ledger = PostgresLedger(dsn, schema=schema, timeout=0.3)
     jobs = [make_job("veo-3", f"job-{n}") for n in range(4)]
 
-    async def use(job: Job) -> None:
+    async def use(job: Job, after: float) -> None:
+        await asyncio.sleep(after)
         while True:
             await take(ledger, job, Remember(job))
 
-    using = [asyncio.create_task(use(job)) for job in jobs]
+    using = [asyncio.create_task(use(job, n * 0.002)) for n, job in enumerate(jobs)]
+    await asyncio.sleep(0.1)
     async with asyncio.timeout(5):
         await ledger.aclose()
     for each in using:

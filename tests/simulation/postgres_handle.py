@@ -11,7 +11,7 @@ from unittest.mock import patch
 import attrs
 
 from modelmax_async import LedgerError
-from modelmax_async.ledger import Key, Move, Step, SubmitKey, postgres_batch
+from modelmax_async.ledger import Key, Look, Move, Step, SubmitKey, postgres_batch
 from modelmax_async.ledger import postgres_transaction as transaction
 from modelmax_async.ledger.postgres_address import Address
 from modelmax_async.ledger.postgres_batch import Answer, AnyKey
@@ -97,6 +97,8 @@ class PostgresHandle(Handle):
     def _committed(self, made: Made, before: Any) -> None:
         """See that a move which has taken effect was free to do so; ``before`` is the truth."""
         key, move = made.key, made.move
+        if isinstance(move, Look):  # it locks nothing: it was true when it was read
+            before = made.before
         if made.changes:
             if before != made.before:
                 self._accuse("a move goes by an old entry", key, move)
