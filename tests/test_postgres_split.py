@@ -162,3 +162,19 @@ async def test_read_back_waits_for_a_transaction_in_doubt(dsn: str, schema: str)
 
     assert (await take(ledger, JOBS[0], Look(JOBS[0]))).granted
     await ledger.aclose()
+
+
+async def test_connecting_waits_while_the_tables_are_locked(dsn: str, schema: str) -> None:
+    """As by another process that upgrades them: for all moves, not for one after another."""
+    ledger = PostgresLedger(dsn, schema=schema, timeout=1.5)
+    await take(ledger, JOBS[0], Remember(JOBS[0]))
+    ledger._parts().pool.writer.lose()
+    async with session(dsn) as admin, admin.transaction():
+        await admin.execute(f'LOCK TABLE "{schema}".ledger')
+        moves = (take(ledger, job, Remember(job)) for job in JOBS)
+        failed = await asyncio.gather(*moves, return_exceptions=True)
+
+    assert all("lock timeout" in str(each) for each in failed)
+    assert all(isinstance(each, LedgerError) for each in failed)
+    assert (await take(ledger, JOBS[0], Look(JOBS[0]))).granted
+    await ledger.aclose()

@@ -20,6 +20,7 @@ from modelmax_async.ledger.postgres_writer import Writer
 
 #: Seconds before a transaction that met no server is made again, at first and at most.
 PAUSE, LONGEST = 0.005, 0.25
+_Answers = Sequence[Answer | Held]
 
 
 class UnusableError(Exception):
@@ -38,9 +39,7 @@ class Committer:
         self._tables = tables
         self.where: str = writer.address.where
 
-    async def commit(
-        self, moves: Sequence[tuple[AnyKey, Move]], until: float
-    ) -> Sequence[Answer | Held]:
+    async def commit(self, moves: Sequence[tuple[AnyKey, Move]], until: float) -> _Answers:
         """Make moves in one transaction, and return their answers once it is durable.
 
         Args:
@@ -77,8 +76,7 @@ class Committer:
                 break
             pause = min(2 * pause or PAUSE, LONGEST)
             if asyncio.get_running_loop().time() + pause > until:
-                unknown = doubt is not None
-                raise UnusableError(explain(error, self.where, unknown=unknown))
+                raise UnusableError(explain(error, self.where, unknown=doubt is not None))
         raise TimeoutError
 
     async def _connect(self, doubt: InDoubtError | None) -> None:
@@ -88,6 +86,8 @@ class Committer:
         except Exception as exc:
             if doubt is None and fault(exc) is Fault.FINAL:
                 raise UnusableError(explain(exc, self.where)) from None
+            if fault(exc) is Fault.BUSY:  # the tables are being upgraded
+                raise TimeoutError(str(exc)) from None
             raise
 
     def _broken(
