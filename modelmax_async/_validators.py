@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -134,6 +135,10 @@ def submit_key(_instance: Any, _field: Any, value: Any) -> None:
 
 
 text = _must_be("a string", lambda value: isinstance(value, str))
+recordable = _must_be(
+    "a string without NUL characters or unpaired surrogates",
+    lambda value: isinstance(value, str) and not re.search("[\0\ud800-\udfff]", value),
+)
 flag = _must_be("True or False", lambda value: isinstance(value, bool))
 mapping = _must_be("a mapping", lambda value: isinstance(value, Mapping))
 positive = _must_be(

@@ -63,7 +63,8 @@ def server_dsn(directory: Path) -> Iterator[str]:
         server.stop()
 
 
-#: Is told of each piece that a client sends; "cut" drops it, "cut after" only its answer.
+#: Is told of each piece that a client sends; "cut" drops it, "cut after" only its answer, and
+#: "late" cuts the client off at once and delivers the piece once `Proxy.late` is set.
 OnPiece = Callable[[], Awaitable[str]]
 
 
@@ -78,6 +79,9 @@ class Proxy:
         self.latency = 0.0
         self.gone = False
         self.on_piece: OnPiece | None = None
+        #: The last piece that a client sent.
+        self.piece = b""
+        self.late = asyncio.Event()
 
     @property
     def dsn(self) -> str:
@@ -127,12 +131,18 @@ class Proxy:
         with suppress(OSError):
             while piece := await reader.read(65536):
                 await asyncio.sleep(self.latency)
+                if sends:
+                    self.piece = piece
                 fault = await self.on_piece() if sends and self.on_piece else ""
                 if fault == "cut after":
                     writer.write(piece)
                     await writer.drain()
                 if fault:
                     pair[0].transport.abort()  # the client's side at once
+                    if fault == "late":
+                        await self.late.wait()
+                        writer.write(piece)
+                        await writer.drain()
                     await asyncio.sleep(0.05)  # the server still does what it was sent
                     break
                 writer.write(piece)

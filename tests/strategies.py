@@ -67,12 +67,13 @@ def _is_segment(text: str) -> bool:
 
 
 segments = st.text(max_size=40).filter(_is_segment)
+_paths = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 jobs = st.builds(
     Job,
     segments,
     segments,
-    st.text(max_size=40),
-    st.text(max_size=40),
+    _paths,
+    _paths,
     st.none() | st.floats(0, 4e9),
 )
 

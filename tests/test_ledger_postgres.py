@@ -15,11 +15,13 @@ from typing import Any
 
 import asyncpg
 import pytest
+from postgres_server import proxied
 from remote_ledger import RemoteLedger
 
 import modelmax_async.ledger
 from modelmax_async import Job, LedgerEntry, LedgerError, PostgresLedger
 from modelmax_async._api.paths import make_job
+from modelmax_async._runtime.clock import boottime
 from modelmax_async.ledger import (
     Arm,
     Claim,
@@ -37,7 +39,7 @@ from modelmax_async.ledger import (
     postgres_changes,
     postgres_schema,
 )
-from modelmax_async.ledger.postgres_pool import Address
+from modelmax_async.ledger.postgres_address import Address
 from modelmax_async.ledger.postgres_transaction import topic
 from modelmax_async.testing import check_ledger
 
@@ -114,7 +116,7 @@ async def test_bodies_of_many_megabytes_are_not_stored_in_one_transaction(
     await asyncio.gather(*(take(ledger, job, Store(job, "a", b"x" * 2**23)) for job in jobs))
 
     number = await fetch(dsn, f'SELECT number FROM "{schema}".writers')  # noqa: S608 - made here
-    assert number == 3
+    assert number == 6
 
 
 async def test_one_of_many_claims_at_once_is_granted(
@@ -138,11 +140,11 @@ async def test_one_of_many_claims_at_once_is_granted(
 
 
 async def test_move_that_cannot_be_recorded_fails_alone(ledger: PostgresLedger) -> None:
-    good, bad = make_job("veo-3", "good"), Job("veo-3", "bad", status_url="/\0")
+    good, bad = make_job("veo-3", "good"), make_job("veo-3", "bad")
 
     moves = await asyncio.gather(
         take(ledger, good, Remember(good)),
-        take(ledger, bad, Remember(bad)),
+        take(ledger, bad, Claim(bad, "\0", "a", 10.0)),
         return_exceptions=True,
     )
 
@@ -278,6 +280,39 @@ async def test_closing_waits_for_moves_under_way(ledger: PostgresLedger) -> None
     assert moving.done() or (await moving).granted
 
 
+async def test_closing_ends_while_others_use_the_ledger(dsn: str, schema: str) -> None:
+    ledger = PostgresLedger(dsn, schema=schema, timeout=0.3)
+    jobs = [make_job("veo-3", f"job-{n}") for n in range(4)]
+
+    async def use(job: Job, after: float) -> None:
+        await asyncio.sleep(after)
+        while True:
+            await take(ledger, job, Remember(job))
+
+    using = [asyncio.create_task(use(job, n * 0.002)) for n, job in enumerate(jobs)]
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        await ledger.aclose()
+    for each in using:
+        each.cancel()
+    await asyncio.wait(using)
+    await ledger.aclose()
+
+
+async def test_closing_ends_behind_a_list_that_hangs(dsn: str, schema: str) -> None:
+    async with proxied(dsn) as proxy:
+        ledger = PostgresLedger(proxy.dsn, schema=schema, pool_size=1, timeout=0.5)
+        await ledger.entries(ORIGIN, {"known"})
+        proxy.stall()
+        listing = asyncio.create_task(ledger.entries(ORIGIN, {"known"}))
+        await asyncio.sleep(0.1)
+
+        async with asyncio.timeout(5):
+            await ledger.aclose()
+        listing.cancel()
+        await asyncio.wait([listing])
+
+
 async def test_cancelled_caller_changes_nothing_for_the_move(ledger: PostgresLedger) -> None:
     job = make_job("veo-3", "reef")
     moving = asyncio.create_task(take(ledger, job, Remember(job)))
@@ -392,6 +427,31 @@ async def test_rows_of_processes_that_ended_long_ago_are_removed(
     assert 1 == await fetch(dsn, f'SELECT count(*) FROM "{schema}".writers')  # noqa: S608 - made here
 
 
+@pytest.mark.parametrize(("days", "others"), [(2, 0), (95, 1)])
+async def test_program_that_was_silent_for_long_has_lost_nothing(  # noqa: PLR0917 - fixtures
+    days: int,
+    others: int,
+    ledger: PostgresLedger,
+    dsn: str,
+    schema: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It connects again after a day; after 90, its row may have been removed."""
+    job = make_job("veo-3", "reef")
+    await take(ledger, job, Remember(job))
+    writer = ledger._parts().pool.writer
+    old = writer.pid
+    if others:
+        await fetch(dsn, f'DELETE FROM "{schema}".writers')  # noqa: S608 - made here
+    later = boottime() + days * 86_400
+    monkeypatch.setattr("modelmax_async.ledger.postgres_writer.boottime", lambda: later)
+
+    claimed = await take(ledger, job, Claim(job, "me", "a", 10.0))
+
+    assert claimed.granted
+    assert old != writer.pid
+
+
 async def test_newer_version_of_the_tables_is_refused(
     ledger: PostgresLedger, dsn: str, schema: str
 ) -> None:
@@ -417,9 +477,10 @@ async def test_tables_are_made_and_upgraded_once_by_many_at_once(
     done = await asyncio.gather(*(take(each, job, Remember(job)) for each in handles))
     for each in handles:
         await each.aclose()
+    version = await fetch(dsn, f'SELECT version FROM "{schema}".ledger')  # noqa: S608 - made here
 
     assert 1 == sum(each.granted for each in done)
-    assert 2 == await fetch(dsn, f'SELECT version FROM "{schema}".ledger')  # noqa: S608 - made here
+    assert len(postgres_schema.UPGRADES) == version
 
 
 @pytest.mark.parametrize(
@@ -436,6 +497,7 @@ async def test_tables_are_made_and_upgraded_once_by_many_at_once(
         ({"pool_size": 0}, "pool_size must be an integer from 1"),
         ({"pool_size": True}, "pool_size must be an integer from 1"),
         ({"timeout": 0}, "timeout must be a number of seconds above 0"),
+        ({"timeout": 2_147_484}, "timeout must be a number of seconds above 0 and at most"),
         ({"timeout": float("nan")}, "timeout must be a number of seconds above 0"),
     ],
 )

@@ -153,6 +153,13 @@ def test_job_with_a_hostile_id_or_model_is_refused(value: Any, word: str) -> Non
         Job(value, "req-1")
 
 
+@pytest.mark.parametrize("path", ["/a\0", "/\ud800", "/\udfff/b", None])
+@pytest.mark.parametrize("name", ["status_url", "response_url"])
+def test_job_with_a_path_that_no_database_holds_is_refused(name: str, path: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a string without NUL characters"):
+        Job("veo-3", "reef", **{name: path})
+
+
 @pytest.mark.parametrize("word", ["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED"])
 def test_documented_status_is_a_member_and_a_string(word: str) -> None:
     status = Status.of(word)

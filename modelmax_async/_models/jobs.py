@@ -44,14 +44,15 @@ class Job(Value):
         key: the key that it was submitted with, ``None`` without one.
 
     Raises:
-        ValueError: for a request id or a model that cannot be one path segment, a time that is
-            not a number, or a key that `submit` would refuse.
+        ValueError: for a request id or a model that cannot be one path segment, a path with
+            characters that a database cannot hold, a time that is not a number, or a key that
+            `submit` would refuse.
     """
 
     model: str = attrs.field(validator=valid.segment("model"))
     request_id: str = attrs.field(validator=valid.segment("request id"))
-    status_url: str = attrs.field(default="", validator=valid.text)
-    response_url: str = attrs.field(default="", validator=valid.text)
+    status_url: str = attrs.field(default="", validator=valid.recordable)
+    response_url: str = attrs.field(default="", validator=valid.recordable)
     submitted_at: float | None = attrs.field(default=None, validator=valid.timestamp)
     key: str | None = attrs.field(default=None, validator=valid.submit_key)
 

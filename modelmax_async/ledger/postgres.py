@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Collection
 from hashlib import sha256
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,12 +24,14 @@ from modelmax_async._validators import is_integer, is_number
 from modelmax_async.ledger.attempts import observed
 from modelmax_async.ledger.columns import entry_of, submission_of
 from modelmax_async.ledger.moves import Move
+from modelmax_async.ledger.postgres_address import Address
 from modelmax_async.ledger.postgres_batch import Answer
 from modelmax_async.ledger.postgres_changes import Changes
 from modelmax_async.ledger.postgres_errors import explain
 from modelmax_async.ledger.postgres_moves import Moves
-from modelmax_async.ledger.postgres_pool import Address, Pool
+from modelmax_async.ledger.postgres_pool import Pool
 from modelmax_async.ledger.postgres_tables import Tables
+from modelmax_async.ledger.postgres_writer import Identity
 from modelmax_async.ledger.protocol import Key, SubmitKey
 from modelmax_async.ledger.submissions import as_known
 
@@ -39,13 +42,15 @@ _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 _ROWS = 500
 #: The most connections.
 _MOST = 1000
+#: The longest timeout in seconds: PostgreSQL counts milliseconds in 32 bits.
+_LONGEST = 2**31 // 1000
 
 
 class _Parts:
     """The connections of one event loop, and what works with them."""
 
-    def __init__(self, address: Address, size: int) -> None:
-        self.pool = Pool(address, size)
+    def __init__(self, address: Address, size: int, identity: Identity) -> None:
+        self.pool = Pool(address, size, identity)
         self.tables = Tables(address.schema)
         self.moves = Moves(self.pool.writer, self.tables)
         self.changes = Changes(address)
@@ -92,13 +97,19 @@ class PostgresLedger:
             raise ValueError(
                 f"pool_size must be an integer from 1 to {_MOST}, got {pool_size!r}"
             )
-        if not is_number(timeout) or not 0 < timeout < float("inf"):
-            raise ValueError(f"timeout must be a number of seconds above 0, got {timeout!r}")
+        if not is_number(timeout) or not 0 < timeout <= _LONGEST:
+            raise ValueError(
+                f"timeout must be a number of seconds above 0 and at most {_LONGEST}, "
+                f"got {timeout!r}"
+            )
         self._address = Address(dsn, _where(dsn, schema), schema, timeout)
         self._size = pool_size
         self._pid = os.getpid()
         self._inherited: dict[asyncio.AbstractEventLoop, _Parts] = {}
         self._loops: dict[asyncio.AbstractEventLoop, _Parts] = {}
+        self._lock = Lock()  # loops may run in several threads
+        #: Of loops that are closed: the next loop goes on from what is known there.
+        self._left: list[Identity] = []
 
     def __repr__(self) -> str:
         return f"<PostgresLedger: {self._address.where}>"
@@ -113,7 +124,11 @@ class PostgresLedger:
         few = wanted <= models.UNFINISHED
         query = parts.tables.list_unfinished if few else parts.tables.list
         try:
-            async with parts.pool.reader() as connection, connection.transaction():
+            # One snapshot, so that a job is not missed as it goes from one list to the other.
+            async with (
+                parts.pool.reader() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
                 now = await connection.fetchval(_CLOCK)
                 found = []
                 async for row in connection.cursor(query, origin, prefetch=_ROWS):
@@ -177,12 +192,15 @@ class PostgresLedger:
         if self._pid != os.getpid():  # a fork: the connections belong to the parent
             # They are kept, so that they are not closed here.
             self._inherited, self._pid, self._loops = self._loops, os.getpid(), {}
+            self._lock, self._left = Lock(), []
         loop = asyncio.get_running_loop()
-        parts = self._loops.get(loop)
-        if parts is None:
-            self._loops = {each: of for each, of in self._loops.items() if not each.is_closed()}
-            parts = self._loops[loop] = _Parts(self._address, self._size)
-        return parts
+        with self._lock:
+            if loop not in self._loops:
+                for each in [each for each in self._loops if each.is_closed()]:
+                    self._left.append(self._loops.pop(each).pool.writer.identity)
+                identity = self._left.pop() if self._left else Identity()
+                self._loops[loop] = _Parts(self._address, self._size, identity)
+            return self._loops[loop]
 
 
 def _where(dsn: Any, schema: str) -> str:

@@ -106,7 +106,7 @@ def _changes(
 
 
 def _same_body(before: Record, after: Record) -> bool:
-    return getattr(before, "body", None) is getattr(after, "body", None)
+    return getattr(before, "body", None) == getattr(after, "body", None)
 
 
 def _has_ended(before: Record | None, after: Record) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-from modelmax_async.ledger.postgres_pool import Address
+from modelmax_async.ledger.postgres_address import Address
 from modelmax_async.ledger.postgres_transaction import channel, topic
 from modelmax_async.ledger.protocol import Key
 

@@ -34,6 +34,7 @@ _LOST = (
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby: after a fail-over, the next is not
+    asyncpg.exceptions.TargetServerAttributeNotMatched,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
 _BUSY = (
@@ -54,6 +55,10 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
             "It is read-only, as a standby is: use the address of the primary, or several "
             "hosts and target_session_attrs=read-write in the DSN"
         ),
+    ),
+    (
+        asyncpg.exceptions.TargetServerAttributeNotMatched,
+        "No host is a primary: call again after the fail-over, or correct the hosts in the DSN",
     ),
     (asyncpg.QueryCanceledError, "It did not answer in time: see what keeps the server busy"),
     (asyncpg.InvalidAuthorizationSpecificationError, "Check user and password in the DSN"),

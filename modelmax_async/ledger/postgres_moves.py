@@ -1,20 +1,15 @@
-"""Moves that arrive together share a transaction; the outcome of each commit is known.
-
-One transaction, and what is true if the connection breaks, or the task is cancelled, at each of
-its awaits:
-
-1. connecting, ``BEGIN``, reading and locking, writing: the server undoes it. It is made again.
-2. ``COMMIT``: it was made or not. The number of the writer, read back over a new connection,
-   tells which. If it cannot be read in time, the callers get an error that says so.
+"""Moves that arrive together share a transaction, and fail alone.
 
 A row that another transaction holds is left out, and its moves are made a little later, so
-that it delays no other. If a transaction fails for another reason, each of its moves is made in
-one of its own, so that it fails alone.
+that it delays no other. A transaction that fails for another reason, or takes too long, is made
+again in two halves, until a move that fails is alone. The moves of a billed call under way go
+first, because its lease may run out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 
@@ -22,17 +17,17 @@ import asyncpg
 import attrs
 
 from modelmax_async._errors import LedgerError, fresh
-from modelmax_async.ledger.moves import Move, Store
+from modelmax_async.ledger.moves import Arm, Move, Renew, Store
 from modelmax_async.ledger.postgres_batch import Answer, AnyKey
+from modelmax_async.ledger.postgres_commit import LONGEST, PAUSE, Committer, UnusableError
 from modelmax_async.ledger.postgres_errors import Fault, explain, fault
-from modelmax_async.ledger.postgres_pool import Writer
 from modelmax_async.ledger.postgres_tables import Tables
-from modelmax_async.ledger.postgres_transaction import Held, InDoubtError, transact
+from modelmax_async.ledger.postgres_transaction import Held
+from modelmax_async.ledger.postgres_writer import Writer
 
-#: The most moves in one transaction, and the bytes of bodies from which on no more are added.
-_BATCH, _BYTES = 512, 16 * 2**20
-#: Seconds before what met a lock or no server is tried again, at first and at most.
-_PAUSE, _LONGEST = 0.005, 0.25
+#: The most moves in one transaction, each of which may take a lock of the server's for a key
+#: that it adds, and the bytes of bodies from which on no more are added.
+_BATCH, _BYTES = 128, 4 * 2**20
 
 
 @attrs.define(eq=False)
@@ -43,17 +38,24 @@ class Piece:
     move: Move
     until: float
     done: asyncio.Future[Answer]
-    pause: float = _PAUSE
+    pause: float = PAUSE
+
+    @property
+    def rank(self) -> int:
+        """What goes first: 0 keeps a lease, 1 saves a paid response, 2 is all the rest."""
+        return 0 if isinstance(self.move, Arm | Renew) else 2 - isinstance(self.move, Store)
 
 
 class Moves:
     """Makes moves, in transactions that run one after another."""
 
     def __init__(self, writer: Writer, tables: Tables) -> None:
-        self._writer = writer
-        self._tables = tables
+        self._committer = Committer(writer, tables)
         self._timeout = writer.address.timeout
-        self._queue: deque[Piece] = deque()
+        self._queues: tuple[deque[Piece], ...] = (deque(), deque(), deque())
+        #: What is left of transactions that failed. It takes turns with the queues.
+        self._parts: deque[Sequence[Piece]] = deque()
+        self._turn = False
         self._open = 0
         self._ended = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -71,17 +73,26 @@ class Moves:
         return await piece.done
 
     async def drain(self) -> None:
-        """Wait until the moves under way have ended."""
-        while self._open:
-            self._ended.clear()
-            await self._ended.wait()
+        """Wait until no move is under way, but no longer than one can take."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * self._timeout):
+                while self._open:
+                    self._ended.clear()
+                    await self._ended.wait()
 
     def _put(self, piece: Piece) -> None:
-        self._queue.append(piece)
+        self._queues[piece.rank].append(piece)
         self._start()
 
+    def _put_alone(self, piece: Piece) -> None:
+        self._parts.append([piece])
+        self._start()
+
+    def _waiting(self) -> bool:
+        return any((*self._queues, self._parts))
+
     def _start(self) -> None:
-        if self._task is None and self._queue:
+        if self._task is None and self._waiting():
             self._task = asyncio.get_running_loop().create_task(self._run())
             self._task.add_done_callback(self._stopped)
 
@@ -90,34 +101,52 @@ class Moves:
         self._start()  # a task that is cancelled before its first step does nothing
 
     async def _run(self) -> None:
-        while self._queue:
-            await self._make(self._next_batch())
+        while self._waiting():
+            self._turn = not self._turn
+            if self._parts and (self._turn or not any(self._queues)):
+                await self._make(self._in_time(self._parts.popleft()))
+            else:
+                await self._make(self._next_batch())
 
     def _next_batch(self) -> list[Piece]:
         batch: list[Piece] = []
         size = 0
-        while self._queue and len(batch) < _BATCH and size < _BYTES:
-            piece = self._queue.popleft()
-            size += len(piece.move.body) if isinstance(piece.move, Store) else 0
-            batch.append(piece)
+        for queue in self._queues:
+            while queue and len(batch) < _BATCH and size < _BYTES:
+                piece = queue.popleft()
+                size += len(piece.move.body) if isinstance(piece.move, Store) else 0
+                batch.append(piece)
         return batch
 
+    def _in_time(self, part: Sequence[Piece]) -> list[Piece]:
+        """End the moves whose time is over before their turn has come again."""
+        now = asyncio.get_running_loop().time()
+        for piece in part:
+            if piece.until < now:
+                text = (
+                    f"the ledger {self._committer.where} did not make this move in time: its "
+                    "transaction failed because of another move, or took too long. Nothing was "
+                    "recorded: call again"
+                )
+                self._end(piece, LedgerError(text))
+        return [piece for piece in part if piece.until >= now]
+
     async def _make(self, batch: Sequence[Piece]) -> None:
-        """Make the moves in one transaction; if that fails, each in one of its own."""
+        """Make the moves in one transaction; if that fails, leave two halves of it."""
+        if not batch:
+            return
+        moves = [(piece.key, piece.move) for piece in batch]
         try:
-            answers = await self._commit(batch)
-        except _LostError as exc:
+            answers = await self._committer.commit(moves, max(each.until for each in batch))
+        except UnusableError as exc:
             for piece in batch:
                 self._end(piece, exc.error)
         except Exception as exc:  # noqa: BLE001 - the callers get it
             if len(batch) == 1:
-                self._failed(batch[0], exc)
+                self._failed(batch[0], exc, alone=True)
                 return
-            for piece in batch:
-                if asyncio.get_running_loop().time() > piece.until:
-                    self._end(piece, explain(exc, self._writer.address.where))
-                else:
-                    await self._make([piece])
+            middle = len(batch) // 2
+            self._parts.extendleft((batch[middle:], batch[:middle]))
         else:
             for piece, answer in zip(batch, answers, strict=True):
                 if isinstance(answer, Held):
@@ -125,14 +154,15 @@ class Moves:
                 else:
                     self._end(piece, answer)
 
-    def _failed(self, piece: Piece, error: Exception) -> None:
+    def _failed(self, piece: Piece, error: Exception, *, alone: bool = False) -> None:
         """Make the move again a little later if it only met a lock."""
         loop = asyncio.get_running_loop()
         if fault(error) is Fault.BUSY and loop.time() < piece.until:
-            loop.call_later(piece.pause, self._put, piece)
-            piece.pause = min(2 * piece.pause, _LONGEST)
+            loop.call_later(piece.pause, self._put_alone if alone else self._put, piece)
+            # A lease does not wait for a turn among many who only ask for the row.
+            piece.pause = min(2 * piece.pause, LONGEST if piece.rank else LONGEST / 8)
             return
-        self._end(piece, explain(error, self._writer.address.where))
+        self._end(piece, explain(error, self._committer.where))
 
     def _end(self, piece: Piece, end: Answer | LedgerError) -> None:
         """Give the caller the answer or the error, if it still waits."""
@@ -146,57 +176,3 @@ class Moves:
             piece.done.exception()  # marked as seen, even if the caller was just cancelled
         else:
             piece.done.set_result(end)
-
-    async def _commit(self, batch: Sequence[Piece]) -> Sequence[Answer | Held]:
-        """Make the moves in one transaction, over as many connections as it takes.
-
-        Raises:
-            _LostError: if there was no usable connection in time.
-            Exception: of the server, which did not commit it.
-        """
-        until = max(piece.until for piece in batch)
-        moves = [(piece.key, piece.move) for piece in batch]
-        doubt: InDoubtError | None = None
-        pause = 0.0
-        while True:
-            try:
-                await asyncio.sleep(pause)
-                async with asyncio.timeout(self._timeout / 2), self._writer.lock:
-                    await self._writer.connect()
-                    if doubt is not None and doubt.number == self._writer.number:
-                        return doubt.answers
-                    doubt = None
-                    return await transact(self._writer, self._tables, moves)
-            except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 - handled by kind
-                error, doubt = self._broken(exc, doubt)
-            pause = min(2 * pause or _PAUSE, _LONGEST)
-            if asyncio.get_running_loop().time() + pause > until:
-                unknown = doubt is not None
-                raise _LostError(explain(error, self._writer.address.where, unknown=unknown))
-
-    def _broken(
-        self, error: BaseException, doubt: InDoubtError | None
-    ) -> tuple[BaseException, InDoubtError | None]:
-        """Give up the connection, and return the error and what is in doubt.
-
-        Raises:
-            Exception: the error, if the connection is as good as before.
-        """
-        if isinstance(error, InDoubtError):
-            doubt = error
-            error = doubt.error
-        if isinstance(error, asyncio.CancelledError):
-            # A program that cancels all of its tasks does not mean this one: callers wait.
-            error = ConnectionAbortedError("the task of the ledger was cancelled")
-        if doubt is None and fault(error) is not Fault.LOST:
-            raise error
-        self._writer.lose()
-        return error, doubt
-
-
-class _LostError(Exception):
-    """There was no usable connection in time."""
-
-    def __init__(self, error: LedgerError) -> None:
-        super().__init__()
-        self.error = error

@@ -69,6 +69,7 @@ UPGRADES: tuple[str, ...] = (
       since timestamptz NOT NULL DEFAULT now()
     );
     """,
+    "ALTER TABLE {schema}.writers ADD COLUMN epoch bigint NOT NULL DEFAULT 0;",
 )
 _VERSION = "SELECT version FROM {schema}.ledger"
 #: Read from the catalogue: to_regclass() would not see what another session has just made.

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 from attrs import evolve
 
+from modelmax_async._models import LedgerEntry
 from modelmax_async.ledger.columns import (
     ENTRY,
     SUBMISSION,
@@ -37,6 +38,8 @@ _TYPES = {
     "job_digest": "bytea",
     "same": "boolean",
 }
+#: Whether no other transaction is about to add the same key: an insert would wait for it.
+_TAKEN = "pg_try_advisory_xact_lock(hashtextextended(encode(new.digest, 'hex'), 0))"
 
 
 @lru_cache(maxsize=8192)
@@ -56,7 +59,8 @@ class Statements:
     Attributes:
         read: rows by digest, each with a flag: whether another transaction holds it.
         lock: the same, and locks the rows that no other transaction holds.
-        add: adds rows, and returns the digests of those that were not there.
+        add: adds rows, and returns the digests of those that were not there, and that no other
+            transaction is about to add.
         change: replaces rows; ``same`` says that a body stays as it is.
         delete: deletes rows by digest.
     """
@@ -87,7 +91,7 @@ class Statements:
             f"FROM {table} AS there LEFT JOIN mine ON mine.digest = there.digest "
             "WHERE there.digest = ANY($1)",
             add=f"INSERT INTO {table} ({', '.join(added)}) "  # noqa: S608 - constants
-            f"SELECT * FROM unnest({_arrays(added)}) "
+            f"SELECT * FROM unnest({_arrays(added)}) AS new (digest) WHERE {_TAKEN} "
             "ON CONFLICT (digest) DO NOTHING RETURNING digest",
             change=f"UPDATE {table} AS old SET {sets} "  # noqa: S608 - constants
             f"FROM unnest({_arrays((*changed, 'same'))}) AS new ({', '.join(changed)}, same) "
@@ -171,13 +175,22 @@ class Tables:
                 lost |= {keys[each] for each in keys.keys() - {row[0] for row in found}}
             if changed:
                 rows = [
-                    (digest(key), *self.row(key, record), same)
+                    (
+                        digest(key),
+                        *self.row(key, _without_body(record) if same else record),
+                        same,
+                    )
                     for key, (record, same) in changed.items()
                 ]
                 await connection.execute(statements.change, *zip(*rows, strict=True))
             if deleted:
                 await connection.execute(statements.delete, deleted)
         return lost
+
+
+def _without_body(record: Record) -> Record:
+    """Return the record without a body that the row has: it need not be sent again."""
+    return evolve(record, body=None) if isinstance(record, LedgerEntry) else record
 
 
 def _storable(text: str | None) -> str | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import asyncpg
 import attrs
 
 from modelmax_async._errors import LedgerError
-from modelmax_async.ledger.moves import Move
+from modelmax_async.ledger.moves import Look, Move
 from modelmax_async.ledger.postgres_batch import Answer, AnyKey, Found, Record, decide
-from modelmax_async.ledger.postgres_pool import Writer
 from modelmax_async.ledger.postgres_tables import Tables, digest
+from modelmax_async.ledger.postgres_writer import Writer
 from modelmax_async.ledger.protocol import Key, SubmitKey
 
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::double precision, pg_backend_pid()"
@@ -50,12 +51,13 @@ async def transact(
 
     Raises:
         InDoubtError: if the commit got no answer.
+        LedgerError: if the row of the writer is not as it left it.
         Exception: of asyncpg or the network; then nothing was committed.
     """
     connection = writer.connection
     await connection.execute("BEGIN")
     try:
-        found = await _read(writer, tables, {key for key, _ in moves})
+        found = await _read(writer, tables, moves)
         free = [(key, move) for key, move in moves if key not in found.busy]
         answers, changes = decide(found, free)
         lost = await tables.write(connection, changes) if changes else set()
@@ -76,9 +78,11 @@ async def transact(
     notices = _notices(writer.address.schema, (k for k in changes.ended if k not in lost))
     try:
         await connection.execute(f"{writer.mark()}; {notices} COMMIT")
+    except asyncpg.DivisionByZeroError:
+        raise writer.lost() from None
     except BaseException as exc:  # noqa: BLE001 - a cancelled commit is in doubt too
         raise InDoubtError(number, made, exc) from None
-    writer.number = number
+    writer.committed(number)
     return made
 
 
@@ -89,7 +93,8 @@ async def _roll_back(writer: Writer) -> None:
         writer.lose()
 
 
-async def _read(writer: Writer, tables: Tables, keys: set[AnyKey]) -> Found:
+async def _read(writer: Writer, tables: Tables, moves: Sequence[tuple[AnyKey, Move]]) -> Found:
+    """Read the records of the keys, and lock them unless the moves only look at them."""
     now, pid = await writer.connection.fetchrow(_CLOCK)
     if pid != writer.pid:
         raise LedgerError(
@@ -99,12 +104,14 @@ async def _read(writer: Writer, tables: Tables, keys: set[AnyKey]) -> Found:
         )
     records: dict[AnyKey, Record] = {}
     busy: set[AnyKey] = set()
+    looks = all(isinstance(move, Look) for _, move in moves)
     for kind in (Key, SubmitKey):
-        mine = {digest(key): key for key in keys if isinstance(key, kind)}
+        mine = {digest(key): key for key, _ in moves if isinstance(key, kind)}
         if not mine:
             continue
         statements = tables.of(next(iter(mine.values())))
-        for row in await writer.connection.fetch(statements.lock, list(mine)):
+        query = statements.read if looks else statements.lock
+        for row in await writer.connection.fetch(query, list(mine)):
             key = mine[row[0]]
             if row[1]:
                 busy.add(key)

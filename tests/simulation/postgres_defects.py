@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from attrs import evolve
 
-from modelmax_async.ledger import postgres_moves, postgres_pool, postgres_transaction
+from modelmax_async.ledger import postgres_commit, postgres_transaction, postgres_writer
 from modelmax_async.ledger.postgres_tables import Tables
 
 InDoubtError = postgres_transaction.InDoubtError
@@ -25,7 +25,7 @@ def _made_again() -> Iterator[None]:
         except InDoubtError as exc:
             raise evolve(exc, number=-1) from None
 
-    with patch.object(postgres_moves, "transact", transact):
+    with patch.object(postgres_commit, "transact", transact):
         yield
 
 
@@ -40,7 +40,7 @@ def _taken_for_made() -> Iterator[None]:
             writer.lose()
             return exc.answers
 
-    with patch.object(postgres_moves, "transact", transact):
+    with patch.object(postgres_commit, "transact", transact):
         yield
 
 
@@ -57,8 +57,11 @@ def _without_locks() -> Iterator[None]:
 
 
 @contextmanager
-def _not_ended() -> Iterator[None]:
-    with patch.object(postgres_pool, "_END", "SELECT $1, $2"):
+def _not_fenced() -> Iterator[None]:
+    mark = postgres_writer._MARK
+    loose = mark.replace("AND number = {number} AND epoch = {epoch}", "")
+    assert loose != mark
+    with patch.object(postgres_writer, "_MARK", loose):
         yield
 
 
@@ -79,6 +82,6 @@ DEFECTS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "PostgreSQL: a commit in doubt is taken for not made, and is made again": _made_again,
     "PostgreSQL: a commit in doubt is taken for made": _taken_for_made,
     "PostgreSQL: a transaction is decided without looking at row locks": _without_locks,
-    "PostgreSQL: what is left of a lost connection is not ended": _not_ended,
+    "PostgreSQL: a lost connection may still commit once it is replaced": _not_fenced,
     "PostgreSQL: a lost race to add a row is taken for won": _won,
 }

@@ -11,12 +11,13 @@ from unittest.mock import patch
 import attrs
 
 from modelmax_async import LedgerError
-from modelmax_async.ledger import Key, Move, Step, SubmitKey, postgres_batch
+from modelmax_async.ledger import Key, Look, Move, Step, SubmitKey, postgres_batch
 from modelmax_async.ledger import postgres_transaction as transaction
+from modelmax_async.ledger.postgres_address import Address
 from modelmax_async.ledger.postgres_batch import Answer, AnyKey
 from modelmax_async.ledger.postgres_moves import Moves
-from modelmax_async.ledger.postgres_pool import Address, Writer
 from modelmax_async.ledger.postgres_tables import Tables
+from modelmax_async.ledger.postgres_writer import Writer
 from simulation.evidence import Moved
 from simulation.judge import Judge
 from simulation.ledgers import Handle
@@ -60,6 +61,7 @@ class PostgresHandle(Handle):
         self._failed: set[int] = set()
         self._moves = Moves(Writer(cast(Address, self.line)), Tables(SCHEMA))
         process.notes = self.note
+        store.may_end = world.stream("role").random() < 1 / 2
 
     async def apply(self, key: Key | SubmitKey, move: Move) -> Answer:
         """Make a move. Cancelled, it is still made."""
@@ -95,6 +97,8 @@ class PostgresHandle(Handle):
     def _committed(self, made: Made, before: Any) -> None:
         """See that a move which has taken effect was free to do so; ``before`` is the truth."""
         key, move = made.key, made.move
+        if isinstance(move, Look):  # it locks nothing: it was true when it was read
+            before = made.before
         if made.changes:
             if before != made.before:
                 self._accuse("a move goes by an old entry", key, move)

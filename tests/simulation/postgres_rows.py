@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 import attrs
 
-from modelmax_async.ledger import postgres_pool as pool
+from modelmax_async.ledger import postgres_address as address
 
 #: Seconds that a statement waits for a lock, as the ledger's connections set it.
-_LOCK = pool._LOCK / 1000
+_LOCK = address._LOCK / 1000
 #: A table's name, and what identifies a row there.
 Row = tuple[str, Any]
 #: What executes a statement of a session with its arguments.
@@ -24,7 +24,8 @@ class Session:
     """The server's side of one connection."""
 
     pid: int
-    since: float
+    #: What the writer calls it.
+    name: str = ""
     open: bool = False
     aborted: bool = False
     ended: bool = False
@@ -110,9 +111,9 @@ class Rows:
             added: list[tuple[bytes]] = []
             for each, _origin, *columns in zip(*args, strict=True):
                 row = table, each
-                if row not in self.committed:  # perhaps another is about to add it
-                    await self.free(session, row)
-                if row in self.committed:
+                # perhaps another is about to add it
+                held = self._locks.get(row, session) is not session
+                if held or row in self.committed:
                     session.lost.add(each)
                     continue
                 self._locks[row] = session
@@ -130,6 +131,7 @@ class Rows:
                 row = table, each
                 await self.hold(session, row)
                 if row in self.committed:
+                    assert not same or columns[-1] is None or table != "entries"
                     if same and table == "entries":
                         columns[-1] = self.committed[row][-1]
                     session.writes[row] = tuple(columns)

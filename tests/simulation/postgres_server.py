@@ -16,7 +16,6 @@ from attrs import evolve
 
 from modelmax_async import LedgerEntry
 from modelmax_async.ledger import Key
-from modelmax_async.ledger import postgres_pool as pool
 from modelmax_async.ledger import postgres_transaction as transaction
 from modelmax_async.ledger.attempts import observed
 from modelmax_async.ledger.columns import entry_of, submission_of
@@ -33,7 +32,11 @@ if TYPE_CHECKING:
 SCHEMA = "modelmax"
 #: Seconds for which a transaction may be idle.
 IDLE = 10.0
-_MARK = re.compile(r"SET number = (\d+),.* WHERE id = '([^']+)'")
+_MARK = re.compile(
+    r"SET number = (\d+),.*WHERE id = '([^']+)'(?: AND number = (\d+) AND epoch = (\d+))?",
+    re.DOTALL,
+)
+_NAME = re.compile(r"'(modelmax [^']+)'")
 
 
 class PostgresStore:
@@ -43,14 +46,13 @@ class PostgresStore:
         self._rows = Rows()
         self.sessions: list[Session] = []
         self.down_until = 0.0
+        #: Whether a writer's role may end its own sessions: not if it was set for the login.
+        self.may_end = True
         self._pids = 0
         self._durations: dict[tuple[str, str, int], bytes] = {}
         self._known: dict[str, Execute] = {
             "BEGIN": self._begin,
             transaction._CLOCK: self._clock,
-            pool._BACKEND: self._backend,
-            pool._END: self._terminate,
-            "SELECT $1, $2": self._backend,  # of a planted defect
         }
         tables = Tables(SCHEMA)
         kinds = (("entries", tables._entries), ("submissions", tables._submissions))
@@ -96,7 +98,7 @@ class PostgresStore:
     def connect(self) -> Session:
         """Begin a session."""
         self._pids += 1
-        session = Session(self._pids, self.now())
+        session = Session(self._pids)
         self.sessions.append(session)
         return session
 
@@ -175,16 +177,28 @@ class PostgresStore:
             return await self._commit(session, query, made)
         if query in self._known:
             return await self._known[query](session, args)
+        if "pg_terminate_backend" in query:
+            return self._terminate(session, _named(query))
         if not args:
             assert query.startswith("DELETE"), query
             return None  # of writers that are older than any world
-        row = "writers", str(args[0])
-        if query.startswith("INSERT"):
-            return self._rows.committed.setdefault(row, (0,))
-        assert query.startswith("SELECT number"), query
-        if query.endswith("FOR UPDATE"):
-            await self._rows.free(session, row)
-        return self._rows.committed[row][0]
+        return await self._read_back(session, query, *args)
+
+    async def _read_back(
+        self, session: Session, query: str, writer: Any, epoch: int
+    ) -> tuple[int, int] | None:
+        """Give the row of a writer a higher epoch, and return its number."""
+        assert "epoch < " in query, query
+        row = "writers", str(writer)
+        await self._rows.free(session, row)
+        if query.lstrip().startswith("INSERT"):
+            self._rows.committed.setdefault(row, (0, 0))
+        number, there = self._rows.committed.get(row, (0, epoch))
+        if there >= epoch:
+            return None
+        self._rows.committed[row] = number, epoch
+        session.name = _named(query)
+        return number, session.pid
 
     async def _begin(self, session: Session, _: Sequence[Any]) -> None:
         session.open = True
@@ -192,23 +206,28 @@ class PostgresStore:
     async def _clock(self, session: Session, _: Sequence[Any]) -> tuple[float, int]:
         return self.now(), session.pid
 
-    async def _backend(self, session: Session, _: Sequence[Any]) -> tuple[int, float]:
-        return session.pid, session.since
-
-    async def _terminate(self, _: Session, args: Sequence[Any]) -> None:
-        for each in [s for s in self.sessions if (s.pid, s.since) == tuple(args)]:
+    def _terminate(self, session: Session, name: str) -> None:
+        """End the other sessions of a writer, if the role may do that."""
+        others = [each for each in self.sessions if each.name == name and each is not session]
+        if others and not self.may_end:
+            session.open = True  # in a transaction that has failed
+            raise asyncpg.InsufficientPrivilegeError("permission denied to terminate process")
+        for each in others:
             self.end(each)
 
     async def _commit(self, session: Session, query: str, made: Iterable[Made]) -> None:
         mark = _MARK.search(query)
         assert mark is not None
         assert session.open
-        writer = "writers", mark[2]
+        number, writer = int(mark[1]), ("writers", mark[2])
         await self._rows.hold(session, writer)
+        found, epoch = self._rows.committed[writer]
+        if mark[3] is not None and (found, epoch) != (int(mark[3]), int(mark[4])):
+            raise asyncpg.DivisionByZeroError("division by zero")
 
         def commit() -> None:
             self._tell(each for each in made if digest(each.key) not in session.lost)
-            session.writes[writer] = (int(mark[1]),)
+            session.writes[writer] = number, epoch
             self._rows.write(session)
             session.commit = None
             self._rows.release(session)
@@ -220,6 +239,12 @@ class PostgresStore:
         commit()
         if session.ending:
             self.end(session)
+
+
+def _named(query: str) -> str:
+    name = _NAME.search(query)
+    assert name is not None
+    return name[1]
 
 
 def _unheard(entry: LedgerEntry) -> bool:
