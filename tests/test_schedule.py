@@ -182,7 +182,6 @@ async def test_visit_cancelled_on_its_way_gives_its_slot_back() -> None:
     assert "0 due, 0 of 1 in flight" in repr(schedule)
 
 
-@pytest.mark.no_cover
 async def test_job_put_again_and_again_in_a_pause_does_not_fill_the_heap() -> None:
     schedule = schedule_of([])
     item = Item()

@@ -91,6 +91,27 @@ async def test_answer_of_an_earlier_attempt_lets_no_later_one_go() -> None:
     assert ["Store", "Renew"] == store.kinds
 
 
+async def test_store_that_ends_late_leaves_a_later_answer_waiting() -> None:
+    store, gate = await Armed.make(), asyncio.Event()
+    later = Store(JOB, "a1", b"later")
+
+    async def hold_the_first(move: Move) -> None:
+        if move is ANSWER:
+            await gate.wait()
+        else:
+            raise OSError("the disk is full")
+
+    unsaved, _ = unsaved_of(Handle(store, before=on(Store, hold_the_first)))
+    first = asyncio.create_task(unsaved.save(KEY, ANSWER))
+    await beats(0.5)
+    await unsaved.save(KEY, later)
+    gate.set()
+    done = await first
+
+    assert done is not None
+    assert later.body == unsaved.body(KEY)
+
+
 async def test_ledger_that_hangs_at_an_answer_is_said_not_to_have_answered() -> None:
     seen: list[Event] = []
     unsaved, _ = unsaved_of(Handle(MemoryLedger(), before=on(Store, hang)), seen)
