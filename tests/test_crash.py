@@ -245,7 +245,7 @@ async def test_refetch_settles_a_job_that_an_earlier_client_left_uncertain(
 
 
 async def called(emulator: Emulator, calls: int) -> None:
-    await until(lambda: len(emulator.requests) >= calls)
+    await until(lambda: len(emulator.requests) >= calls, within=15)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
