@@ -133,7 +133,7 @@ def every_five_seconds(wait: WaitState, chance: float) -> float:
     return 5.0 if wait.attempts else 0.0
 
 
-@pytest.mark.no_cover  # it makes it several times slower
+@pytest.mark.untraced  # it makes it several times slower
 @pytest.mark.parametrize(
     ("median", "sigma", "fewer", "sooner"),
     [(75, 0.35, 0.8, 0.95), (15, 0.3, 1.1, 0.5), (400, 0.4, 0.5, 2.2)],
@@ -151,7 +151,7 @@ def test_it_polls_less_or_notices_sooner_than_the_documented_loop(
     assert ours.cost(100) < 0.85 * loop.cost(100)
 
 
-@pytest.mark.no_cover  # it makes it several times slower
+@pytest.mark.untraced  # it makes it several times slower
 def test_model_that_becomes_slower_is_followed_within_sixty_jobs() -> None:
     before, after = drawn(60, 0.35, 300), drawn(120, 0.35, 700)
     changed = Figures(before + after[300:], AdaptivePolicy().delay, 0.8)

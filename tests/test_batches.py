@@ -184,7 +184,7 @@ async def test_gather_cancelled_in_the_middle_loses_nothing(emulator: Emulator) 
     assert Counter(ids) == emulator.billed
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.timeout(120)  # real seconds, on a machine that does other things too
 async def test_hundreds_of_jobs_over_hours(emulator: Emulator) -> None:
     """Each job takes only a few polls, so that thousands of calls fit into seconds."""
@@ -221,7 +221,7 @@ async def test_bulk_waits_begin_at_random_moments(emulator: Emulator) -> None:
     assert 200 == all_of_it
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 async def test_waiting_jobs_cost_no_tasks(emulator: Emulator) -> None:
     emulator = Emulator(record=False, script=JobScript())
     ids = [emulator.add_job(script=JobScript(run_seconds=1000)) for _ in range(1000)]

@@ -135,7 +135,7 @@ async def test_any_subset_cancelled_at_any_moment_bills_each_job_once(
     assert dict.fromkeys(ids, 1) == emulator.result_calls
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 async def test_a_thousand_native_cancellations_leak_no_slot(
     emulator: Emulator, url: str
 ) -> None:

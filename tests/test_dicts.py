@@ -183,7 +183,7 @@ def test_unusable_dict_names_the_class_and_the_field(
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.parametrize("kind", sorted({type(value) for value in EVERY}, key=str))
 @settings(max_examples=15)
 @given(data=wild_json)

@@ -89,7 +89,7 @@ async def test_balance_can_be_a_numeric_string(emulator: Emulator) -> None:
     assert await balance_of(emulator) is None
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.anyio
 @in_virtual_time
 async def test_share_of_the_jobs_fails_the_same_ones_for_a_seed() -> None:

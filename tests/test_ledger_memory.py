@@ -447,7 +447,7 @@ async def test_fetching_a_dropped_job_again_needs_room(
     assert ["a"] == await listed(dropped, "delivered")
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.timeout(90)  # coverage makes it ten times slower
 async def test_no_move_scans_a_full_memory() -> None:
     """A scan of all entries for each move would take seconds here."""
@@ -559,7 +559,7 @@ async def test_handler_of_the_warning_may_use_the_ledger() -> None:
 # --- threads ----------------------------------------------------------------------------------
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 async def test_memory_ledger_is_safe_for_loops_of_several_threads() -> None:
     ledger = MemoryLedger(max_body_bytes=1)
     claims = 8

@@ -60,7 +60,7 @@ def test_converter_is_compiled_once() -> None:
     assert converter() is converter()
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @given(wild_json | near_bodies)
 def test_any_json_is_a_body_or_a_value_error(data: Any) -> None:
     for shape in (SubmitBody, StatusBody, ResultBody):

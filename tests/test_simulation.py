@@ -33,7 +33,7 @@ from modelmax_async._runtime import clock
 from modelmax_async.ledger import Key, Remember
 
 #: Coverage makes them several times slower, and finds nothing that others do not.
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.untraced
 _CHUNK = 20
 
 

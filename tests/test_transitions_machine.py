@@ -32,7 +32,7 @@ from modelmax_async.ledger.moves import (
 from modelmax_async.ledger.transitions import Step, job_step
 
 #: Coverage makes them several times slower, and finds nothing that others do not.
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.untraced
 LEASE = 12.0
 ENDS = ["paid", "paid", "garbled", "free", "failed", "broken", "cancelled", "crashed"]
 #: Seconds that a clock may advance between two moves: it can stand still, jump or be set back.

@@ -175,7 +175,7 @@ def test_cause_quotes_the_answer_as_bounded_plain_text() -> None:
     assert len(verdict.cause) < 400
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @given(replies)
 def test_judging_never_raises_and_never_frees_without_proof(answer: Reply) -> None:
     verdict = judge(answer)
