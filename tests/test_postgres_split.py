@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 from postgres_server import Proxy, proxied
 from test_postgres_fence import ORIGIN, pay, session, take
@@ -53,6 +55,37 @@ async def test_key_that_a_frozen_session_adds_delays_no_other(
     assert took < (1 if newest else 3.9)
     assert (await waiting).entry.since == 1.0
     await ledger.aclose()
+
+
+async def fill_the_lock_table(admin: asyncpg.Connection) -> None:
+    """Take locks until the server has no room for another one."""
+    taken = 0
+    for size in (500, 50, 5, 1):
+        with contextlib.suppress(asyncpg.exceptions.OutOfMemoryError):
+            while True:
+                async with admin.transaction():
+                    query = (
+                        "SELECT pg_advisory_xact_lock(n) FROM generate_series($1::int, $2) n"
+                    )
+                    await admin.execute(query, taken, taken + size - 1)
+                taken += size
+
+
+async def test_server_without_room_for_locks_gets_the_moves_again(
+    dsn: str, schema: str
+) -> None:
+    ledger = PostgresLedger(dsn, schema=schema)
+    await ledger.entries(ORIGIN, {"known"})
+    async with session(dsn) as admin, admin.transaction():
+        await fill_the_lock_table(admin)
+        moves = [asyncio.create_task(take(ledger, job, Remember(job))) for job in JOBS]
+        ended, _ = await asyncio.wait(moves, timeout=0.5)
+
+    done = await asyncio.gather(*moves)
+    await ledger.aclose()
+
+    assert set() == ended
+    assert all(each.granted for each in done)
 
 
 async def test_transaction_that_is_too_big_for_its_time_is_made_in_parts(

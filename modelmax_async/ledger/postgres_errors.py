@@ -41,6 +41,7 @@ _BUSY = (
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
+    asyncpg.exceptions.OutOfMemoryError,  # no room for its locks, until others end
 )
 #: What to do, by the class of the error; the first that fits.
 _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
@@ -48,6 +49,7 @@ _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
         asyncpg.LockNotAvailableError,
         "Another session holds a lock that it needs: find it in pg_locks, and end it",
     ),
+    (asyncpg.exceptions.OutOfMemoryError, "Raise its max_locks_per_transaction"),
     (asyncpg.TooManyConnectionsError, "Raise its max_connections, or pass a lower pool_size"),
     (
         asyncpg.ReadOnlySQLTransactionError,

@@ -27,7 +27,7 @@ from modelmax_async.ledger.postgres_writer import Writer
 
 #: The most moves in one transaction, each of which may take a lock of the server's for a key
 #: that it adds, and the bytes of bodies from which on no more are added.
-_BATCH, _BYTES = 128, 4 * 2**20
+_BATCH, _BYTES = 256, 4 * 2**20
 
 
 @attrs.define(eq=False)
