@@ -361,10 +361,11 @@ async def test_cancelled_download_is_resumed_by_another_client(
         (left,) = names(tmp_path)
         size = (tmp_path / left).stat().st_size
         (path,) = await two.download(result, tmp_path)
+    resumed_at = int(emulator.requests[-1].headers["range"][len("bytes=") : -1])
 
     assert left.startswith(f"reef-{DIGEST}-0.mp4.")
     assert left.endswith("-webm.part")
-    assert f"bytes={size}-" == emulator.requests[-1].headers["range"]
+    assert size <= resumed_at < len(body)  # a thread may write on after the cancellation
     assert tmp_path / f"reef-{DIGEST}-0.webm" == path
     assert body == path.read_bytes()
     assert [path.name] == names(tmp_path)
