@@ -36,6 +36,8 @@ def _nothing_blocks_the_loop() -> Iterator[None]:
             each.can_block_in("modelmax_async/ledger/sqlite_file.py", {"check_file"})
             # asyncpg looks for ~/.pgpass and certificates, as libpq does
             each.can_block_in("asyncpg/connect_utils.py", {"_parse_connect_arguments"})
+            # coverage shares its data between threads
+            each.can_block_in("coverage/collector.py", {"lock_data"})
         yield
 
 
