@@ -93,7 +93,7 @@ def check_path(what: str, path: Any) -> str:
     """Return the text of a path.
 
     Raises:
-        ValueError: if it is no path, or begins with a ``~`` that nothing would expand.
+        ValueError: if it is not a path, or if it begins with ``~``, which is not expanded.
     """
     try:
         text = os.fspath(path)

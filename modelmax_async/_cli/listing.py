@@ -58,7 +58,7 @@ def print_status(report: StatusReport, *, as_json: bool) -> None:
 
 
 def print_usage(usage: LedgerUsage, *, as_json: bool) -> None:
-    """Print what is paid for by model, then the total; what is missing from it is no result."""
+    """Print the paid results by model, their total, and what the total does not contain."""
     if as_json:
         print_line(as_line(usage.to_dict()))
         return
