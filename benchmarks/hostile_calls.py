@@ -188,21 +188,26 @@ async def drip(client: AsyncQueueClient) -> Outcome:
 
 async def slow_names(client: AsyncQueueClient) -> Outcome:
     """Download from 200 hosts whose names take 3 s each, beside a neighbour's own look-up."""
-    plain = socket.getaddrinfo
+    plain, asked = socket.getaddrinfo, []
 
     def slow(host: Any, *rest: Any, **options: Any) -> Any:
         if str(host).endswith(".films.example"):
+            asked.append(host)
             time.sleep(3.0)
             raise socket.gaierror(socket.EAI_NONAME, "no such name")
         return plain(host, *rest, **options)
 
     socket.getaddrinfo = slow
-    results = [
-        Result(f"slow-{n}", "veo-3", (Video(f"https://h{n}.films.example/v.mp4", 0),))
-        for n in range(200)
-    ]
-    tasks = [asyncio.create_task(_ending(_download(client, one))) for one in results]
-    await asyncio.sleep(1.0)
+    tasks = []
+    for number in range(200):
+        video = Video(f"https://h{number}.films.example/v.mp4", 0)
+        result = Result(f"slow-{number}", "veo-3", (video,))
+        tasks.append(asyncio.create_task(_ending(_download(client, result))))
+        await asyncio.sleep(0)
+    busy = 0
+    while not busy or busy < len(asked):  # until every thread there is waits for a name
+        busy = len(asked)
+        await asyncio.sleep(0.5)
     begun = time.perf_counter()
     await asyncio.get_running_loop().getaddrinfo("localhost", 80)
     waited = time.perf_counter() - begun

@@ -69,7 +69,7 @@ RESULTS: dict[str, Callable[[str], Answer]] = {
     "result_gzip": lambda name: gzipped(lists(name, "COMPLETED")),
     "result_blanks": lambda _: answer(zipped(64 * MIB), "content-encoding: gzip"),
     "result_keys": lambda name: answer(result(name, keys())),
-    "result_DIGITS": lambda name: answer(result(name, repeated(_DIGITS))),
+    "result_digits": lambda name: answer(result(name, repeated(_DIGITS))),
     "result_entries": lambda name: answer(
         result(name, data="[" + ",".join(['{"url":""}'] * 700_000) + "]")
     ),
