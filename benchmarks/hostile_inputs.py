@@ -36,7 +36,9 @@ INPUTS: dict[str, Input] = {
     "submit_error": Input("submit: 400 with 8 MiB of lists", submit("submit_error")),
     "status_lists": Input("status: 8 MiB of lists", status("status_lists")),
     "status_failed": Input("status: an error text of 8 MiB", status("status_failed")),
-    "status_chunks": Input("status: 1 MiB in chunks of one byte", status("status_chunks")),
+    "status_chunks": Input(
+        "status: 1 MiB in chunks of one byte", status("status_chunks"), 30.0
+    ),
     "status_continue": Input(
         "status: endless 100 Continue", status("status_continue"), options=_SOON
     ),
@@ -65,7 +67,9 @@ INPUTS: dict[str, Input] = {
         10.0,
         options={"max_in_flight": 4, **limits(least_rate_seconds=1.0)},
     ),
-    "content_chunks": Input("video: 1 MiB in chunks of one byte", download("content_chunks")),
+    "content_chunks": Input(
+        "video: 256 KiB in chunks of one byte", download("content_chunks"), 40.0
+    ),
     "content_boxes": Input("video: 4,000,000 boxes", download("content_boxes")),
     "content_headers": Input("video: 24,000 headers", download("content_headers")),
     "content_continue": Input(
