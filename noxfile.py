@@ -45,9 +45,10 @@ def _build(session: nox.Session, tree: Path, place: Path) -> tuple[Path, Path]:
 
 def _unpack(sdist: Path, place: Path) -> Path:
     """Unpack an sdist as another user may: with no permissions for the group or others."""
+    tree = place / sdist.name.removesuffix(".tar.gz")
+    shutil.rmtree(tree, ignore_errors=True)
     with tarfile.open(sdist) as archive:
         archive.extractall(place, filter="data")
-    tree = place / sdist.name.removesuffix(".tar.gz")
     for path in tree.rglob("*"):
         path.chmod(path.stat().st_mode & 0o700)
     return tree
@@ -133,7 +134,10 @@ def audit(session: nox.Session) -> None:
     session.log(found)
     if UNKNOWN in found:
         # pip-audit itself passes here
-        session.error("not audited: the index at hand has no advisories. Use one that has them")
+        session.error(
+            "packages were not audited, because the index at hand has no advisories for them: "
+            "run this session where https://pypi.org can be reached"
+        )
 
 
 @nox.session(default=False)

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import modelmax_async
 from modelmax_async import (
     AsyncQueueClient,
     ModelMaxError,
@@ -61,12 +60,6 @@ async def warm_up(client: AsyncQueueClient) -> None:
     with contextlib.suppress(ModelMaxError):
         await _download(client, away)
     await asyncio.sleep(0.1)
-
-
-def limits(**bounds: float) -> dict[str, Any]:
-    """Return the client's argument for smaller bounds, if it has one."""
-    kind = getattr(modelmax_async, "ResourceLimits", None)
-    return {} if kind is None else {"limits": kind(**bounds)}
 
 
 async def _ending(work: Awaitable[Any]) -> str:

@@ -8,13 +8,12 @@ from benchmarks.hostile_calls import (
     drip,
     fetch,
     fetch_and_save,
-    limits,
     slow_names,
     status,
     submit,
     waiting,
 )
-from modelmax_async import PollPolicy
+from modelmax_async import PollPolicy, ResourceLimits
 
 _SOON = {"timeout": 1.0}
 
@@ -65,7 +64,7 @@ INPUTS: dict[str, Input] = {
         "video: drips in all slots",
         drip,
         10.0,
-        options={"max_in_flight": 4, **limits(least_rate_seconds=1.0)},
+        options={"max_in_flight": 4, "limits": ResourceLimits(least_rate_seconds=1.0)},
     ),
     "content_chunks": Input(
         "video: 256 KiB in chunks of one byte", download("content_chunks"), 40.0
