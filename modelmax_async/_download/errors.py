@@ -9,7 +9,7 @@ from pathlib import Path
 from modelmax_async._download.part_file import RemovedError
 from modelmax_async._download.shared_files import UntrustedFileError
 from modelmax_async._download.sources import SourceError, shown
-from modelmax_async._download.transfer import PermanentError, TransientError
+from modelmax_async._download.transfer import PermanentError, TooLargeError, TransientError
 from modelmax_async._errors import APIError, DownloadError, TransportError
 from modelmax_async._errors.sentences import clause, sentence
 from modelmax_async._models import Job
@@ -86,7 +86,11 @@ def _describe(error: Exception) -> tuple[str, str]:
         return str(error), _AGAIN
     if isinstance(error, OSError):
         return _describe_os_error(error)
-    return str(error), "the URL that the server sent is in Result.videos"
+    if isinstance(error, TooLargeError):
+        advice = "call download() with a larger max_bytes"
+    else:
+        advice = "the URL that the server sent is in Result.videos"
+    return str(error), advice
 
 
 def _describe_os_error(error: OSError) -> tuple[str, str]:

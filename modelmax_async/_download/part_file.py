@@ -37,6 +37,7 @@ from modelmax_async._download.part_names import (
     read_resume_info,
     reset_name,
 )
+from modelmax_async._download.room import check_room
 from modelmax_async._download.shared_files import CAREFUL, open_trusted
 from modelmax_async._download.writeback import write_behind
 
@@ -67,9 +68,17 @@ class PartFile:
         with self._guard:
             return scan(self._open(), self.size)
 
-    def reset(self, info: ResumeInfo | None) -> None:
-        """Empty the file, and put this resume info into its name."""
+    def check_room(self, total: int | None) -> None:
+        """Check that the disk has room for a video of so many bytes, if they are known."""
+        check_room(self.path.parent, (total or 0) - self.size)
+
+    def reset(self, info: ResumeInfo | None, total: int | None = None) -> None:
+        """Empty the file, and put this resume info into its name.
+
+        If the disk has no room for ``total`` bytes, the file is left as it is.
+        """
         with self._guard:
+            self.check_room(total)
             os.ftruncate(self._open(), 0)
             self.size = 0
             self.resume_info = info
@@ -82,6 +91,7 @@ class PartFile:
         """Write at the end of the file."""
         with self._guard:
             number = self._open()
+            check_room(self.path.parent, len(data))
             os.lseek(number, self.size, os.SEEK_SET)
             before = self.size
             rest = memoryview(data)
