@@ -464,7 +464,11 @@ class AsyncQueueClient:
 
         A video is written into a ``.part`` file in the directory, checked, and renamed when it
         is complete and on the disk. An interrupted transfer is resumed by the next call if the
-        server allows it, and started over otherwise.
+        server allows it, and started over otherwise. At least 64 MiB of the disk, or a
+        twentieth of a small one, stay free.
+
+        Links are not followed, and files of users other than you, the superuser and the owner
+        of the directory are not used: they could be another video, or be changed later.
 
         A complete file is taken for the video that has its name, so use one template in one
         directory. A key, id or model appears in a name with at most 40 characters; each run of
@@ -517,7 +521,8 @@ class AsyncQueueClient:
 
         The transfer is stopped when the context is left. While it is open, it counts as one of
         the downloads that the client makes at once: half of ``max_in_flight``, or one in
-        addition to the calls if that is 1.
+        addition to the calls if that is 1. Its size is not bounded. The time that the reader
+        takes does not count for the least rate of ``limits``.
 
         Args:
             video: one of ``Result.videos``.
