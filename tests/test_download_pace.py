@@ -26,7 +26,7 @@ from modelmax_async.events import CallRetried
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
 
-SLOW = "sent less than 1024 bytes a second for 60 seconds"
+SLOW = "sent less than 1024 bytes a second over 60 s"
 BODY = SAMPLE[:32] + (MIB - 32).to_bytes(4, "big") + b"mdat" + bytes(MIB - 40)
 
 

@@ -93,9 +93,7 @@ class Fetcher:
         kind = sources.data_type(source.url)
         suffix = transfer.check_type(kind)
         pieces = await in_thread(sources.decode_data, source.url)
-        size = sum(map(len, pieces))
-        transfer.check_size(sink, size)
-        await sink.reset(None, size, suffix)
+        await sink.reset(None, sum(map(len, pieces)), suffix)
         sink.media_type = media_type(kind)
         for piece in pieces:
             await transfer.write_chunk(sink, piece)

@@ -42,13 +42,15 @@ class Pace:
         clock = asyncio.get_running_loop().time
         begun = clock()
         try:
-            async with asyncio.timeout(self._left):
+            async with asyncio.timeout(self._left) as timeout:
                 chunk = await anext(chunks, None)
         except TimeoutError:
+            if not timeout.expired():
+                raise  # the time limit of the request
             limits = self._limits
             raise TransientError(
-                f"the server sent less than {limits.least_rate:g} bytes a second for "
-                f"{limits.least_rate_seconds:g} seconds"
+                f"the server sent less than {limits.least_rate:g} bytes a second over "
+                f"{limits.least_rate_seconds:g} s"
             ) from None
         finally:
             waited = clock() - begun

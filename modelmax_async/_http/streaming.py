@@ -7,7 +7,6 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from http import HTTPStatus
-from itertools import count
 
 import attrs
 import httpx
@@ -168,13 +167,15 @@ class Receiver:
             if response.is_stream_consumed:
                 yield response.content
                 return
-            for number in count(1):
+            count = 0
+            while True:
                 async with asyncio.timeout(limit):
                     part = await anext(parts, None)
                 if part is None:
                     return
                 yield part
-                if number % _TURN == 0:
+                count += 1
+                if count % _TURN == 0:
                     await asyncio.sleep(0)
         except Exception as exc:  # noqa: BLE001 - as above
             exchange.broken = type(exc).__name__
