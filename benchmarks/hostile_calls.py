@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import inspect
 import socket
 import tempfile
 import time
@@ -145,9 +144,8 @@ def fetch_and_save(attack: str) -> Run:
 
 
 async def _download(client: AsyncQueueClient, result: Result) -> None:
-    most = "max_bytes" in inspect.signature(client.download).parameters
-    bound: dict[str, Any] = {"max_bytes": 64 * 1024 * 1024} if most else {}
-    await client.download(result, Path(tempfile.gettempdir(), "videos"), **bound)
+    directory = Path(tempfile.gettempdir(), "videos")
+    await client.download(result, directory, max_bytes=64 * 1024 * 1024)
 
 
 def _video(attack: str, number: int = 0) -> Result:
