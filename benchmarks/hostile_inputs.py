@@ -67,7 +67,7 @@ INPUTS: dict[str, Input] = {
         options={"max_in_flight": 4, "limits": ResourceLimits(least_rate_seconds=1.0)},
     ),
     "content_chunks": Input(
-        "video: 256 KiB in chunks of one byte", download("content_chunks"), 40.0
+        "video: 64 KiB in chunks of one byte", download("content_chunks"), 40.0
     ),
     "content_boxes": Input("video: 4,000,000 boxes", download("content_boxes")),
     "content_headers": Input("video: 24,000 headers", download("content_headers")),

@@ -79,7 +79,7 @@ RESULTS: dict[str, Callable[[str], Answer]] = {
     "result_escapes": lambda name: answer(result(name, repeated("\\u0041", ',"x":"', '"'))),
     "result_data": data_video,
     "result_url": lambda name: answer(result(name, data=f'[{{"url":"{_LONG_URL}"}}]')),
-    "result_chunks": lambda name: in_chunks(result(name, " " * (SIZE // 32))),
+    "result_chunks": lambda name: in_chunks(result(name, " " * (SIZE // 128))),
     "result_continue": lambda _: continues(),
     "result_headers": lambda name: many_headers(result(name)),
     "result_breaks": breaks_off,
@@ -89,7 +89,7 @@ CONTENTS: dict[str, Callable[[], Answer]] = {
     "content_huge": lambda: endless(f"content-length: {10**19}"),
     "content_drip": drip,
     "content_chunks": lambda: in_chunks(
-        MP4[:-16] + (MIB // 4).to_bytes(4, "big") + b"mdat" + bytes(MIB // 4 - 8),
+        MP4[:-16] + (MIB // 16).to_bytes(4, "big") + b"mdat" + bytes(MIB // 16 - 8),
         "content-type: video/mp4",
     ),
     "content_boxes": boxes,
