@@ -52,7 +52,7 @@ INPUTS: dict[str, Input] = {
     "result_escapes": Input("paid: 1,400,000 escapes", fetch("result_escapes")),
     "result_data": Input("paid: a data: video of 8 MiB", fetch_and_save("result_data")),
     "result_url": Input("paid: a URL of 8 MB", fetch_and_save("result_url")),
-    "result_chunks": Input("paid: 1 MiB in chunks of one byte", fetch("result_chunks"), 20.0),
+    "result_chunks": Input("paid: 64 KiB in chunks of one byte", fetch("result_chunks"), 20.0),
     "result_continue": Input(
         "paid: endless 100 Continue", fetch("result_continue"), 16.0, options=_SOON
     ),
