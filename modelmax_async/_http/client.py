@@ -217,7 +217,7 @@ class HTTPClient:
         exchange.status = response.status_code
         self._learn(exchange)
         try:
-            whole = await read_whole(response, self._host, keep=keep)
+            whole = await read_whole(response, exchange, self._settings, keep=keep)
             reply = quiet(whole, self._settings.key, paid=keep)
             exchange.answer(reply)
             outcome = judge(read, reply)

@@ -13,6 +13,7 @@ import httpx
 
 from modelmax_async._api.messages import Call, Reply
 from modelmax_async._errors import TransportError
+from modelmax_async._http.body import paced
 from modelmax_async._http.exchange import Exchange, translate
 from modelmax_async._http.own_client import PlainClient
 from modelmax_async._http.proxies import open_transport, proxy_for
@@ -156,7 +157,7 @@ class Receiver:
         The SDK's own connections have a time limit themselves. A caller's may have none.
         """
         failure: TransportError
-        parts: AsyncIterator[bytes] = aiter(response.stream)  # type: ignore[arg-type]  # an async client's
+        parts = paced(response.stream)  # type: ignore[arg-type]  # an async client's
         limit = self._limits.ceiling() if self.injected else None
         try:
             if response.is_stream_consumed:
