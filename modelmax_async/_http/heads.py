@@ -78,10 +78,12 @@ class _Stream:
             end = _END.search(received, searched)
             if end is None:
                 searched = max(0, len(received) - 2)
-                chunk = await self._inner.read(max_bytes, timeout)
-                received += chunk
-                if not chunk or len(received) > MOST_BYTES:
+                chunk = (
+                    b"" if searched > MOST_BYTES else await self._inner.read(max_bytes, timeout)
+                )
+                if not chunk:
                     return bytes(received)
+                received += chunk
             elif _INFORMATIONAL.match(received) is None:
                 return _shortened(bytes(received[: end.end()])) + received[end.end() :]
             else:

@@ -84,13 +84,12 @@ class KeptFile:
             self._file = open(self.path, "xb", opener=_private)  # noqa: SIM115 - closed by _finish
         while self._waiting:
             self._file.write(self._waiting.popleft())
+        self._file.flush()
         return self._file
 
     def _finish(self) -> None:
         try:
-            file = self._write()
-            file.flush()
-            os.fsync(file.fileno())
+            os.fsync(self._write().fileno())
         finally:
             self._closed = True
             if self._file is not None:
