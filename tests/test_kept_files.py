@@ -53,7 +53,6 @@ class Broken:
 
     def __init__(self, *, hangs: bool = False) -> None:
         self.hangs = hangs
-        self.sent = asyncio.Event()
         self.end = asyncio.Event()
 
     async def __call__(
@@ -62,7 +61,6 @@ class Broken:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(HEAD + SENT)
         await writer.drain()
-        self.sent.set()
         if self.hangs:
             await self.end.wait()
         writer.close()
@@ -100,13 +98,20 @@ async def test_file_of_a_call_that_takes_too_long_is_named(ledger: Ledger) -> No
     assert SENT == kept.read_bytes()
 
 
-async def test_file_of_a_call_that_a_closing_client_leaves_is_named(ledger: Ledger) -> None:
+async def test_file_of_a_call_that_a_closing_client_leaves_is_named(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[KeptFile] = []
+
+    def make(directory: str) -> KeptFile:
+        files.append(KeptFile(directory))
+        return files[-1]
+
+    monkeypatch.setattr("modelmax_async._http.body.KeptFile", make)
     server = Broken(hangs=True)
     async with listening(server) as url, on_socket(url, ledger=ledger) as client:
         asking = asyncio.create_task(client.result("x"))
-        await server.sent.wait()
-        await until(lambda: client._engine.settler._flights)
-        await asyncio.sleep(0.2)  # for the last bytes to arrive
+        await until(lambda: [each for each in files if each.size == len(SENT)], within=15)
         await client._engine.settler.drain(0)
         (error,) = await asyncio.gather(asking, return_exceptions=True)
         kept = await named_file(client)
