@@ -75,7 +75,7 @@ class HTTPClient:
             }
         )
         self.receiver = Receiver(
-            settings.key, self._slots, self._routes, self._headers, self._limits, self._hooks
+            settings, self._slots, self._routes, self._headers, self._limits, self._hooks
         )
 
     def __repr__(self) -> str:

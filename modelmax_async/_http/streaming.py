@@ -26,11 +26,11 @@ from modelmax_async._models import Job
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.threads import in_thread
-from modelmax_async._settings import ApiKey, host_of
+from modelmax_async._settings import ApiKey, Settings, host_of
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
-#: Bytes of an error's body that are read at most, and the seconds that reading them may take.
-_MOST, _SOON = 64 * 1024, 5.0
+#: Seconds that reading the body of an error may take.
+_SOON = 5.0
 
 
 @attrs.frozen
@@ -50,13 +50,17 @@ class Incoming:
 class Receiver:
     """Sends GETs whose bodies are streamed. Used only from tasks that the client owns."""
 
-    _key: ApiKey
+    _settings: Settings
     _slots: Slots
     _routes: Routes
     _headers: httpx.Headers
     _limits: Limits
     _hooks: Hooks
     _trusted: ssl.SSLContext | None = attrs.field(default=None, init=False)
+
+    @property
+    def _key(self) -> ApiKey:
+        return self._settings.key
 
     @property
     def injected(self) -> bool:
@@ -93,7 +97,7 @@ class Receiver:
                 async with aclosing(self._chunks(response, exchange, host)) as chunks:
                     refusal = None
                     if response.status_code >= HTTPStatus.BAD_REQUEST:
-                        body = await _beginning(chunks)
+                        body = await _beginning(chunks, self._settings.limits.response_bytes)
                         said = Reply(response.status_code, fields, body, host=host)
                         refusal = quiet(said, self._key)
                     yield Incoming(response.status_code, fields, chunks, refusal)
@@ -198,13 +202,13 @@ class Receiver:
             yield made
 
 
-async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
+async def _beginning(chunks: AsyncIterator[bytes], most: int) -> bytes:
     """Return the beginning of an error's body, as far as it is received soon."""
     body = bytearray()
     with suppress(TransportError, TimeoutError):
         async with asyncio.timeout(_SOON):
             async for chunk in chunks:
-                body += chunk[: _MOST - len(body)]
-                if len(body) == _MOST:
+                body += chunk[: most - len(body)]
+                if len(body) == most:
                     break
     return bytes(body)
