@@ -302,3 +302,25 @@ async def test_client_looks_its_transport_up_for_each_request() -> None:
 
     assert transport is client._transport_for_url(httpx.URL("http://127.0.0.1"))
     await client.aclose()
+
+
+async def test_connections_are_made_by_the_network_backend_of_a_pool() -> None:
+    """The heads of responses are bounded there, before the library parses them."""
+    used: list[str] = []
+
+    class Backend:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        async def connect_tcp(self, host: str, port: int, **options: Any) -> Any:
+            used.append(host)
+            return await self.inner.connect_tcp(host, port, **options)
+
+    async with serving(OK) as server, fresh() as transport:
+        pool: Any = transport._pool
+        pool._network_backend = Backend(pool._network_backend)
+        response = await transport.handle_async_request(httpx.Request("GET", server.url))
+        await response.aread()
+
+    assert ["127.0.0.1"] == used
+    assert response.extensions["network_stream"] is not None

@@ -75,7 +75,7 @@ class HTTPClient:
             }
         )
         self.receiver = Receiver(
-            settings.key, self._slots, self._routes, self._headers, self._limits, self._hooks
+            settings, self._slots, self._routes, self._headers, self._limits, self._hooks
         )
 
     def __repr__(self) -> str:
@@ -217,7 +217,7 @@ class HTTPClient:
         exchange.status = response.status_code
         self._learn(exchange)
         try:
-            whole = await read_whole(response, self._host, keep=keep)
+            whole = await read_whole(response, exchange, self._settings, keep=keep)
             reply = quiet(whole, self._settings.key, paid=keep)
             exchange.answer(reply)
             outcome = judge(read, reply)

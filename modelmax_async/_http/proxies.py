@@ -13,6 +13,7 @@ from modelmax_async._api.messages import as_text
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._errors.sentences import clause
 from modelmax_async._http.connections import KEPT, Opener, manage_one
+from modelmax_async._http.heads import bound_heads
 
 
 def opener_for(origin: str) -> Opener:
@@ -33,6 +34,7 @@ def open_transport(
     except (ImportError, ValueError, httpx.InvalidURL) as exc:
         problem = as_text(str(exc), 300)
     else:
+        transport = bound_heads(transport)
         return manage_one(transport) if limits is KEPT else transport
     raise ConfigurationError(
         f"the proxy that the environment names cannot be used: {clause(problem)}. "

@@ -13,6 +13,7 @@ import httpx
 
 from modelmax_async._api.messages import Call, Reply
 from modelmax_async._errors import TransportError
+from modelmax_async._http.body import paced
 from modelmax_async._http.exchange import Exchange, translate
 from modelmax_async._http.own_client import PlainClient
 from modelmax_async._http.proxies import open_transport, proxy_for
@@ -25,13 +26,11 @@ from modelmax_async._models import Job
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.threads import in_thread
-from modelmax_async._settings import ApiKey, host_of
+from modelmax_async._settings import ApiKey, Settings, host_of
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
-#: Bytes of an error's body that are read at most, and the seconds that reading them may take.
-_MOST, _SOON = 64 * 1024, 5.0
-#: Chunks that are read before the event loop runs other tasks.
-_TURN = 16
+#: Seconds that reading the body of an error may take.
+_SOON = 5.0
 
 
 @attrs.frozen
@@ -51,13 +50,17 @@ class Incoming:
 class Receiver:
     """Sends GETs whose bodies are streamed. Used only from tasks that the client owns."""
 
-    _key: ApiKey
+    _settings: Settings
     _slots: Slots
     _routes: Routes
     _headers: httpx.Headers
     _limits: Limits
     _hooks: Hooks
     _trusted: ssl.SSLContext | None = attrs.field(default=None, init=False)
+
+    @property
+    def _key(self) -> ApiKey:
+        return self._settings.key
 
     @property
     def injected(self) -> bool:
@@ -94,7 +97,7 @@ class Receiver:
                 async with aclosing(self._chunks(response, exchange, host)) as chunks:
                     refusal = None
                     if response.status_code >= HTTPStatus.BAD_REQUEST:
-                        body = await _beginning(chunks)
+                        body = await _beginning(chunks, self._settings.limits.response_bytes)
                         said = Reply(response.status_code, fields, body, host=host)
                         refusal = quiet(said, self._key)
                     yield Incoming(response.status_code, fields, chunks, refusal)
@@ -156,27 +159,24 @@ class Receiver:
         """Yield the body as it is on the wire, and stop waiting for a server that is silent.
 
         The SDK's own connections have a time limit themselves. A caller's may have none.
-
-        The HTTP library parses what one read returned without a pause, and that may be ten
-        thousand chunks of one byte: the event loop gets its turn in between.
         """
         failure: TransportError
-        parts: AsyncIterator[bytes] = aiter(response.stream)  # type: ignore[arg-type]  # an async client's
+        parts = paced(response.stream)  # type: ignore[arg-type]  # an async client's
         limit = self._limits.ceiling() if self.injected else None
         try:
             if response.is_stream_consumed:
                 yield response.content
                 return
-            count = 0
+            if limit is None:
+                async for chunk in parts:
+                    yield chunk
+                return
             while True:
                 async with asyncio.timeout(limit):
                     part = await anext(parts, None)
                 if part is None:
                     return
                 yield part
-                count += 1
-                if count % _TURN == 0:
-                    await asyncio.sleep(0)
         except Exception as exc:  # noqa: BLE001 - as above
             exchange.broken = type(exc).__name__
             failure = translate(exc, exchange, None, self._key, host=host)
@@ -202,13 +202,13 @@ class Receiver:
             yield made
 
 
-async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
+async def _beginning(chunks: AsyncIterator[bytes], most: int) -> bytes:
     """Return the beginning of an error's body, as far as it is received soon."""
     body = bytearray()
     with suppress(TransportError, TimeoutError):
         async with asyncio.timeout(_SOON):
             async for chunk in chunks:
-                body += chunk[: _MOST - len(body)]
-                if len(body) == _MOST:
+                body += chunk[: most - len(body)]
+                if len(body) == most:
                     break
     return bytes(body)
