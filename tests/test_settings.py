@@ -238,7 +238,9 @@ def test_malformed_host_name_is_refused(host: str) -> None:
         read(base_url=f"https://{host}")
 
 
-@pytest.mark.parametrize("host", ["xn--zzzz.example", "xn--a", "\u0301a", "[v1.a]", "256.1.1.1"])
+@pytest.mark.parametrize(
+    "host", ["xn--zzzz.example", "xn--a", "\u0301a", "[v1.a]", "256.1.1.1"]
+)
 def test_host_that_cannot_be_requested_is_refused(host: str) -> None:
     error = _client_error(api_key=KEY, base_url=f"https://{host}")
 
