@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
-from download_support import PATH, SAMPLE, data_url, url_of
+from download_support import MIB, PATH, SAMPLE, data_url, url_of
 from hypothesis import given
 from hypothesis import strategies as st
 from raw_server import answer, raw_server
@@ -54,6 +55,15 @@ def settings(base_url: str = "https://api.modelmax.io") -> Settings:
         ("https://api.modelmax.io", CONTENT, f"https://api.modelmax.io{CONTENT}"),
         ("https://api.modelmax.io", "v/0.mp4", "https://api.modelmax.io/v/0.mp4"),
         ("https://h.example/p", "/v/0", "https://h.example/p/v/0"),
+        ("HTTPS://h.example/p", "/v/0", "https://h.example/p/v/0"),
+        ("https://h.example", "HTTPS://h.example/v", "https://h.example/v"),
+        ("https://h.example", "/My%20video;v=2.mp4", "https://h.example/My%20video;v=2.mp4"),
+        ("https://h.example", f"{CONTENT}?a=;b", f"https://h.example{CONTENT}?a=;b"),
+        (
+            "https://h.example",
+            "/v1/queue/m/requests/a%2fb+c%3D/content/1",
+            "https://h.example/v1/queue/m/requests/a%2fb+c%3D/content/1",
+        ),
         ("https://h.example/p", "/p/v/0", "https://h.example/p/v/0"),
         ("https://h.example", "https://H.example.:443/v#x", "https://H.example.:443/v"),
         ("http://127.0.0.1:80", "http://127.0.0.1/v?a=b", "http://127.0.0.1/v?a=b"),
@@ -123,6 +133,14 @@ def test_other_hosts_are_fetched_without_the_key(url: str) -> None:
         "https://[fec0::1]/v",
         "https://[::7f00:1]/v",
         "https://[64:ff9b:1::7f00:1]/v",
+        "https://[::ffff:127.0.0.1]/v",
+        "https://localhost./v",
+        "https://ip6-localhost/v",
+        "https://ip6-loopback/v",
+        "https://xn--zzzz.example/v",
+        "https://xn--a/v",
+        "https://256.1.1.1/v",
+        "https://[v1.a]/v",
     ],
 )
 def test_forbidden_url_is_refused(url: str) -> None:
@@ -154,6 +172,33 @@ def test_billed_endpoint_is_never_fetched_as_a_video(path: str) -> None:
     assert re.search("/content/[0-9]+$", found.url)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/queue/veo-3/requests/abc;x=y",
+        "/v1/queue/veo-3/requests;x=y/abc",
+        "/v1/queue/veo-3/requests/abc;/content/0",
+        "/v1/queue/veo-3/requests/abc%3B/content/0",
+        "/v1/queue/veo-3/requests/abc%3F/content/0",
+        "/v1/queue/veo-3/requests/abc%23/content/0",
+        "/v1/queue/veo-3/requests/abc%00/content/0",
+        "/v1/queue/veo-3/requests/abc%20/content/0",
+        "/v1/queue/veo-3/requests/abc%5C/content/0",
+        "/v1/queue/veo-3/requests%20/abc",
+        "/v1/queue/veo-3/requests%00/abc",
+        "/v1%5Cqueue%5Cveo-3%5Crequests%5Cabc",
+        "/v1/%71ueue/veo-3/requests/abc",
+        "/v1/%2571ueue/veo-3/%25252572equests/abc",
+        "/v1/queue/veo-3/%72equests/abc/content/0",
+        "/v1/queue/veo-3/requests/x/content/0/%252e%252e/%252e%252e",
+    ],
+)
+def test_path_that_a_gateway_may_read_as_a_billed_one_is_refused(path: str) -> None:
+    for url in (path, f"https://api.modelmax.io{path}"):
+        with pytest.raises(SourceError, match=r"may be billed|\.\. segments"):
+            source_of(url, settings())
+
+
 def test_redirect_is_checked_anew() -> None:
     home = source_of(CONTENT, settings())
     away = follow_redirect(home, "https://cdn.example/v", settings())
@@ -175,6 +220,53 @@ def test_redirect_from_https_to_http_is_refused_for_a_local_base() -> None:
 
     with pytest.raises(SourceError, match="from https to http"):
         follow_redirect(away, "http://127.0.0.1:8000/v", local)
+
+
+def test_scheme_of_a_redirect_is_in_lower_case() -> None:
+    """It decides whether certificates are checked."""
+    home = source_of(CONTENT, settings())
+
+    target = follow_redirect(home, "HTTPS://cdn.example/V", settings())
+
+    assert "https://cdn.example/V" == target.url
+
+
+@pytest.mark.parametrize("text", ["/", "//a", "@", "é", "[", "https://u:secret@h/" + "a" * 99])
+def test_endless_url_is_refused_before_it_is_looked_at(text: str) -> None:
+    url = text * (8 * MIB // len(text))
+    began = time.thread_time()
+
+    with pytest.raises(SourceError, match="more than 16384 characters"):
+        source_of(url, settings())
+    with pytest.raises(SourceError, match="more than 16384 characters"):
+        follow_redirect(source_of("/v", settings()), url, settings())
+
+    assert f"a URL of {len(url)} characters" == shown(url)
+    assert time.thread_time() - began < 0.02
+
+
+@given(st.text("/:@[]?#%;.\\ax0-Hé\u2028\u0301") | st.text())
+def test_any_url_is_a_source_or_refused(text: str) -> None:
+    for url in (text, f"https://{text}", f"HTTPS://cdn.example/{text}", f"/{text}"):
+        try:
+            found = source_of(url, settings())
+        except SourceError:
+            shown(url)
+            continue
+
+        assert found.url.startswith(("https://", "data:", "DATA:"))
+        assert found.url[:5].lower() == "data:" or httpx.URL(found.url).host
+
+
+@given(st.text("/:@[]?#%;.\\ax0-Hé\u2028\u0301") | st.text())
+def test_any_base_url_is_used_or_refused(text: str) -> None:
+    for url in (text, f"https://{text}", f"https://xn--{text}"):
+        with suppress(ConfigurationError):
+            AsyncQueueClient(api_key=KEY, base_url=url, http_client=httpx.MockTransport(_none))
+
+
+def _none(_: httpx.Request) -> httpx.Response:
+    raise AssertionError("nothing is sent")
 
 
 def test_url_in_an_error_has_no_secrets() -> None:
