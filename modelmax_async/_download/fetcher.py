@@ -115,6 +115,7 @@ class Fetcher:
         sink.media_type = media_type(kind)
         for piece in pieces:
             await transfer.write_chunk(sink, piece)
+            await asyncio.sleep(0)  # a piece may hold thousands of boxes to walk
         if sink.suffix is None or sink.boxes.is_mp4:
             if not sink.boxes.complete(sink.offset):
                 raise transfer.PermanentError("the data: URL is not a complete MP4 video")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from urllib.parse import unquote, unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import attrs
 
@@ -28,6 +28,7 @@ from modelmax_async._settings import (
 MAX_DATA = 16 * 1024 * 1024
 #: Characters that are decoded, and then looked at on the event loop, at once. A multiple of 4.
 _PIECE = 64 * 1024
+_NO_ESCAPE = re.compile(b"%(?![0-9a-fA-F]{2})")
 _LONGEST_URL = 16 * 1024
 #: How many layers of percent-encoding a gateway may decode.
 _LAYERS = 4
@@ -124,9 +125,20 @@ def _unquote(text: str) -> list[bytes]:
         end = at + _PIECE
         cut = text.rfind("%", end - 2, end) if end < len(text) else -1
         end = cut if cut >= 0 else end
-        pieces.append(unquote_to_bytes(text[at:end]))
+        pieces.append(_unquote_piece(text[at:end].encode("utf-8", "surrogatepass")))
         at = end
     return pieces
+
+
+def _unquote_piece(piece: bytes) -> bytes:
+    """Decode as quoted-printable, whose escapes differ by one character.
+
+    `unquote_to_bytes` does the same in Python: it takes twenty seconds for 8 MiB of ``%``.
+    """
+    if b"%" not in piece:
+        return piece
+    whole = _NO_ESCAPE.sub(b"%25", piece)
+    return binascii.a2b_qp(whole.replace(b"=", b"=3D").replace(b"%", b"="))
 
 
 def _decode_base64(text: bytes) -> list[bytes]:
