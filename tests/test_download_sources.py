@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 import httpx
 import pytest
@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_server import answer, raw_server
 from resolver import resolving
-from support import KEY, names, on_socket, result_of
+from support import KEY, names, on_socket, result_of, transport_to
 
 from modelmax_async import AsyncQueueClient, ConfigurationError, DownloadError, Video
 from modelmax_async._download import sources
@@ -262,7 +262,7 @@ def test_any_url_is_a_source_or_refused(text: str) -> None:
 def test_any_base_url_is_used_or_refused(text: str) -> None:
     for url in (text, f"https://{text}", f"https://xn--{text}"):
         with suppress(ConfigurationError):
-            AsyncQueueClient(api_key=KEY, base_url=url, http_client=httpx.MockTransport(_none))
+            transport_to(url, httpx.MockTransport(_none))
 
 
 def _none(_: httpx.Request) -> httpx.Response:
@@ -281,6 +281,25 @@ def test_data_url_is_decoded(body: bytes) -> None:
     assert body == b"".join(decode_data(f"data:video/mp4;base64,{encoded}"))
     assert body == b"".join(decode_data("data:;BASE64," + encoded.replace("=", "%3D")))
     assert body == b"".join(decode_data("data:," + "".join(f"%{byte:02x}" for byte in body)))
+
+
+@given(st.text(st.sampled_from("%=_aF09zx\n\r\t é")))
+def test_escapes_of_a_data_url_are_those_of_any_url(text: str) -> None:
+    assert unquote_to_bytes(text) == b"".join(decode_data(f"data:,{text}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "decoded"), [("%", b"%"), ("%41", b"A"), ("é", "é".encode()), ("=", b"=")]
+)
+def test_escapes_of_a_huge_data_url_take_little_time(text: str, decoded: bytes) -> None:
+    count = 8 * MIB // len(text)
+    began = time.process_time()
+
+    pieces = decode_data(f"data:,{text * count}")
+
+    assert decoded * count == b"".join(pieces)
+    assert max(map(len, pieces)) <= 2 * 65536
+    assert time.process_time() - began < 5  # it was twenty
 
 
 def test_large_data_url_is_decoded_in_pieces() -> None:

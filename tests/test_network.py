@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,9 +17,9 @@ from download_support import SAMPLE
 from proxies import NAME, TunnelProxy
 from raw_server import RawServer, answer, listening
 from resolver import resolving
-from support import IMPATIENT, KEY, on_socket, result_of
+from support import IMPATIENT, KEY, on_socket, result_of, until
 
-from modelmax_async import DownloadError, TransportError
+from modelmax_async import DownloadError, ResourceLimits, TransportError
 from modelmax_async._http import addresses, network
 from modelmax_async._http.addresses import Choice, RefusedError, public
 from modelmax_async._http.lookups import Lookups
@@ -122,6 +123,23 @@ async def test_next_address_is_tried_beside_one_that_hangs(
     assert [OTHER, PUBLIC] == inner.tried
     assert PUBLIC == stream.address
     assert not stream.closed
+
+
+async def test_address_that_takes_its_time_is_waited_for_if_the_others_refuse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused = asyncio.Event()
+
+    async def refuse_in_time() -> None:
+        refused.set()
+        await refuse()
+
+    resolving(monkeypatch, {"h": [OTHER, PUBLIC]})
+    inner = Inner({OTHER: refused.wait, PUBLIC: refuse_in_time})
+
+    stream = await backend(inner).connect_tcp("h", 443)
+
+    assert OTHER == stream.address
 
 
 async def test_error_of_the_first_address_is_raised_if_all_refuse(
@@ -348,3 +366,40 @@ async def test_host_behind_a_proxy_is_refused_if_it_is_private_here(
                 await client.download(result_of("https://inside.example/v"), tmp_path)
 
     assert [] == proxy.asked
+
+
+async def test_hundreds_of_slow_host_names_hold_up_nothing_else(
+    emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    now: list[int] = []
+
+    def slow() -> list[str]:
+        now.append(1)
+        go.wait(20)
+        return []
+
+    hosts = [f"h{i}.example" for i in range(100)]
+    resolving(monkeypatch, dict.fromkeys(hosts, slow) | {"localhost": ["127.0.0.1"]})
+    client = on_socket(
+        url.replace("127.0.0.1", "localhost"),
+        retry=ONCE,
+        limits=ResourceLimits(lookups=5),
+        max_in_flight=400,
+    )
+    saving = asyncio.create_task(
+        client.download(result_of(*[f"https://{host}/v" for host in hosts]), tmp_path)
+    )
+    async with asyncio.timeout(18):
+        await until(lambda: len(now) == 5, within=15)
+        loop = asyncio.get_running_loop()
+        answers = await asyncio.gather(*(loop.run_in_executor(None, int) for _ in range(64)))
+        result = await client.wait_for(emulator.add_job())
+    saving.cancel()
+    await asyncio.wait([saving])
+    go.set()
+    await client.aclose()
+
+    assert [0] * 64 == answers
+    assert result.videos
+    assert 5 == len(now)
