@@ -224,11 +224,14 @@ def test_redirect_from_https_to_http_is_refused_for_a_local_base() -> None:
 
 def test_scheme_of_a_redirect_is_in_lower_case() -> None:
     """It decides whether certificates are checked."""
-    home = source_of(CONTENT, settings())
+    local = settings("http://127.0.0.1")
+    home = source_of(CONTENT, local)
 
-    target = follow_redirect(home, "HTTPS://cdn.example/V", settings())
+    target = follow_redirect(home, "HTTPS://cdn.example/V", local)
 
-    assert "https://cdn.example/V" == target.url
+    assert (
+        "https://cdn.example/V" == target.url == source_of("HTTPS://cdn.example/V", local).url
+    )
 
 
 @pytest.mark.parametrize("text", ["/", "//a", "@", "é", "[", "https://u:secret@h/" + "a" * 99])

@@ -102,7 +102,7 @@ async def test_names_of_other_hosts_are_looked_up_a_few_at_a_time(
         tasks = [group.create_task(lookups.addresses(name, trusted=False)) for name in names]
         await until(lambda: slow.now == 3)
         ours = group.create_task(lookups.addresses("api", trusted=True))
-        await until(lambda: slow.now == 4)  # that of the configuration waits for none
+        await until(lambda: slow.now == 4)  # that of the configuration waits for none of these
         slow.go.set()
 
     assert 4 == slow.most

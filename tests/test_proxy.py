@@ -174,7 +174,9 @@ async def test_proxy_over_tls_is_reached_with_trusted_certificates_only(
     port = server.sockets[0].getsockname()[1]
     monkeypatch.setenv("https_proxy", f"https://localhost:{port}")
     loaded: list[str] = []
-    monkeypatch.setattr("httpcore.default_ssl_context", lambda: loaded.append("again"))
+    monkeypatch.setattr(
+        "httpcore._async.connection.default_ssl_context", lambda: loaded.append("again")
+    )
 
     async with on_socket("https://films.example") as client:
         with pytest.raises(TransportError, match="407"):

@@ -25,9 +25,10 @@ _Found = list[str] | OSError | UnicodeError
 class Lookups:
     """The look-ups of one client.
 
-    ``most`` names of other hosts are looked up at once, and a further one waits. Names of the
-    configuration (the base URL's, a proxy's) do not wait for those: there are few of them.
-    ``seconds`` is what the caller waits at most. Nothing is cached.
+    At most ``most`` names are looked up at once, and a further one waits. The names of the
+    configuration (the base URL's, a proxy's), which are few, are counted apart: they do not
+    wait for the names that a response contains. A caller waits at most ``seconds``. Nothing is
+    cached.
     """
 
     def __init__(self, most: int, seconds: float) -> None:
@@ -50,7 +51,7 @@ class Lookups:
         running = self._trusted if trusted else self._others
         try:
             async with asyncio.timeout(self._seconds):
-                while not trusted and host not in running and len(running) >= self._most:
+                while host not in running and len(running) >= self._most:
                     await _any_of(list(running.values()))
                 found = await result_of(running.get(host) or _start(host, running))
         except TimeoutError:
