@@ -19,7 +19,7 @@ import httpx
 from modelmax_async._http.addresses import in_turns, is_address
 from modelmax_async._runtime.threads import result_of
 
-_Found = list[str] | OSError | UnicodeError
+_Found = list[str] | OSError
 
 
 class Lookups:
@@ -57,7 +57,7 @@ class Lookups:
         except TimeoutError:
             text = f"the look-up of {host} took more than {self._seconds:g} seconds"
             raise httpx.ConnectTimeout(text) from None
-        if isinstance(found, Exception):
+        if isinstance(found, OSError):
             raise httpx.ConnectError(str(found))
         if not found:
             raise httpx.ConnectError(f"{host} has no address")
@@ -81,8 +81,10 @@ def _look_up(host: str, promise: Future[_Found]) -> None:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         promise.set_result(in_turns([str(entry[4][0]) for entry in found]))
-    except (OSError, UnicodeError) as exc:  # the latter for a label that is empty or too long
+    except OSError as exc:
         promise.set_result(exc.with_traceback(None))
+    except ValueError:  # for a label that is empty or too long
+        promise.set_result(OSError(f"{host[:100]!r} is not a host name"))
     except BaseException as exc:  # noqa: BLE001 - a caller waits for it
         promise.set_exception(exc)
 
