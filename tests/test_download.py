@@ -288,26 +288,6 @@ async def test_file_is_synced_before_it_is_renamed(
     assert ["fsync", "replace", "fsync"] == steps
 
 
-async def test_link_to_a_complete_video_is_kept_and_a_broken_link_replaced(
-    emulator: Emulator, url: str, tmp_path: Path
-) -> None:
-    store = tmp_path / "store.mp4"
-    link = tmp_path / REEF
-    link.symlink_to(store)
-    async with on_socket(url) as client:
-        result = await ready(client, emulator, Content())
-        await client.download(result, tmp_path)
-        replaced = not link.is_symlink() and not store.exists()
-        link.unlink()
-        store.write_bytes(SAMPLE)
-        link.symlink_to(store)
-        await client.download(result, tmp_path)
-
-    assert replaced
-    assert link.is_symlink()
-    assert 1 == emulator.contents["reef"]
-
-
 async def test_relative_directory_stays_relative(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from modelmax_async._download.directory import SavedVideo
 from modelmax_async._download.file_lock import try_lock
 from modelmax_async._download.part_file import PartFile, lock_part
 from modelmax_async._download.part_names import ResumeInfo
+from modelmax_async._download.shared_files import NotAFileError
 from modelmax_async.emulator import Content, Emulator
 
 pytestmark = pytest.mark.anyio
@@ -246,7 +247,7 @@ async def test_video_saved_just_before_the_lock_is_found(
     found = await lock_or_find(target, overwrite=False)
     target.write_bytes(b"")
     monkeypatch.setattr(locking, "lock_part", turned)
-    with pytest.raises(directory.NotAFileError):
+    with pytest.raises(NotAFileError):
         await lock_or_find(target, overwrite=False)
 
     assert SavedVideo(target, len(SAMPLE)) == found

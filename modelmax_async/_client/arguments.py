@@ -16,7 +16,7 @@ from modelmax_async._models import (
     Video,
     VideoRequest,
 )
-from modelmax_async._validators import check_segment
+from modelmax_async._validators import check_segment, is_integer
 
 #: What to pass instead of a value that has a job, or is made of one.
 _OF_A_JOB: tuple[tuple[type, str], ...] = (
@@ -112,6 +112,13 @@ def check_video(video: object) -> Video:
         return video
     advice = forgotten(video) or _instead(video, _OF_A_VIDEO)
     raise ValueError(f"video must be a Video, got {named(video)}{advice}")
+
+
+def check_max_bytes(value: object) -> int:
+    """Return the bound of `download`, or raise a `ValueError`."""
+    if isinstance(value, int) and is_integer(value, 1, value):
+        return value
+    raise ValueError(f"max_bytes must be a positive integer, got {named(value)}")
 
 
 def _instead(value: object, table: tuple[tuple[type, str], ...]) -> str:

@@ -11,12 +11,17 @@ from types import TracebackType
 from typing import Literal, Self, overload
 
 from modelmax_async._arguments import check_flag, check_optional_callback, check_path
-from modelmax_async._client.arguments import check_result, check_video, job_or_id
+from modelmax_async._client.arguments import (
+    check_max_bytes,
+    check_result,
+    check_video,
+    job_or_id,
+)
 from modelmax_async._client.engine import Engine
 from modelmax_async._client.generation import Requests, Work, check_requests, each_outcome
 from modelmax_async._client.pace import Pace
 from modelmax_async._client.usage import usage_of
-from modelmax_async._download import OnProgress, VideoStream, read_template
+from modelmax_async._download import MAX_BYTES, OnProgress, VideoStream, read_template
 from modelmax_async._errors import ModelMaxError
 from modelmax_async._http import ClientOrTransport, Timeout
 from modelmax_async._models import (
@@ -369,8 +374,8 @@ class AsyncQueueClient:
             requests: an iterable or async iterable of prompts or `VideoRequest`.
             model: the model of requests that name none; the client's ``model`` by default.
             max_jobs: how many jobs are open at once, from 1 to 1,000,000.
-            directory: where to save the videos as `download` does, before the outcome is
-                yielded; by default they are not saved.
+            directory: where to save the videos as `download` does, each of at most 4 GiB,
+                before the outcome is yielded; by default they are not saved.
             name: the template of file names, see `download`.
             timeout: seconds to wait for each job at most; ``None``: no limit.
 
@@ -453,12 +458,17 @@ class AsyncQueueClient:
         name: str | None = None,
         on_progress: OnProgress | None = None,
         overwrite: bool = False,
+        max_bytes: int = MAX_BYTES,
     ) -> list[Path]:
         """Save every video of a result (API §4), whole or not at all. Nothing is billed.
 
         A video is written into a ``.part`` file in the directory, checked, and renamed when it
         is complete and on the disk. An interrupted transfer is resumed by the next call if the
-        server allows it, and started over otherwise.
+        server allows it, and started over otherwise. At least 64 MiB of the disk, or a
+        twentieth of a small one, stay free.
+
+        Links are not followed, and files of users other than you, the superuser and the owner
+        of the directory are not used: they could be another video, or be changed later.
 
         A complete file is taken for the video that has its name, so use one template in one
         directory. A key, id or model appears in a name with at most 40 characters; each run of
@@ -478,7 +488,9 @@ class AsyncQueueClient:
                 A template must contain ``{key}`` or ``{id}``, so that no two jobs share a file.
             on_progress: a plain function, called on the event loop with the bytes received and
                 the bytes expected of all videos together; ``None`` until every length is known.
-            overwrite: fetch complete files again.
+            overwrite: fetch complete files again, and replace links and other users' files.
+            max_bytes: the most bytes of each video, 4 GiB by default. A larger one is refused;
+                a call with a larger bound resumes it, if the server allows that.
 
         Returns:
             The paths, in the order of ``result.videos``; the suffix is that of the container.
@@ -486,16 +498,22 @@ class AsyncQueueClient:
         Raises:
             DownloadError: it says where the ``.part`` file is and what to do. The other videos
                 are saved all the same.
-            ValueError: for a ``name`` that is not a valid template, or an ``on_progress`` that
-                would have to be awaited.
+            ValueError: for a ``name`` that is not a valid template, an ``on_progress`` that
+                would have to be awaited, or a ``max_bytes`` that is not a positive integer.
         """
         check_result(result)
         target = Path(check_path("directory", directory))
         names = read_template(name)
         check_optional_callback("on_progress", on_progress)
+        most = check_max_bytes(max_bytes)
         self._engine.tasks.bind()
         return await self._engine.saving.save(
-            result, target, on_progress, overwrite=overwrite, names=names
+            result,
+            target,
+            on_progress,
+            overwrite=overwrite,
+            max_bytes=most,
+            names=names,
         )
 
     def stream(self, video: Video) -> AbstractAsyncContextManager[VideoStream]:
@@ -503,7 +521,8 @@ class AsyncQueueClient:
 
         The transfer is stopped when the context is left. While it is open, it counts as one of
         the downloads that the client makes at once: half of ``max_in_flight``, or one in
-        addition to the calls if that is 1.
+        addition to the calls if that is 1. Its size is not bounded. The time that the reader
+        takes does not count for the least rate of ``limits``.
 
         Args:
             video: one of ``Result.videos``.

@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 
 from modelmax_async._api.endpoints import parse_result
-from modelmax_async._download import Downloads, NameTemplate, OnProgress
+from modelmax_async._download import MAX_BYTES, Downloads, NameTemplate, OnProgress
 from modelmax_async._errors import InvalidResponseError
 from modelmax_async._models import Job, LedgerEntry, Result
 from modelmax_async._polling.visits import Parts
@@ -28,6 +28,7 @@ class Saving:
         on_progress: OnProgress | None = None,
         *,
         overwrite: bool = False,
+        max_bytes: int = MAX_BYTES,
         names: NameTemplate,
     ) -> list[Path]:
         """Save every video; the arguments are those of ``AsyncQueueClient.download``."""
@@ -35,7 +36,13 @@ class Saving:
         entry = None if job is None else await self._entry_of(job)
         key = None if entry is None else entry.job.key
         paths = await self._downloads.save(
-            result, directory, on_progress, overwrite=overwrite, names=names, key=key
+            result,
+            directory,
+            on_progress,
+            overwrite=overwrite,
+            max_bytes=max_bytes,
+            names=names,
+            key=key,
         )
         if entry is not None and _is_whole(result, entry):
             await self._parts.tasks.run(self._parts.records.note(entry.job, MarkSaved()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,10 +11,13 @@ import attrs
 from modelmax_async._download.containers import MP4, SUFFIXES
 from modelmax_async._download.mp4 import Boxes
 from modelmax_async._download.part_names import is_part
+from modelmax_async._download.shared_files import (
+    NotAFileError,
+    UntrustedFileError,
+    open_trusted,
+)
 
-
-class NotAFileError(OSError):
-    """A directory, device or pipe has the name of the video or of its ``.part``."""
+_DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @attrs.frozen
@@ -27,38 +29,57 @@ class SavedVideo:
 
 
 def find_video(target: Path) -> SavedVideo | None:
-    """Return the complete video of any suffix, ``None`` if none is saved."""
+    """Return the complete video of any suffix, ``None`` if none is saved.
+
+    Raises:
+        NotAFileError: the name of the MP4 is taken, by a directory for example.
+        UntrustedFileError: a link or a file of another user has the name of the video.
+    """
     for suffix in SUFFIXES:
         path = target.with_suffix(f".{suffix}")
-        with suppress(FileNotFoundError):  # another process may remove it after the stat
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                if suffix == MP4:
-                    raise NotAFileError(f"{path} is not a file")
-            elif _is_complete(path, status.st_size):
-                return SavedVideo(path, status.st_size)
+        try:
+            size = _complete_size(path)
+        except FileNotFoundError:  # or another process removed it after the first look
+            continue
+        except NotAFileError:
+            if suffix == MP4:
+                raise
+            continue
+        if size is not None:
+            return SavedVideo(path, size)
     return None
 
 
-def _is_complete(path: Path, size: int) -> bool:
-    """Return whether a file is a complete video, as far as its bytes can tell.
+def find_replaced(target: Path) -> Path | None:
+    """Return what `find_video` returns or refuses: the file that a new video replaces."""
+    try:
+        found = find_video(target)
+    except UntrustedFileError as exc:
+        return Path(exc.filename)
+    return None if found is None else found.path
+
+
+def _complete_size(path: Path) -> int | None:
+    """Return the size of a file if it is a complete video, as far as its bytes can tell.
 
     Only an MP4 shows that it was cut off, for instance by an interrupted copy. A file of
     another container is taken to be complete: it is renamed to its name only then.
     """
-    number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    number = open_trusted(path, os.O_RDONLY, linked=True)
     try:
+        size = os.fstat(number).st_size
         boxes = scan(number, size)
     finally:
         os.close(number)
-    return boxes.complete(size) or not (boxes.is_mp4 or boxes.is_text or boxes.is_blank)
+    complete = boxes.complete(size) or not (boxes.is_mp4 or boxes.is_text or boxes.is_blank)
+    return size if complete else None
 
 
 def part_progress(target: Path) -> tuple[str, int] | None:
     """Return the name and size of the ``.part`` that another writer holds."""
     path = find_part(target)
     try:
-        return None if path is None else (path.name, path.stat().st_size)
+        return None if path is None else (path.name, path.lstat().st_size)
     except FileNotFoundError:
         return None
 
@@ -77,7 +98,7 @@ def scan(number: int, size: int) -> Boxes:
 def sync_directory(path: Path) -> None:
     """Make the names in a directory survive a crash, where the system supports that."""
     with suppress(OSError):
-        number = os.open(path, os.O_RDONLY)
+        number = os.open(path, _DIRECTORY)
         try:
             os.fsync(number)
         finally:

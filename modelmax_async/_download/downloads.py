@@ -21,6 +21,7 @@ from modelmax_async._download.progress import OnProgress, Progress
 from modelmax_async._download.sinks import FileSink, Report, StreamSink
 from modelmax_async._download.sources import Source, SourceError, source_of
 from modelmax_async._download.streams import VideoStream
+from modelmax_async._download.transfer import MAX_BYTES
 from modelmax_async._errors import ClientStateError, DownloadError, ModelMaxError
 from modelmax_async._http import HTTPClient
 from modelmax_async._models import Job, Result, Video
@@ -48,6 +49,7 @@ class Item:
     target: Path
     request_id: str
     job: Job | None
+    max_bytes: int
 
 
 class Downloads:
@@ -71,6 +73,7 @@ class Downloads:
         on_progress: OnProgress | None,
         *,
         overwrite: bool,
+        max_bytes: int = MAX_BYTES,
         names: NameTemplate = DEFAULT_TEMPLATE,
         key: str | None = None,
     ) -> list[Path]:
@@ -82,7 +85,7 @@ class Downloads:
             names.file_name, request_id=result.request_id, key=key, model=result.model
         )
         items = [
-            self._item(result, video, directory / name_of(index=video.index))
+            self._item(result, video, directory / name_of(index=video.index), max_bytes)
             for video in result.videos
         ]
         if len({item.target for item in items}) != len(items):
@@ -128,7 +131,7 @@ class Downloads:
         task.add_done_callback(self._running.discard)
         return task
 
-    def _item(self, result: Result, video: Video, target: Path) -> Item:
+    def _item(self, result: Result, video: Video, target: Path, max_bytes: int) -> Item:
         what = f"video {video.index} of {result.request_id}"
         try:
             job = Job(result.model, result.request_id)
@@ -137,8 +140,8 @@ class Downloads:
         try:
             source = source_of(video.url, self._settings)
         except SourceError as exc:
-            return Item(what, video.url, exc, target, result.request_id, job)
-        return Item(what, source.url, source, target, result.request_id, job)
+            return Item(what, video.url, exc, target, result.request_id, job, max_bytes)
+        return Item(what, source.url, source, target, result.request_id, job, max_bytes)
 
     async def _save_all(
         self, items: Sequence[Item], progress: Progress, *, overwrite: bool
@@ -190,7 +193,7 @@ class Downloads:
         """Fetch a video into its ``.part`` and rename that, or return the error."""
         error: Exception | None = None
         try:
-            sink = await FileSink.open(part, source.url, report)
+            sink = await FileSink.open(part, source.url, report, item.max_bytes)
             await self._fetcher.fill(source, sink, item.job)
             saved = await sink.finish()
         except EXPECTED as exc:

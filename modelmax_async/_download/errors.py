@@ -7,8 +7,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 from modelmax_async._download.part_file import RemovedError
+from modelmax_async._download.shared_files import UntrustedFileError
 from modelmax_async._download.sources import SourceError, shown
-from modelmax_async._download.transfer import PermanentError, TransientError
+from modelmax_async._download.transfer import PermanentError, TooLargeError, TransientError
 from modelmax_async._errors import APIError, DownloadError, TransportError
 from modelmax_async._errors.sentences import clause, sentence
 from modelmax_async._models import Job
@@ -24,9 +25,24 @@ _ADVICE: dict[int, str] = {
 _GONE = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 )
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_MANY = frozenset({errno.EMFILE, errno.ENFILE})
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+#: What happened, and what to do next, for the codes of an `OSError`.
+_BY_CODE = (
+    (
+        {errno.ENOSPC, errno.EDQUOT, errno.EFBIG},
+        "the disk is full",
+        "free some space, then call download() again",
+    ),
+    (
+        {errno.EMFILE, errno.ENFILE},
+        "too many files are open",
+        "raise the limit (ulimit -n) or lower max_in_flight, then call download() again",
+    ),
+    (
+        {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS},
+        "files in this directory cannot be locked",
+        "call download() with a directory on a local disk, or on another that has locks",
+    ),
+)
 
 
 def download_error(
@@ -70,24 +86,24 @@ def _describe(error: Exception) -> tuple[str, str]:
         return str(error), _AGAIN
     if isinstance(error, OSError):
         return _describe_os_error(error)
-    return str(error), "the URL that the server sent is in Result.videos"
+    if isinstance(error, TooLargeError):
+        advice = "call download() with a larger max_bytes"
+    else:
+        advice = "the URL that the server sent is in Result.videos"
+    return str(error), advice
 
 
 def _describe_os_error(error: OSError) -> tuple[str, str]:
     text = f"{error.strerror or error}"
     name = f": {error.filename}" if error.filename else ""
-    if error.errno in _FULL:
-        return f"the disk is full ({text})", "free some space, then call download() again"
-    if error.errno in _MANY:
-        return (
-            f"too many files are open ({text})",
-            "raise the limit (ulimit -n) or lower max_in_flight, then call download() again",
-        )
-    if error.errno in _NO_LOCKS:
-        return (
-            f"files in this directory cannot be locked ({text})",
-            "call download() with a directory on a local disk, or on another that has locks",
-        )
+    for codes, what, advice in _BY_CODE:
+        if error.errno in codes:
+            return f"{what} ({text})", advice
+    if isinstance(error, UntrustedFileError):
+        elsewhere = "call download() with another directory"
+        if f"{error.filename}".endswith(".part"):
+            return text, f"remove that file, or {elsewhere}"
+        return text, f"call download() with overwrite=True to replace that file, or {elsewhere}"
     if isinstance(error, RemovedError):
         return text, "call download() again"
     return (

@@ -12,10 +12,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-import attrs
-
 from modelmax_async._download import sources, transfer
 from modelmax_async._download.containers import media_type
+from modelmax_async._download.pace import Pace
 from modelmax_async._download.part_names import source_digest
 from modelmax_async._download.ranges import range_headers, read_length, resume_info_of
 from modelmax_async._download.sources import Source
@@ -42,22 +41,6 @@ _REDIRECTS = frozenset(
 )
 
 
-@attrs.define
-class _Attempts:
-    """Counts failures in a row; receiving a byte beyond the furthest one resets the count."""
-
-    most: int
-    furthest: int
-    failures: int = 0
-
-    def failed(self, offset: int) -> bool:
-        """Count a failure, and return whether another attempt is allowed."""
-        if offset > self.furthest:
-            self.furthest, self.failures = offset, 0
-        self.failures += 1
-        return self.failures < self.most
-
-
 class Fetcher:
     """Fetches videos."""
 
@@ -82,25 +65,25 @@ class Fetcher:
         if sources.is_data(source.url):
             await self._copy(source, sink)
             return
-        attempts = _Attempts(self._backoff.policy.attempts, sink.offset)
+        pace = Pace(self._settings.limits, self._backoff.policy.attempts, sink.offset)
         if 0 < sink.offset == sink.total:
             await transfer.check_complete(sink)
             return
         while True:
             try:
-                await self._attempt(source, sink, job)
+                await self._attempt(source, sink, pace, job)
             except (APIError, TransportError, transfer.TransientError) as exc:
                 await sink.flush()
                 # a 404 is final at once: a missing video does not appear later
                 final = isinstance(exc, APIError) and is_final(exc.status_code, math.inf)
-                if final or not attempts.failed(sink.offset):
+                if final or not pace.failed(sink.offset):
                     raise
                 at_once = isinstance(exc, transfer.StartOverError)
-                delay = 0.0 if at_once else self._backoff.delay(attempts.failures - 1, exc)
+                delay = 0.0 if at_once else self._backoff.delay(pace.failures - 1, exc)
                 self._hooks.emit(_retried(exc, delay, job))
             else:
                 return
-            await asyncio.sleep(delay)
+            await pace.pause(delay)
 
     async def _copy(self, source: Source, sink: Sink) -> None:
         """Decode a ``data:`` URL.
@@ -122,7 +105,7 @@ class Fetcher:
         else:
             await transfer.check_complete(sink)
 
-    async def _attempt(self, source: Source, sink: Sink, job: Job | None) -> None:
+    async def _attempt(self, source: Source, sink: Sink, pace: Pace, job: Job | None) -> None:
         """Make one request, and write its response body to the sink."""
         info, offset = sink.resume_info, sink.offset
         if offset and info is None:
@@ -138,12 +121,14 @@ class Fetcher:
                 end: int | None = await transfer.resume(incoming.headers, sink)
             else:
                 end = read_length(incoming.headers)
+                transfer.check_size(sink, end)
                 suffix = None if end is None else suffix
                 digest = source_digest(source.url)
                 found = resume_info_of(incoming.headers, digest, end, suffix)
                 await sink.reset(found, end, suffix)
                 sink.media_type = media_type(incoming.headers.get("content-type", ""))
-            async for chunk in incoming.chunks:
+            pace.begin()
+            while (chunk := await pace.next_chunk(incoming.chunks)) is not None:
                 await transfer.write_chunk(sink, chunk, end)
         await transfer.check_end(incoming.headers, sink)
 

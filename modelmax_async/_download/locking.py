@@ -8,7 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from modelmax_async._download.directory import SavedVideo, find_video, part_progress
+from modelmax_async._download.directory import (
+    SavedVideo,
+    find_replaced,
+    find_video,
+    part_progress,
+)
 from modelmax_async._download.part_file import PartFile, lock_part
 from modelmax_async._download.transfer import TransientError
 from modelmax_async._runtime.threads import finish_in_thread, in_thread
@@ -68,8 +73,8 @@ class _LockAttempt:
 
     def run(self) -> PartFile | SavedVideo | None:
         """Return the saved video or the locked file; ``None`` if another writer holds it."""
-        found = find_video(self._target)
-        if found is not None and not self._overwrite:
+        found = self._find()
+        if isinstance(found, SavedVideo):
             return found
         part = lock_part(self._target)
         if part is None:
@@ -79,15 +84,19 @@ class _LockAttempt:
             if self._abandoned:
                 part.close()
         try:  # another writer may have saved the video just before it released the lock
-            found = find_video(self._target)
+            found = self._find()
         except BaseException:
             part.close()
             raise
-        if found is not None and not self._overwrite:
+        if isinstance(found, SavedVideo):
             part.close()
             return found
-        part.replaces = None if found is None else found.path
+        part.replaces = found
         return part
+
+    def _find(self) -> SavedVideo | Path | None:
+        """Return the saved video, or the file that this download is to replace."""
+        return find_replaced(self._target) if self._overwrite else find_video(self._target)
 
     def abandon(self) -> None:
         """Unlock the file, whether the thread has locked it already or does so later."""

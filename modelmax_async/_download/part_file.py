@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from modelmax_async._download.containers import MP4
 from modelmax_async._download.directory import (
-    NotAFileError,
     find_part,
     is_same_file,
     scan,
@@ -38,10 +37,11 @@ from modelmax_async._download.part_names import (
     read_resume_info,
     reset_name,
 )
+from modelmax_async._download.room import check_room
+from modelmax_async._download.shared_files import CAREFUL, open_trusted
 from modelmax_async._download.writeback import write_behind
 
-_OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_CREATE = os.O_CREAT | os.O_EXCL
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | CAREFUL
 _MODE = 0o666  # less the umask, as for any file of the user
 
 
@@ -68,9 +68,17 @@ class PartFile:
         with self._guard:
             return scan(self._open(), self.size)
 
-    def reset(self, info: ResumeInfo | None) -> None:
-        """Empty the file, and put this resume info into its name."""
+    def check_room(self, total: int | None) -> None:
+        """Check that the disk has room for a video of so many bytes, if they are known."""
+        check_room(self.path.parent, (total or 0) - self.size)
+
+    def reset(self, info: ResumeInfo | None, total: int | None = None) -> None:
+        """Empty the file, and put this resume info into its name.
+
+        If the disk has no room for ``total`` bytes, the file is left as it is.
+        """
         with self._guard:
+            self.check_room(total)
             os.ftruncate(self._open(), 0)
             self.size = 0
             self.resume_info = info
@@ -83,6 +91,7 @@ class PartFile:
         """Write at the end of the file."""
         with self._guard:
             number = self._open()
+            check_room(self.path.parent, len(data))
             os.lseek(number, self.size, os.SEEK_SET)
             before = self.size
             rest = memoryview(data)
@@ -107,10 +116,12 @@ class PartFile:
                 raise RemovedError(errno.ENOENT, text, str(self.path))
             if not RENAMES_OPEN:  # pragma: no cover - Windows
                 self._close_descriptor(number)
-            self.path.replace(place)
+            with _replacing(place):
+                self.path.replace(place)
             sync_directory(place.parent)
             if self.replaces not in {None, place}:  # or a later call might find that instead
-                self.replaces.unlink(missing_ok=True)
+                with _replacing(self.replaces):
+                    self.replaces.unlink(missing_ok=True)
             if RENAMES_OPEN:  # pragma: no branch - Windows
                 self._close_descriptor(number)
         return place
@@ -158,7 +169,10 @@ def lock_part(target: Path) -> PartFile | None:
     created = path is None
     path = path or target.with_name(part_name(target.name, None))
     try:
-        number = os.open(path, _OPEN | _CREATE if created else _OPEN, _MODE)
+        if created:
+            number = os.open(path, _CREATE, _MODE)
+        else:
+            number = open_trusted(path, os.O_RDWR, linked=False)
     except FileExistsError:
         return None  # another writer created it first
     except FileNotFoundError:
@@ -166,8 +180,6 @@ def lock_part(target: Path) -> PartFile | None:
             raise
         return None  # another writer renamed or removed it
     try:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise NotAFileError(f"{path} is not a file")
         if _lock(number, path, created=created):
             alone = find_part(target) == path
             if is_same_file(path, number):
@@ -190,6 +202,16 @@ def _lock(number: int, path: Path, *, created: bool) -> bool:
         if created:
             path.unlink()
         raise
+
+
+@contextmanager
+def _replacing(place: Path) -> Iterator[None]:
+    """Name the file that cannot be replaced, and the likely reason."""
+    try:
+        yield
+    except PermissionError as exc:
+        why = "if the directory is sticky, only the owner of a file can replace it"
+        raise PermissionError(exc.errno, f"{exc.strerror}; {why}", str(place)) from None
 
 
 def _unlock_and_close(number: int) -> None:

@@ -29,8 +29,9 @@ Report = Callable[[int, int | None], None]
 class FileSink(Sink):
     """Writes a ``.part`` in threads: one batch while the next is collected."""
 
-    def __init__(self, part: PartFile, report: Report) -> None:
+    def __init__(self, part: PartFile, report: Report, most: int) -> None:
         super().__init__(part.size, part.resume_info)
+        self.most = most
         self._part = part
         self._report = report
         self._buffers: list[bytearray] = []  # freed between transfers: many sinks may wait
@@ -39,12 +40,16 @@ class FileSink(Sink):
         self._writing: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, part: PartFile, url: str, report: Report) -> FileSink:
-        """Resume after the bytes of the ``.part``, or empty it if they are of another URL."""
-        sink = cls(part, report)
+    async def open(cls, part: PartFile, url: str, report: Report, most: int) -> FileSink:
+        """Resume after the bytes of the ``.part``, or empty it if they are of another URL.
+
+        ``most`` is the size in bytes above which the video is refused.
+        """
+        sink = cls(part, report, most)
         if part.resume_info is not None and part.resume_info.source == source_digest(url):
             sink.boxes = await in_thread(part.scan)
             if sink.boxes.is_mp4 or not (sink.suffix is None or sink.boxes.is_text):
+                await in_thread(part.check_room, sink.total)
                 sink._report_progress()
                 return sink
         await sink.reset(None, None)
@@ -56,7 +61,7 @@ class FileSink(Sink):
         """Empty the file."""
         self._collected = 0
         await _ended(self._writing)
-        await in_thread(self._part.reset, info)
+        await in_thread(self._part.reset, info, total)
         self.resume_info, self.total, self.suffix = info, total, suffix
         self.offset, self.boxes = 0, Boxes()
         self._report_progress()

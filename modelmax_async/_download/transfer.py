@@ -16,9 +16,16 @@ from modelmax_async._download.ranges import continuation
 from modelmax_async._http.streaming import Incoming
 from modelmax_async._runtime import clock
 
+#: The most bytes of one video, unless the caller allows more.
+MAX_BYTES = 4 * 2**30
+
 
 class PermanentError(Exception):
     """The video cannot be fetched, and a retry would not help. The text says why."""
+
+
+class TooLargeError(PermanentError):
+    """The video has more bytes than the caller allows. The text says how many."""
 
 
 class TransientError(Exception):
@@ -40,6 +47,7 @@ class Sink(ABC):
         #: That of a declared video of known length, ``None`` where it must be an MP4.
         self.suffix = info.suffix if info else None
         self.media_type = ""  # as the server declared it, in lower case
+        self.most: int | None = None  # bytes that the caller allows
 
     @abstractmethod
     async def reset(
@@ -60,10 +68,19 @@ async def write_chunk(sink: Sink, chunk: bytes, end: int | None = None) -> None:
     """Write a chunk, unless the bytes are not those of a video, or extend beyond ``end``."""
     if end is not None and sink.offset + len(chunk) > end:
         await start_over(sink, f"the response is longer than the {end} bytes announced")
+    if sink.most is not None and sink.offset + len(chunk) > sink.most:
+        await sink.flush()  # a larger bound lets the next call resume
+        raise TooLargeError(f"it has more than the {sink.most} bytes that max_bytes allows")
     sink.boxes.feed(chunk, sink.offset)
     if sink.boxes.is_not_mp4 and (sink.suffix is None or sink.boxes.is_text):
         raise PermanentError(_why_not_a_video(sink))
     await sink.write(chunk)
+
+
+def check_size(sink: Sink, size: int | None) -> None:
+    """Refuse a video of more bytes than the caller allows, before the sink is reset."""
+    if sink.most is not None and size is not None and size > sink.most:
+        raise TooLargeError(f"it has {size} bytes, and max_bytes allows {sink.most}")
 
 
 async def resume(headers: Mapping[str, str], sink: Sink) -> int:
@@ -73,6 +90,7 @@ async def resume(headers: Mapping[str, str], sink: Sink) -> int:
     if found is None:
         await start_over(sink, "the partial response does not continue the bytes received")
     sink.total = found.total or sink.total
+    check_size(sink, sink.total)
     return found.end
 
 

@@ -32,6 +32,8 @@ from modelmax_async._settings import ApiKey, host_of
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
 #: Bytes of an error's body that are read at most, and the seconds that reading them may take.
 _MOST, _SOON = 64 * 1024, 5.0
+#: Chunks that are read before the event loop runs other tasks.
+_TURN = 16
 
 
 @attrs.frozen
@@ -161,6 +163,9 @@ class Receiver:
         """Yield the body as it is on the wire, and stop waiting for a server that is silent.
 
         The SDK's own connections have a time limit themselves. A caller's may have none.
+
+        The HTTP library parses what one read returned without a pause, and that may be ten
+        thousand chunks of one byte: the event loop gets its turn in between.
         """
         failure: TransportError
         parts: AsyncIterator[bytes] = aiter(response.stream)  # type: ignore[arg-type]  # an async client's
@@ -169,16 +174,16 @@ class Receiver:
             if response.is_stream_consumed:
                 yield response.content
                 return
-            if limit is None:
-                async for chunk in parts:
-                    yield chunk
-                return
+            count = 0
             while True:
                 async with asyncio.timeout(limit):
                     part = await anext(parts, None)
                 if part is None:
                     return
                 yield part
+                count += 1
+                if count % _TURN == 0:
+                    await asyncio.sleep(0)
         except Exception as exc:  # noqa: BLE001 - as above
             exchange.broken = type(exc).__name__
             failure = translate(exc, exchange, None, self._key, host=host)
