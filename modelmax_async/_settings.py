@@ -20,6 +20,7 @@ MAX_IN_FLIGHT = 1024  # each has its own connection
 _HIDDEN = "sk-..."
 _VARIABLE = "MODELMAX_API_KEY"
 _QUOTES = frozenset("\"'`")
+_LABEL = 63  # the most characters between two dots of a host name
 _SHORTEST = 8  # a shorter key is not a secret, and could be an ordinary word
 OnUncertain = Literal["raise", "refetch"]
 
@@ -102,7 +103,7 @@ def read_settings(
             raise ConfigurationError(str(exc)) from exc
     return Settings(
         key=api_key,
-        base_url=url.rstrip("/"),
+        base_url=lower_scheme(url.rstrip("/")),
         origin=origin,
         model=model,
         on_uncertain="refetch" if on_uncertain == "refetch" else "raise",
@@ -182,7 +183,7 @@ def _check_base_url(url: str, *, allow_insecure: bool) -> str:
         parts.scheme not in DEFAULT_PORTS
         or not host
         or port == 0
-        or not _is_whole(parts.netloc)
+        or not (_is_whole(parts.netloc) and is_host_name(host))
     ):
         raise ConfigurationError(f"{problem}{_meant(url)}")
     if "?" in url or "#" in url:
@@ -227,10 +228,23 @@ def host_of(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or an IP address is this machine."""
-    if host.lower().rstrip(".") in {"localhost", "ip6-localhost"}:
-        return True
+    """Whether a host is this machine: exactly ``localhost``, or an IP address.
+
+    A resolver decides about every other name, and about spellings such as ``127.1``.
+    """
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host.lower().endswith(".localhost")
+        return host.lower() == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def is_host_name(host: str) -> bool:
+    """Whether the labels of a host name have a length that a resolver accepts."""
+    return all(1 <= len(label) <= _LABEL for label in host.removesuffix(".").split("."))
+
+
+def lower_scheme(url: str) -> str:
+    """Return an absolute URL with its scheme in lower case, as everything compares it."""
+    scheme, colon, rest = url.partition(":")
+    return scheme.lower() + colon + rest

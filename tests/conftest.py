@@ -74,14 +74,17 @@ async def url(emulator: Emulator) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def made_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """The files of a certificate for this machine, not trusted, and of its private key."""
+    """The files of a certificate, not trusted, and of its private key.
+
+    It is for this machine, and for ``films.example``.
+    """
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     directory = tmp_path_factory.mktemp("tls")
     certificate, key = str(directory / "c.pem"), str(directory / "k.pem")
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     names = ["-subj", "/CN=localhost"]
-    names += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    names += ["-addext", "subjectAltName=DNS:localhost,DNS:films.example,IP:127.0.0.1"]
     files = ["-keyout", key, "-out", certificate]
     subprocess.run([*command, *names, *files], check=True, capture_output=True)  # noqa: S603 - no input from outside
     return certificate, key
@@ -91,7 +94,7 @@ def made_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str
 def certificate(
     made_certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[str, str]:
-    """The files of a certificate for this machine, trusted, and of its private key."""
+    """The files of the same certificate, trusted, and of its private key."""
     monkeypatch.setenv("SSL_CERT_FILE", made_certificate[0])
     return made_certificate
 

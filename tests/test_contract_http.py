@@ -14,6 +14,8 @@ import httpx
 import pytest
 
 from modelmax_async._http import Exchange
+from modelmax_async._http.lookups import Lookups
+from modelmax_async._http.network import Network
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -293,6 +295,51 @@ async def test_pool_of_a_transport_is_what_the_kept_connections_replace() -> Non
     own = {"aclose", "can_handle_request", "has_expired", "is_available"}
     assert own <= set(dir(httpcore.AsyncConnectionInterface))
     await transport.aclose()
+
+
+async def test_network_backend_of_a_pool_connects_with_these_arguments() -> None:
+    """`Network.carry` puts a backend of the SDK's in the place of this attribute."""
+
+    class Backend:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+            self.asked: list[dict[str, Any]] = []
+
+        async def connect_tcp(self, **options: Any) -> Any:
+            self.asked.append(dict(options))
+            return await self.inner.connect_tcp(**options | {"host": "127.0.0.1"})
+
+    async with serving(OK) as server:
+        transport = fresh()
+        pool: Any = transport._pool
+        pool._network_backend = backend = Backend(pool._network_backend)
+        await send(transport, f"http://h.example:{server.port}/", Events())
+
+    assert [
+        {
+            "host": "h.example",
+            "port": server.port,
+            "local_address": None,
+            "timeout": 0.3,
+            "socket_options": None,
+        }
+    ] == backend.asked
+    for proxied in (
+        httpx.AsyncHTTPTransport(proxy="http://h:1"),
+        httpx.AsyncHTTPTransport(proxy="https://h:1"),
+    ):
+        assert hasattr(proxied._pool, "_network_backend")
+
+
+async def test_trace_events_are_the_same_through_the_sdks_network() -> None:
+    plain, carried = Events(), Events()
+
+    async with serving(OK) as server:
+        await send(fresh(), server.url, plain)
+        transport = Network(Lookups(1, 5.0)).carry(fresh())
+        await send(transport, server.url.replace("127.0.0.1", "localhost"), carried)
+
+    assert plain.names == carried.names
 
 
 async def test_client_looks_its_transport_up_for_each_request() -> None:

@@ -13,10 +13,12 @@ import httpx
 
 from modelmax_async._api.messages import Call, Reply
 from modelmax_async._errors import TransportError
+from modelmax_async._http.addresses import RefusedError, public
 from modelmax_async._http.body import paced
 from modelmax_async._http.exchange import Exchange, translate
+from modelmax_async._http.network import Network
 from modelmax_async._http.own_client import PlainClient
-from modelmax_async._http.proxies import open_transport, proxy_for
+from modelmax_async._http.proxies import needs_tls, network_to, open_transport, proxy_for
 from modelmax_async._http.redaction import quiet
 from modelmax_async._http.report import Server, report
 from modelmax_async._http.routes import Routes
@@ -57,6 +59,7 @@ class Receiver:
     _limits: Limits
     _hooks: Hooks
     _trusted: ssl.SSLContext | None = attrs.field(default=None, init=False)
+    _trusting: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     @property
     def _key(self) -> ApiKey:
@@ -76,14 +79,15 @@ class Receiver:
         The connection belongs to this request and ends with it, so that a body left unread
         costs nothing. No redirect is followed, and nothing is decompressed. Without the key,
         the headers and cookies of a caller's client are not sent either: they are not meant for
-        this host.
+        this host, which must have public addresses only.
 
         Raises:
             TransportError: if no response was received; from the chunks, if the body broke off.
+            RefusedError: if the host has an address that it must not have.
         """
         async with (
             self._slots.long_slot(),
-            self._client(url) as client,
+            self._client(url, with_key=with_key) as client,
             self._reported(url, job) as exchange,
         ):
             response = await self._begin(client, exchange, url, headers, with_key=with_key)
@@ -129,7 +133,7 @@ class Receiver:
         *,
         with_key: bool,
     ) -> httpx.Response:
-        failure: TransportError
+        failure: TransportError | RefusedError
         try:
             own = self._headers.copy()
             own["accept"] = "*/*"
@@ -147,6 +151,9 @@ class Receiver:
                 exchange.answer()
                 exchange.status = response.status_code
                 return response
+        except RefusedError as exc:
+            exchange.broken = type(exc).__name__
+            failure = RefusedError(str(exc))
         except Exception as exc:  # noqa: BLE001 - whatever broke it, it has one error
             exchange.broken = type(exc).__name__
             failure = translate(exc, exchange, None, self._key, host=host_of(url))
@@ -183,23 +190,37 @@ class Receiver:
         raise failure
 
     @asynccontextmanager
-    async def _client(self, url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async def _client(self, url: str, *, with_key: bool) -> AsyncIterator[httpx.AsyncClient]:
         """Lend the caller's client, or one of a single connection.
 
         A kept connection would have to be read to the end of the body. And the SDK's own kept
-        connections do not check certificates if the base URL is plain HTTP on this machine;
-        this one does, because it may reach another host.
+        connections trust no certificate if the base URL is plain HTTP on this machine; this one
+        does, because it may reach another host.
+
+        A host that a proxy reaches is looked up by the proxy. It is looked up here too, because
+        a name may tell that it is private, but the proxy may get other addresses.
         """
         if self.injected:
             yield self._routes.client
             return
-        verify: ssl.SSLContext | bool = False  # without TLS it has no meaning, and loads slowly
-        if url.startswith("https:"):
+        proxy = proxy_for(url)
+        tls = await self._trust() if needs_tls(url, proxy) else None
+        lookups = self._routes.lookups
+        network = network_to(url, lookups)
+        if not with_key and proxy is None:
+            network = Network(lookups, public, trusted=False)
+        elif not with_key:
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                public(await lookups.addresses(Server.of(url).host, trusted=False))
+        async with PlainClient(open_transport(_ONE, proxy, tls=tls, network=network)) as made:
+            yield made
+
+    async def _trust(self) -> ssl.SSLContext:
+        """Return the context that checks certificates, loaded once and off the event loop."""
+        async with self._trusting:
             if self._trusted is None:
                 self._trusted = await in_thread(httpx.create_ssl_context)
-            verify = self._trusted
-        async with PlainClient(open_transport(_ONE, proxy_for(url), tls=verify)) as made:
-            yield made
+            return self._trusted
 
 
 async def _beginning(chunks: AsyncIterator[bytes], most: int) -> bytes:
