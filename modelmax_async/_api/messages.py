@@ -16,6 +16,8 @@ from typing import Any
 import attrs
 
 from modelmax_async import _errors as errors
+from modelmax_async._api.bounded_json import parse
+from modelmax_async._errors.sentences import clause
 from modelmax_async._models import Job
 
 #: The most bytes of a JSON body, on the wire and after decompression.
@@ -128,9 +130,9 @@ def as_utf8(text: str) -> str:
 def _envelope(reply: Reply) -> dict[str, Any]:
     """Return the documented error object (API §5), or an empty one."""
     try:
-        error = json.loads(decoded(reply))["error"]
+        error = parse(decoded(reply))["error"]
         texts = (error["message"], error["type"])
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return {}
     return dict(error) if all(isinstance(text, str) for text in texts) else {}
 
@@ -142,7 +144,8 @@ def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
 
     Raises:
         APIError: for a 4xx or 5xx response.
-        InvalidResponseError: for any other status, and for a body that is not JSON.
+        InvalidResponseError: for any other status, and for a body that is not JSON, or is
+            beyond the bounds of `bounded_json`.
     """
     if reply.status >= HTTPStatus.BAD_REQUEST:
         raise parse_error(reply, now=now, job=job)
@@ -156,14 +159,16 @@ def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
             job=job,
         )
     try:
-        return json.loads(decoded(reply))
-    except (ValueError, RecursionError) as exc:
-        raise errors.InvalidResponseError(
-            f"the response{reply.origin}{about} is not valid JSON ({type(exc).__name__}): "
-            "check base_url",
-            body=shown(reply),
-            job=job,
-        ) from None
+        return parse(decoded(reply))
+    except ValueError as exc:
+        ours = type(exc) is ValueError  # its text says which bound it is beyond
+        problem = str(exc) if ours else f"it is not valid JSON: {type(exc).__name__}"
+    raise errors.InvalidResponseError(
+        f"the response{reply.origin}{about} could not be understood ({clause(problem)}): check "
+        "base_url",
+        body=shown(reply),
+        job=job,
+    )
 
 
 def shown(reply: Reply) -> bytes:
