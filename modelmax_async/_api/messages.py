@@ -124,7 +124,7 @@ def as_text(value: object, limit: int = 2000) -> str:
 
 def as_utf8(text: str) -> str:
     """Return the text with unpaired surrogates, which JSON can contain, as ``?``."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _envelope(reply: Reply) -> dict[str, Any]:

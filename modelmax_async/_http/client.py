@@ -218,7 +218,8 @@ class HTTPClient:
         self._learn(exchange)
         try:
             whole = await read_whole(response, self._host, keep=keep)
-            reply = quiet(whole, self._settings.key, paid=keep)
+            exchange.answer(whole)  # so that it is not lost, whatever happens next
+            reply = quiet(whole, self._settings.key)
             exchange.answer(reply)
             outcome = judge(read, reply)
             if isinstance(outcome, Failed) and isinstance(outcome.error, InvalidResponseError):
