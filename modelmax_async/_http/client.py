@@ -13,7 +13,7 @@ import httpx
 
 from modelmax_async._api.messages import Call, Reply
 from modelmax_async._errors import InvalidResponseError
-from modelmax_async._errors.sentences import clause
+from modelmax_async._errors.sentences import clause, plain
 from modelmax_async._http.body import read_whole
 from modelmax_async._http.connections import FRESH
 from modelmax_async._http.exchange import Exchange, Traced, translate
@@ -91,7 +91,7 @@ class HTTPClient:
             return Prepared(call, httpx.URL(base + call.path))
         except httpx.InvalidURL as exc:
             problem = str(exc)
-        about = f" of job {call.job.request_id[:200]}" if call.job is not None else ""
+        about = f" of job {plain(call.job.request_id[:200])}" if call.job is not None else ""
         raise ValueError(
             f"the URL{about} cannot be requested: {clause(problem)}. Nothing was sent"
         )
