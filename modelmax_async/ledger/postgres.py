@@ -20,6 +20,7 @@ except ImportError as _missing:
 
 from modelmax_async import _models as models
 from modelmax_async._models import LedgerEntry, LedgerState
+from modelmax_async._reprs import always_shown
 from modelmax_async._validators import is_integer, is_number
 from modelmax_async.ledger.attempts import observed
 from modelmax_async.ledger.columns import entry_of, submission_of
@@ -61,6 +62,7 @@ class _Parts:
         await self.pool.aclose()
 
 
+@always_shown
 class PostgresLedger:
     """The ledger for many machines: the tables of one schema of a PostgreSQL database.
 
