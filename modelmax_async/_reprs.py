@@ -1,6 +1,7 @@
-"""Every object can be shown, also one whose constructor has failed.
+"""What tools show that print the local variables of a traceback.
 
-Tools that print the local variables of a traceback ask for the ``repr`` of such objects.
+They ask for the ``repr`` of every object: of one whose constructor has failed, of a URL with a
+password.
 """
 
 from __future__ import annotations
@@ -9,6 +10,15 @@ import functools
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+class Unshown(str):
+    """A text whose ``repr`` does not show it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
 
 
 def always_shown(kind: type[T]) -> type[T]:

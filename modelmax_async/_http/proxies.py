@@ -13,6 +13,7 @@ from modelmax_async._api.messages import as_text
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._errors.sentences import clause
 from modelmax_async._http.connections import KEPT, Opener, manage_one
+from modelmax_async._reprs import Unshown
 
 
 def opener_for(origin: str) -> Opener:
@@ -31,7 +32,8 @@ def open_transport(
     try:
         transport = httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy)
     except (ImportError, ValueError, httpx.InvalidURL) as exc:
-        problem = as_text(str(exc), 300)
+        secret = "@" in (proxy or "") and not isinstance(exc, ImportError)
+        problem = "its URL is malformed" if secret else as_text(str(exc), 300)
     else:
         return manage_one(transport) if limits is KEPT else transport
     raise ConfigurationError(
@@ -47,4 +49,6 @@ def proxy_for(origin: str) -> str | None:
         return None
     proxies = getproxies()
     found = proxies.get(parts.scheme) or proxies.get("all")
-    return f"http://{found}" if found and "://" not in found else found
+    if not found:
+        return None
+    return Unshown(found if "://" in found else f"http://{found}")  # it may have a password
