@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from ledgers import states
 from strategies import JOB, wild_json
+from support import in_process, in_virtual_time
 
-from modelmax_async import InvalidResponseError, Result
+from modelmax_async import InvalidResponseError, MemoryLedger, Result
 from modelmax_async._api.bounded_json import (
     MAX_DEPTH,
     MAX_DIGITS,
@@ -22,6 +24,7 @@ from modelmax_async._api.bounded_json import (
     parse,
 )
 from modelmax_async._api.endpoints import MAX_VIDEOS, is_readable, parse_result
+from modelmax_async.emulator import Emulator, Fault
 
 MIB = 1024 * 1024
 
@@ -145,6 +148,33 @@ def test_video_of_8_mib_in_the_response_is_readable(url: bytes) -> None:
     body = b'{"request_id": "req-1", "status": "COMPLETED", "data": [{"url": "%s"}]}' % url
 
     assert is_readable(body, JOB)
+
+
+@pytest.mark.anyio
+@in_virtual_time
+@pytest.mark.parametrize(
+    "field",
+    [b"[" * 500 + b"]" * 500, b"[" + b"[]," * MAX_STRUCTURE + b"0]", b"9" * 5000 + b"x"],
+    ids=["deep", "lists", "invalid"],
+)
+async def test_paid_response_beyond_a_bound_is_stored_and_fetched_once(
+    emulator: Emulator, field: bytes
+) -> None:
+    request_id = emulator.add_job()
+    ledger = MemoryLedger()
+    body = paid(field).replace(b"req-1", request_id.encode())
+    emulator.fault("result", Fault.raw(200, body))
+
+    async with in_process(emulator, ledger=ledger) as client:
+        found = []
+        for call in (client.wait_for, client.result, client.result):
+            with pytest.raises(InvalidResponseError) as caught:
+                await call(request_id)
+            found.append(caught.value.body)
+
+    assert [body] * 3 == found
+    assert ["stored"] == states(ledger)
+    assert {request_id: 1} == emulator.result_calls
 
 
 HOSTILE = {
