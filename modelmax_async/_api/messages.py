@@ -144,8 +144,7 @@ def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
 
     Raises:
         APIError: for a 4xx or 5xx response.
-        InvalidResponseError: for any other status, and for a body that is not JSON, or is
-            beyond the bounds of `bounded_json`.
+        InvalidResponseError: for any other status, and for a body that is not JSON.
     """
     if reply.status >= HTTPStatus.BAD_REQUEST:
         raise parse_error(reply, now=now, job=job)

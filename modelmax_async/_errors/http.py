@@ -114,8 +114,7 @@ class InvalidResponseError(ModelMaxError):
     """The response could not be understood.
 
     Attributes:
-        body: its body, without the API key: all of it if it was paid for, otherwise at most
-            64 KiB.
+        body: its body: all of it if it was paid for, otherwise at most 64 KiB.
     """
 
     def __init__(self, message: str, *, body: bytes = b"", job: Job | None = None) -> None:
