@@ -12,6 +12,7 @@ import attrs
 from modelmax_async._arguments import named
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._models import ResourceLimits
+from modelmax_async._spellings import Spellings
 from modelmax_async._validators import check_segment, is_integer
 
 DEFAULT_BASE_URL = "https://api.modelmax.io"
@@ -28,21 +29,23 @@ OnUncertain = Literal["raise", "refetch"]
 class ApiKey:
     """The API key. Only `reveal` returns it; it is not in its repr and cannot be pickled."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_spellings", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        self._spellings = Spellings(value) if len(value) >= _SHORTEST else None
 
     def reveal(self) -> str:
         """Return the key itself, for the Authorization header."""
         return self._value
 
     def hide_in(self, text: str) -> str:
-        """Return a text from elsewhere with the key replaced."""
-        if len(self._value) < _SHORTEST:
-            return text
-        escaped = self._value.replace("/", "\\/")  # an optional escape of JSON
-        return text.replace(self._value, _HIDDEN).replace(escaped, _HIDDEN)
+        """Return a text from elsewhere with the key replaced: see `Spellings`."""
+        return text if self._spellings is None else self._spellings.replaced(text, _HIDDEN)
+
+    def may_be_in(self, body: bytes) -> bool:
+        """Whether a body in UTF-8 may contain the key; if not, it need not be looked for."""
+        return self._spellings is not None and self._spellings.may_be_in(body)
 
     def __repr__(self) -> str:
         return "ApiKey('sk-…')"

@@ -247,11 +247,11 @@ def test_unexpected_status_without_a_location_is_no_redirect() -> None:
         read_json(reply(304), now=NOW, job=None)
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"\xff", b"[" * 100_000, b"9" * 5000, b'{"a": 1} {}']
-)
+@pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[" * 100_000, b'{"a": 1} {}'])
 def test_unreadable_json_keeps_its_bytes(body: bytes) -> None:
-    with pytest.raises(errors.InvalidResponseError, match="for job req-1 is not") as caught:
+    with pytest.raises(
+        errors.InvalidResponseError, match="for job req-1 could not be"
+    ) as caught:
         read_json(reply(200, body), now=NOW, job=JOB)
 
     assert body[: 64 * 1024] == caught.value.body

@@ -16,6 +16,8 @@ from typing import Any
 import attrs
 
 from modelmax_async import _errors as errors
+from modelmax_async._api.bounded_json import parse
+from modelmax_async._errors.sentences import clause
 from modelmax_async._models import Job
 
 _SHOWN = 64 * 1024
@@ -138,7 +140,7 @@ def as_text(value: object, limit: int = 2000) -> str:
 
 def as_utf8(text: str) -> str:
     """Return the text with unpaired surrogates, which JSON can contain, as ``?``."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _envelope(reply: Reply) -> dict[str, Any]:
@@ -146,9 +148,9 @@ def _envelope(reply: Reply) -> dict[str, Any]:
     if reply.unread:
         return {}
     try:
-        error = json.loads(decoded(reply))["error"]
+        error = parse(decoded(reply))["error"]
         texts = (error["message"], error["type"])
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return {}
     return dict(error) if all(isinstance(text, str) for text in texts) else {}
 
@@ -179,14 +181,16 @@ def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
             f"the response{reply.origin}{about} {reply.unread}", job=job
         )
     try:
-        return json.loads(decoded(reply))
-    except (ValueError, RecursionError) as exc:
-        raise errors.InvalidResponseError(
-            f"the response{reply.origin}{about} is not valid JSON ({type(exc).__name__}): "
-            "check base_url",
-            body=shown(reply),
-            job=job,
-        ) from None
+        return parse(decoded(reply))
+    except ValueError as exc:
+        ours = type(exc) is ValueError  # its text says which bound it is beyond
+        problem = str(exc) if ours else f"it is not valid JSON: {type(exc).__name__}"
+    raise errors.InvalidResponseError(
+        f"the response{reply.origin}{about} could not be understood ({clause(problem)}): check "
+        "base_url",
+        body=shown(reply),
+        job=job,
+    )
 
 
 def shown(reply: Reply) -> bytes:

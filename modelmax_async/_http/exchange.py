@@ -171,7 +171,7 @@ def translate(
     maybe_sent = exchange.maybe_sent(error)
     sent = "may have been sent" if maybe_sent else "was not sent"
     shown = _alone(error)
-    text = key.hide_in(": ".join(filter(None, (type(shown).__name__, _text_of(shown)))))
+    text = ": ".join(filter(None, (type(shown).__name__, _text_of(shown, key))))
     made = kind(
         f"the request to {host}{about} {sent}, and no complete response was received: {text}"
         f"{exchange.received}",
@@ -190,9 +190,9 @@ def _alone(error: Exception) -> Exception:
     return error
 
 
-def _text_of(error: Exception) -> str:
-    """Return the text of an exception. A foreign one may fail even at that."""
+def _text_of(error: Exception, key: ApiKey) -> str:
+    """Return the text of an exception, without the key. A foreign one may fail at that."""
     try:
-        return as_text(str(error), 300)
+        return as_text(key.hide_in(str(error)), 300)
     except Exception:  # noqa: BLE001 - no text may decide about a charge
         return "(its text is not available)"

@@ -17,6 +17,7 @@ from modelmax_async._http.connections import KEPT, Opener, manage_one
 from modelmax_async._http.heads import bound_heads
 from modelmax_async._http.lookups import Lookups
 from modelmax_async._http.network import Network
+from modelmax_async._reprs import Unshown
 from modelmax_async._settings import is_loopback
 
 
@@ -56,7 +57,8 @@ def open_transport(
             verify=tls, limits=limits, proxy=_with_tls(proxy, tls)
         )
     except (ImportError, ValueError, httpx.InvalidURL) as exc:
-        problem = as_text(str(exc), 300)
+        secret = "@" in (proxy or "") and not isinstance(exc, ImportError)
+        problem = "its URL is malformed" if secret else as_text(str(exc), 300)
     else:
         transport = bound_heads(network.carry(transport))
         return manage_one(transport) if limits is KEPT else transport
@@ -87,4 +89,6 @@ def proxy_for(origin: str) -> str | None:
         return None
     proxies = getproxies()
     found = proxies.get(parts.scheme) or proxies.get("all")
-    return f"http://{found}" if found and "://" not in found else found
+    if not found:
+        return None
+    return Unshown(found if "://" in found else f"http://{found}")  # it may have a password

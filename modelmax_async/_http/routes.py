@@ -17,11 +17,13 @@ from modelmax_async._http.network import Network
 from modelmax_async._http.own_client import ClientOrTransport, PlainClient
 from modelmax_async._http.proxies import opener_for
 from modelmax_async._http.transports import Carrier, Kind, find_carrier
+from modelmax_async._reprs import always_shown
 from modelmax_async._settings import Settings
 
 _log = logging.getLogger("modelmax_async")
 
 
+@always_shown
 class Routes:
     """The clients that requests to the API go through.
 

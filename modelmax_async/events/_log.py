@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from modelmax_async._errors.sentences import plain
 from modelmax_async._models import Job, Status
 from modelmax_async.events import _records as records
 from modelmax_async.events._calls import CallEnded, CallRetried
@@ -47,7 +48,7 @@ def logging_hook(event: Event) -> None:
     if line is None:
         return
     text, *arguments = line
-    shown = [plain(each) if isinstance(each, str) else each for each in arguments]
+    shown = [plain(each[:_MOST]) if isinstance(each, str) else each for each in arguments]
     LOGGER.log(level, text, *shown, extra=_extra(event))
 
 
@@ -55,18 +56,6 @@ def _level(event: Event) -> int:
     if isinstance(event, records.WaitEnded):
         return logging.DEBUG if event.error in _QUIET else logging.INFO
     return LEVELS.get(type(event), logging.DEBUG)
-
-
-def plain(text: str) -> str:
-    """Return a text in one line: what could forge a line or a colour is escaped."""
-    text = text[:_MOST]
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _extra(event: Event) -> dict[str, str]:

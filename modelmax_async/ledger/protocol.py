@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import attrs
 
 from modelmax_async._models import LedgerEntry, LedgerState, Value
+from modelmax_async._reprs import always_shown
 from modelmax_async.ledger.moves import Move
 from modelmax_async.ledger.submissions import SubmitStep
 from modelmax_async.ledger.transitions import Step
@@ -21,6 +22,7 @@ class Key(NamedTuple):
     request_id: str
 
 
+@always_shown
 @attrs.frozen
 class SubmitKey(Value):
     """The key of a submit, in a ledger.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from modelmax_async import _models as models
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._models import LedgerEntry, LedgerState
+from modelmax_async._reprs import always_shown
 from modelmax_async._runtime import clock
 from modelmax_async._validators import is_number
 from modelmax_async.ledger import sqlite_durations as durations
@@ -35,6 +36,7 @@ ON CONFLICT (origin, request_id) DO UPDATE SET {_CHANGED}
 """  # noqa: S608 - constants
 
 
+@always_shown
 class SQLiteLedger:
     """The durable ledger: one file, safe for many processes of one host.
 
