@@ -12,9 +12,15 @@ from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+from canary import Canary, watched
+from hypothesis import HealthCheck, settings
 from postgres_server import server_dsn
 
 from modelmax_async.emulator import Emulator
+
+settings.register_profile(
+    "fuzz", max_examples=20_000, suppress_health_check=[HealthCheck.too_slow]
+)
 
 pytest_plugins = ["modelmax_async.testing.fixtures", "pytester"]
 
@@ -23,6 +29,29 @@ pytest_plugins = ["modelmax_async.testing.fixtures", "pytester"]
 def anyio_backend() -> str:
     """Run on asyncio; a module parametrises it for virtual time or uvloop."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def canary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
+    """What looks for the key of the tests in all that they log, raise and leave behind."""
+    found = Canary()
+    with watched(found):
+        yield found
+    found.test = "(after the last test)"
+    found.search(tmp_path_factory.getbasetemp())
+
+    assert [] == found.hits
+
+
+@pytest.fixture(autouse=True)
+def _key_stays_secret(request: pytest.FixtureRequest, canary: Canary) -> Iterator[None]:
+    canary.begin(request.node.nodeid)
+    yield
+    if (directory := request.node.funcargs.get("tmp_path")) is not None:
+        canary.search(directory)
+    hits, canary.hits[:] = canary.hits[:], []
+
+    assert [] == hits
 
 
 @pytest.fixture(autouse=True)
