@@ -134,8 +134,12 @@ async def test_address_that_takes_its_time_is_waited_for_if_the_others_refuse(
         refused.set()
         await refuse()
 
+    async def accept_later() -> None:
+        await refused.wait()
+        await asyncio.sleep(0.05)
+
     resolving(monkeypatch, {"h": [OTHER, PUBLIC]})
-    inner = Inner({OTHER: refused.wait, PUBLIC: refuse_in_time})
+    inner = Inner({OTHER: accept_later, PUBLIC: refuse_in_time})
 
     stream = await backend(inner).connect_tcp("h", 443)
 
