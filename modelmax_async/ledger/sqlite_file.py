@@ -17,6 +17,7 @@ from modelmax_async._arguments import check_path
 from modelmax_async._errors import ConfigurationError, LedgerError
 from modelmax_async._errors.sentences import clause
 from modelmax_async._runtime import clock
+from modelmax_async.ledger.sqlite_access import check_access
 from modelmax_async.ledger.sqlite_schema import Marks, prepare, replaced
 
 #: What SQLite, or a library for several databases, takes for an address.
@@ -65,19 +66,22 @@ class SQLiteFile:
         """Open the file: mode 0600, WAL, every commit synced. Only the first use creates it.
 
         Raises:
-            LedgerError: for a file of a newer schema, or another file than before.
+            LedgerError: for a file of a newer schema, another file than before, or one that
+                another user could have written, see `check_access`.
             sqlite3.Error, OSError: see `explain`.
         """
         self.check()
         with _OPENING:
             if self._place is None:
                 _make(self.path)
+            check_access(self.path)
             before = _look(self.path)
             uri = f"{self.path.as_uri()}?mode=rw"  # does not create the file
             timeout = self._busy_timeout
             db = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
         try:
             marks = self._prepare(db)
+            check_access(self.path)  # of what came in between
             if before is None or before != _look(self.path):
                 raise replaced(self.path)
         except BaseException:
