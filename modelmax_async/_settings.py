@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from modelmax_async._arguments import named
 from modelmax_async._errors import ConfigurationError
+from modelmax_async._models import ResourceLimits
 from modelmax_async._validators import check_segment, is_integer
 
 DEFAULT_BASE_URL = "https://api.modelmax.io"
@@ -58,6 +60,7 @@ class Settings:
     model: str | None
     on_uncertain: OnUncertain
     max_in_flight: int
+    limits: ResourceLimits
 
 
 def read_settings(
@@ -69,6 +72,7 @@ def read_settings(
     max_in_flight: int,
     allow_insecure: bool,
     environ: Mapping[str, str],
+    limits: ResourceLimits | None = None,
 ) -> Settings:
     """Check every setting before any I/O.
 
@@ -103,6 +107,7 @@ def read_settings(
         model=model,
         on_uncertain="refetch" if on_uncertain == "refetch" else "raise",
         max_in_flight=max_in_flight,
+        limits=_check_limits(limits),
     )
 
 
@@ -138,6 +143,20 @@ def _misread(text: str) -> str | None:
     if text in {"sk-…", _HIDDEN}:
         return "this is the placeholder of the documentation"
     return None
+
+
+def _check_limits(limits: ResourceLimits | None) -> ResourceLimits:
+    if limits is None:
+        return ResourceLimits()
+    given: object = limits
+    if isinstance(given, ResourceLimits):
+        return given
+    kind = type(given)
+    if kind.__name__ == "Limits" and kind.__module__.partition(".")[0] == "httpx":
+        advice = ": pass max_in_flight= for the most connections at once"
+    else:
+        advice = ": pass ResourceLimits(…)"
+    raise ConfigurationError(f"limits must be a ResourceLimits, got {named(given)}{advice}")
 
 
 def _check_base_url(url: str, *, allow_insecure: bool) -> str:

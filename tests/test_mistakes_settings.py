@@ -16,6 +16,7 @@ from modelmax_async import (
     AsyncQueueClient,
     ConfigurationError,
     PollPolicy,
+    ResourceLimits,
     RetryPolicy,
     SQLiteLedger,
 )
@@ -97,6 +98,9 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ),
     ("retry", PollPolicy(), "retry must be a RetryPolicy, got PollPolicy: pass it as poll="),
     ("retry", AdaptivePolicy(), "got AdaptivePolicy: pass it as poll="),
+    ("limits", ResourceLimits, "limits must be a ResourceLimits, got the class ResourceLimits"),
+    ("limits", 5, "limits must be a ResourceLimits, got 5: pass ResourceLimits(…)"),
+    ("limits", httpx.Limits(), "got Limits: pass max_in_flight= for the most connections"),
     ("timeout", "30", "timeout must be seconds above 0, an httpx.Timeout or None, got '30'"),
     ("http_client", httpx.AsyncClient, f"{CLIENT}the class AsyncClient: pass AsyncClient(…)"),
     (

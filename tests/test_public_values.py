@@ -28,6 +28,7 @@ from modelmax_async import (
     ModelUsage,
     Outcome,
     PollPolicy,
+    ResourceLimits,
     Result,
     RetryPolicy,
     Status,
@@ -115,6 +116,7 @@ FORECAST = Forecast(5.0, (0.0, 0.5, 0.25), 12.5)
 NEWER: list[Any] = [
     attrs.evolve(JOB, submitted_at=1.5e9, key="row-17"),
     VideoRequest("A fox", "veo-3", VideoParameters(sample_count=2), "row-17"),
+    ResourceLimits(result_bytes=2**20, least_rate=0.5),
     VideoParameters(image=PNG),
     VideoParameters(image=Path("first.png")),
     Succeeded(JOB, RESULT, VideoRequest("A fox"), (Path("fox.mp4"),)),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import HOSTILE_IDS
 
-from modelmax_async import AsyncQueueClient, ConfigurationError
+from modelmax_async import AsyncQueueClient, ConfigurationError, ResourceLimits
 from modelmax_async._settings import (
     ApiKey,
     Settings,
@@ -397,3 +397,27 @@ def test_any_base_url_is_settings_or_a_configuration_error(url: str) -> None:
 
     assert settings.origin.startswith("https://")
     assert settings.base_url.startswith("https://")
+
+
+def test_limits_are_the_defaults_unless_given() -> None:
+    chosen = ResourceLimits(response_bytes=2048)
+
+    assert ResourceLimits() == read().limits
+    assert chosen == read(limits=chosen).limits
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "range_"),
+    [
+        ("response_bytes", 0, "an integer from 1024 to"),
+        ("result_bytes", 1e6, "an integer from 1024 to"),
+        ("kept_bytes", True, "an integer from 1024 to"),
+        ("least_rate", 0, "a number above 0"),
+        ("least_rate_seconds", float("inf"), "a number above 0"),
+        ("lookups", 65, "an integer from 1 to 64"),
+        ("lookup_seconds", "10", "a number above 0"),
+    ],
+)
+def test_unusable_limit_is_refused(field: str, value: Any, range_: str) -> None:
+    with pytest.raises(ValueError, match=f"^{field} must be {range_}"):
+        ResourceLimits(**{field: value})

@@ -24,6 +24,7 @@ from modelmax_async._models import (
     Job,
     LedgerEntry,
     LedgerUsage,
+    ResourceLimits,
     Result,
     StatusReport,
     Succeeded,
@@ -78,6 +79,8 @@ class AsyncQueueClient:
         hooks: plain functions that receive one event record each, see `modelmax_async.events`.
             The logger ``modelmax_async`` needs none; ``MODELMAX_LOG=debug`` shows its lines.
         allow_insecure: allow ``http://`` to send the key to a host other than this machine.
+        limits: the bounds on what a server can make this client do;
+            ``ResourceLimits()`` by default.
 
     Raises:
         ConfigurationError: for an argument that cannot be used, before any I/O.
@@ -100,6 +103,7 @@ class AsyncQueueClient:
         http_client: ClientOrTransport | None = None,
         hooks: Sequence[Hook] = (),
         allow_insecure: bool = False,
+        limits: ResourceLimits | None = None,
     ) -> None:
         log_to_stderr(os.environ.get("MODELMAX_LOG", ""))
         key, api_key = read_key(api_key, os.environ), None  # no traceback shows it from here
@@ -111,6 +115,7 @@ class AsyncQueueClient:
             max_in_flight=max_in_flight,
             allow_insecure=allow_insecure,
             environ=os.environ,
+            limits=limits,
         )
         self._engine = Engine(
             settings,

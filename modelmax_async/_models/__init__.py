@@ -12,6 +12,7 @@ from modelmax_async._models.entries import (
     Submission,
 )
 from modelmax_async._models.jobs import Job, Status, StatusReport, as_status
+from modelmax_async._models.limits import ResourceLimits
 from modelmax_async._models.requests import VideoParameters, VideoRequest
 from modelmax_async._models.results import Failed, Outcome, Result, Succeeded, Usage, Video
 from modelmax_async._models.usage import LedgerUsage, ModelUsage
@@ -27,6 +28,7 @@ __all__ = [
     "ModelUsage",
     "Outcome",
     "Phase",
+    "ResourceLimits",
     "Result",
     "Status",
     "StatusReport",

@@ -33,6 +33,7 @@ from modelmax_async import (
     Outcome,
     PollPolicy,
     RequestTimeoutError,
+    ResourceLimits,
     Result,
     ResultUncertainError,
     RetryPolicy,
@@ -100,6 +101,7 @@ async def constructors() -> None:
         http_client=httpx.AsyncClient(),
         hooks=[hook, logging_hook, OpenTelemetryHook()],
         allow_insecure=False,
+        limits=ResourceLimits(result_bytes=2**20, least_rate=0.5),
     )
     AsyncQueueClient(poll=PollPolicy(initial=1, maximum=5), timeout=None)
     AsyncQueueClient(poll=AdaptivePolicy(poll_cost=0.5, maximum=30))
