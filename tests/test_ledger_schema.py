@@ -379,7 +379,11 @@ async def test_every_field_of_every_state_is_read_back_equal(
         body=b"\x00\xff",
         acknowledged=acknowledged,
     )
-    other = attrs.evolve(entry, job=attrs.evolve(job, model="m", status_url="/s"), owner="p")
+    if state == "known":  # it has no trace of a billed call
+        entry = LedgerEntry(job=job, state=state, since=1.1, acknowledged=acknowledged)
+    other = attrs.evolve(
+        entry, job=attrs.evolve(job, model="m", status_url="/s"), owner=entry.owner and "p"
+    )
     ledger = SQLiteLedger(tmp_path / "runs.db")
     await ledger.entries(ORIGIN, EVERY)
     found = []

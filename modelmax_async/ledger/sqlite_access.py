@@ -1,4 +1,4 @@
-"""Whether the files of a ledger are this user's alone: SQLite believes what it finds in them."""
+"""Whether the files of a ledger are this user's alone: SQLite believes what is in them."""
 
 from __future__ import annotations
 
