@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
@@ -25,6 +26,7 @@ from modelmax_async.ledger import (
     Arm,
     Bind,
     Claim,
+    Entries,
     Key,
     MarkSaved,
     Move,
@@ -275,6 +277,24 @@ async def test_key_that_is_no_key_is_left_out(path: Path, emulator: Emulator) ->
 
     assert [] == listed
     assert [("job-1", None)] == [(each.request_id, each.key) for each in reports(heard)]
+
+
+async def test_only_the_first_hundred_damaged_rows_are_told(path: Path) -> None:
+    ledger = SQLiteLedger(path)
+    for number in range(120):
+        await ledger.apply(Key(ORIGIN, f"job-{number}"), Remember(job(f"job-{number}")))
+    await ledger.aclose()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE entries SET lease = 'long' WHERE request_id <> 'job-119'")
+    found = await ledger.entries(ORIGIN, {"known"})
+    await ledger.aclose()
+    copy = pickle.loads(pickle.dumps(found))
+
+    assert ["job-119"] == [entry.job.request_id for entry in found]
+    assert isinstance(found, Entries)
+    assert [f"job-{n}" for n in range(100)] == [each.request_id for each in found.unreadable]
+    assert found == copy
+    assert found.unreadable == copy.unreadable
 
 
 # --- leases -----------------------------------------------------------------------------------

@@ -201,8 +201,8 @@ class Tables:
 def _check_name(key: AnyKey, name: str) -> None:
     """Refuse a row that has the digest of another key."""
     if name != _name(key):
-        cause = f"it is about {name}"
-        raise UnreadableRowError(cause, request_id=_name(key), key=None)
+        ids = (None, key.key) if isinstance(key, SubmitKey) else (key.request_id, None)
+        raise UnreadableRowError(f"it is about {name}", request_id=ids[0], key=ids[1])
 
 
 def _without_body(record: Record) -> Record:
