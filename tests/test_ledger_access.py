@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import in_process
@@ -17,7 +18,7 @@ from support import in_process
 from modelmax_async import LedgerError, SQLiteLedger
 from modelmax_async._api.paths import make_job
 from modelmax_async.emulator import Emulator
-from modelmax_async.ledger import Key, Remember, sqlite_file
+from modelmax_async.ledger import Key, Remember
 
 pytestmark = [
     pytest.mark.anyio,
@@ -226,15 +227,15 @@ async def test_dangling_symbolic_link_is_named(path: Path) -> None:
 async def test_log_that_appears_while_the_file_is_opened_is_noticed(
     ledger: SQLiteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = sqlite_file._look
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
-    def plant(where: Path) -> object:
+    def plant(*arguments: Any, **options: Any) -> sqlite3.Connection:
         beside(path, "-journal").chmod(0o666)
-        return look(where)
+        return connect(*arguments, **options)
 
-    monkeypatch.setattr(sqlite_file, "_look", plant)
+    monkeypatch.setattr(sqlite3, "connect", plant)
 
-    with pytest.raises(LedgerError, match="runs.db-journal"):
+    with pytest.raises(LedgerError, match=r"write to .*runs\.db-journal"):
         await ledger.entries(ORIGIN, {"known"})
     await ledger.aclose()
 
