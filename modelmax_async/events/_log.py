@@ -24,6 +24,7 @@ Line = tuple[Any, ...]
 #: The levels of records; others are logged at DEBUG.
 LEVELS: dict[type[Event], int] = {
     records.AnswerDiscarded: logging.ERROR,
+    records.EntryUnreadable: logging.ERROR,
     records.LedgerFailed: logging.ERROR,
     records.ResultUncertain: logging.ERROR,
     records.UnarmedAnswer: logging.ERROR,
@@ -126,6 +127,15 @@ def _call_retried(event: CallRetried) -> Line:
     return text, event.call, about, event.delay, event.cause
 
 
+def _entry_unreadable(event: records.EntryUnreadable) -> Line:
+    about = f"job {event.request_id}" if event.request_id else f"key {event.key}"
+    text = (
+        "%s: its row in the ledger cannot be read, and is missing from a list: %s. No billed "
+        "call is made for it: correct the row, or restore the ledger from a backup"
+    )
+    return text, about, event.cause
+
+
 #: Each writes the line of one kind of record. A `WaitStarted` has none, nor has a
 #: `StatusPolled`, whose status is in the line of its call.
 _LINES: dict[type[Event], Callable[[Any], Line]] = {
@@ -138,6 +148,7 @@ _LINES: dict[type[Event], Callable[[Any], Line]] = {
     CallEnded: _call_ended,
     CallRetried: _call_retried,
     records.ClaimReleased: lambda event: _about(event.job, " was not charged: %s", event.cause),
+    records.EntryUnreadable: _entry_unreadable,
     records.JobEnded: _job_ended,
     records.JobSubmitted: _submitted,
     records.LedgerFailed: lambda event: _about(

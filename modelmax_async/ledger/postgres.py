@@ -22,8 +22,7 @@ from modelmax_async import _models as models
 from modelmax_async._models import LedgerEntry, LedgerState
 from modelmax_async._reprs import Unshown, always_shown
 from modelmax_async._validators import is_integer, is_number
-from modelmax_async.ledger.attempts import observed
-from modelmax_async.ledger.columns import entry_of, submission_of
+from modelmax_async.ledger.lists import Entries, add_entry, add_submission
 from modelmax_async.ledger.moves import Move
 from modelmax_async.ledger.postgres_address import Address
 from modelmax_async.ledger.postgres_batch import Answer
@@ -34,7 +33,6 @@ from modelmax_async.ledger.postgres_pool import Pool
 from modelmax_async.ledger.postgres_tables import Tables
 from modelmax_async.ledger.postgres_writer import Identity
 from modelmax_async.ledger.protocol import Key, SubmitKey
-from modelmax_async.ledger.submissions import as_known
 
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}")
 _HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d{1,5})?")
@@ -133,16 +131,13 @@ class PostgresLedger:
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 now = await connection.fetchval(_CLOCK)
-                found = []
+                found = Entries()
                 async for row in connection.cursor(query, origin, prefetch=_ROWS):
-                    entry = observed(entry_of(row), now)
-                    if entry.state in wanted:
-                        found.append(entry)
+                    add_entry(found, row, now, wanted)
                 submitted = parts.tables.list_submitted
                 if "known" in wanted:
                     async for row in connection.cursor(submitted, origin, prefetch=_ROWS):
-                        known = as_known(submission_of(row))
-                        found += [] if known is None else [known]
+                        add_submission(found, row)
                 return found
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is the ledger's
             failure = explain(exc, self._address.where)

@@ -60,6 +60,9 @@ class Ledger(Protocol):
         as the entry that `as_known` makes of it: the process that submitted it may have ended
         before it recorded the job.
 
+        A row that cannot be read must not hide the others: a ledger may return `Entries`, which
+        names what is left out.
+
         Args:
             origin: scheme, host and port of a base URL.
             states: the states as `observed` shows them: an armed entry whose lease has run
