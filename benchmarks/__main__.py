@@ -14,6 +14,7 @@ from benchmarks import (
     chaos,
     download,
     fleet,
+    hostile,
     imports,
     interrupt,
     ledgers,
@@ -35,6 +36,7 @@ ALL = {
     "batches": batches.run,
     "fleet": fleet.run,
     "download": download.run,
+    "hostile": hostile.run,
     "chaos": chaos.run,
 }
 _LIBRARIES = (

@@ -23,6 +23,7 @@ from modelmax_async.emulator import Emulator, Fault, sample_mp4
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 CONTRIBUTING = (ROOT / ".github" / "CONTRIBUTING.md").read_text("utf-8")
+SECURITY = (ROOT / ".github" / "SECURITY.md").read_text("utf-8")
 DEMO = 'python -m pip install ".[cli]" && modelmax demo'
 TESTS = 'python -m pip install -e ".[test]" && python -m pytest'
 CHECKS = "nox --no-venv --no-install --tags checks"
@@ -286,6 +287,14 @@ def test_links_within_the_readme_lead_somewhere() -> None:
     anchors = {_anchor(title) for title in re.findall(r"^#+ (.+)$", README, re.MULTILINE)}
 
     assert set(re.findall(r"\]\((#[^)]+)\)", README)) <= anchors
+
+
+def test_security_policy_links_to_sections_of_the_readme() -> None:
+    anchors = {_anchor(title) for title in re.findall(r"^#+ (.+)$", README, re.MULTILINE)}
+    linked = set(re.findall(r"\]\(\.\./README\.md(#[^)]+)\)", SECURITY))
+
+    assert {"#security", "#money"} == linked
+    assert linked <= anchors
 
 
 def test_shell_blocks_are_the_two_setup_commands() -> None:
