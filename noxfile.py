@@ -156,6 +156,15 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Run each fuzz test on 20,000 examples, or with the arguments after ``--``."""
+    session.install(".[test]")
+    tests = map(str, sorted(Path("tests").glob("test_fuzz_*.py")))
+    arguments = ["--hypothesis-profile", "fuzz", "--timeout", "3600", *tests]
+    session.run("pytest", *arguments, *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Run all benchmarks, or those named after ``--``."""
     session.install(".[bench,test]")

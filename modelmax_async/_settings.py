@@ -12,6 +12,7 @@ import attrs
 from modelmax_async._arguments import named
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._models import ResourceLimits
+from modelmax_async._spellings import Spellings
 from modelmax_async._validators import check_segment, is_integer
 
 DEFAULT_BASE_URL = "https://api.modelmax.io"
@@ -20,6 +21,7 @@ MAX_IN_FLIGHT = 1024  # each has its own connection
 _HIDDEN = "sk-..."
 _VARIABLE = "MODELMAX_API_KEY"
 _QUOTES = frozenset("\"'`")
+_LABEL = 63  # the most characters between two dots of a host name
 _SHORTEST = 8  # a shorter key is not a secret, and could be an ordinary word
 OnUncertain = Literal["raise", "refetch"]
 
@@ -27,21 +29,23 @@ OnUncertain = Literal["raise", "refetch"]
 class ApiKey:
     """The API key. Only `reveal` returns it; it is not in its repr and cannot be pickled."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_spellings", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        self._spellings = Spellings(value) if len(value) >= _SHORTEST else None
 
     def reveal(self) -> str:
         """Return the key itself, for the Authorization header."""
         return self._value
 
     def hide_in(self, text: str) -> str:
-        """Return a text from elsewhere with the key replaced."""
-        if len(self._value) < _SHORTEST:
-            return text
-        escaped = self._value.replace("/", "\\/")  # an optional escape of JSON
-        return text.replace(self._value, _HIDDEN).replace(escaped, _HIDDEN)
+        """Return a text from elsewhere with the key replaced: see `Spellings`."""
+        return text if self._spellings is None else self._spellings.replaced(text, _HIDDEN)
+
+    def may_be_in(self, body: bytes) -> bool:
+        """Whether a body in UTF-8 may contain the key; if not, it need not be looked for."""
+        return self._spellings is not None and self._spellings.may_be_in(body)
 
     def __repr__(self) -> str:
         return "ApiKey('sk-…')"
@@ -102,7 +106,7 @@ def read_settings(
             raise ConfigurationError(str(exc)) from exc
     return Settings(
         key=api_key,
-        base_url=url.rstrip("/"),
+        base_url=lower_scheme(url.rstrip("/")),
         origin=origin,
         model=model,
         on_uncertain="refetch" if on_uncertain == "refetch" else "raise",
@@ -182,7 +186,7 @@ def _check_base_url(url: str, *, allow_insecure: bool) -> str:
         parts.scheme not in DEFAULT_PORTS
         or not host
         or port == 0
-        or not _is_whole(parts.netloc)
+        or not (_is_whole(parts.netloc) and is_host_name(host))
     ):
         raise ConfigurationError(f"{problem}{_meant(url)}")
     if "?" in url or "#" in url:
@@ -227,10 +231,23 @@ def host_of(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or an IP address is this machine."""
-    if host.lower().rstrip(".") in {"localhost", "ip6-localhost"}:
-        return True
+    """Whether a host is this machine: exactly ``localhost``, or an IP address.
+
+    A resolver decides about every other name, and about spellings such as ``127.1``.
+    """
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host.lower().endswith(".localhost")
+        return host.lower() == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def is_host_name(host: str) -> bool:
+    """Whether the labels of a host name have a length that a resolver accepts."""
+    return all(1 <= len(label) <= _LABEL for label in host.removesuffix(".").split("."))
+
+
+def lower_scheme(url: str) -> str:
+    """Return an absolute URL with its scheme in lower case, as everything compares it."""
+    scheme, colon, rest = url.partition(":")
+    return scheme.lower() + colon + rest

@@ -12,9 +12,15 @@ from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+from canary import Canary, watched
+from hypothesis import HealthCheck, settings
 from postgres_server import server_dsn
 
 from modelmax_async.emulator import Emulator
+
+settings.register_profile(
+    "fuzz", max_examples=20_000, suppress_health_check=[HealthCheck.too_slow]
+)
 
 pytest_plugins = ["modelmax_async.testing.fixtures", "pytester"]
 
@@ -23,6 +29,29 @@ pytest_plugins = ["modelmax_async.testing.fixtures", "pytester"]
 def anyio_backend() -> str:
     """Run on asyncio; a module parametrises it for virtual time or uvloop."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def canary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
+    """What looks for the key of the tests in all that they log, raise and leave behind."""
+    found = Canary()
+    with watched(found):
+        yield found
+    found.test = "(after the last test)"
+    found.search(tmp_path_factory.getbasetemp())
+
+    assert [] == found.hits
+
+
+@pytest.fixture(autouse=True)
+def _key_stays_secret(request: pytest.FixtureRequest, canary: Canary) -> Iterator[None]:
+    canary.begin(request.node.nodeid)
+    yield
+    if (directory := request.node.funcargs.get("tmp_path")) is not None:
+        canary.search(directory)
+    hits, canary.hits[:] = canary.hits[:], []
+
+    assert [] == hits
 
 
 @pytest.fixture(autouse=True)
@@ -74,14 +103,17 @@ async def url(emulator: Emulator) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="session")
 def made_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """The files of a certificate for this machine, not trusted, and of its private key."""
+    """The files of a certificate, not trusted, and of its private key.
+
+    It is for this machine, and for ``films.example``.
+    """
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     directory = tmp_path_factory.mktemp("tls")
     certificate, key = str(directory / "c.pem"), str(directory / "k.pem")
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     names = ["-subj", "/CN=localhost"]
-    names += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    names += ["-addext", "subjectAltName=DNS:localhost,DNS:films.example,IP:127.0.0.1"]
     files = ["-keyout", key, "-out", certificate]
     subprocess.run([*command, *names, *files], check=True, capture_output=True)  # noqa: S603 - no input from outside
     return certificate, key
@@ -91,7 +123,7 @@ def made_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str
 def certificate(
     made_certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[str, str]:
-    """The files of a certificate for this machine, trusted, and of its private key."""
+    """The files of the same certificate, trusted, and of its private key."""
     monkeypatch.setenv("SSL_CERT_FILE", made_certificate[0])
     return made_certificate
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import canary
 import httpx
 import pytest
 from ledgers import Seen
@@ -33,7 +34,7 @@ from modelmax_async.emulator._inprocess import InProcessTransport
 from modelmax_async.ledger import Claim, Key, Ledger, Move
 from modelmax_async.testing import VirtualTimeLoop
 
-KEY = "sk-emulator"
+KEY = canary.KEY
 ORIGIN = "http://127.0.0.1:80"
 FAST = PollPolicy(initial=0.02, maximum=0.05)
 VIRTUAL = ("asyncio", {"loop_factory": VirtualTimeLoop})

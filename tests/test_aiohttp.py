@@ -22,6 +22,8 @@ from support import on_socket
 
 from modelmax_async import ConfigurationError
 from modelmax_async._http.aiohttp import opener_like
+from modelmax_async._http.lookups import Lookups
+from modelmax_async._http.network import Network
 from modelmax_async.emulator import Emulator, JobScript
 
 pytestmark = pytest.mark.anyio
@@ -167,7 +169,9 @@ async def test_socket_of_the_transport_is_used(tmp_path: Path) -> None:
 async def test_address_and_options_of_the_transport_are_used() -> None:
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
     transport = AiohttpTransport(local_address="127.0.0.2", socket_options=options)
-    opened = opener_like(transport)(httpx.Limits(max_keepalive_connections=0))
+    opened = opener_like(transport, Network(Lookups(1, 9.0)))(
+        httpx.Limits(max_keepalive_connections=0)
+    )
 
     assert isinstance(opened, httpx.AsyncHTTPTransport)
     pool = opened._pool

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,19 @@ def test_pending_lists_the_jobs_that_have_not_ended(ledger: tuple[str, str]) -> 
     assert [(name, "veo-3") for name in ids] == [
         (record["request_id"], record["model"]) for record in records(as_json.stdout)
     ]
+
+
+def test_damaged_row_is_logged_and_hides_no_other(
+    ledger: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = run("submit", "A reef", "Rain", *MODEL, *ledger).stdout.split()
+    with closing(sqlite3.connect(ledger[1])) as db, db:
+        db.execute("UPDATE entries SET lease = 'long' WHERE request_id = ?", (other,))
+    done = run("pending", *ledger)
+
+    assert [one] == [line.split("\t")[0] for line in done.stdout.splitlines()]
+    assert f"job {other}: its row in the ledger cannot be read" in caplog.text
+    assert 0 == done.exit_code
 
 
 def test_stored_lists_the_jobs_that_are_paid_for(

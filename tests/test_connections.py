@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from modelmax_async._http.connections import FRESH, KEPT, NONE_KEPT, Connections, manage_one
+from modelmax_async._http.lookups import Lookups
+from modelmax_async._http.network import Network
 from modelmax_async._http.proxies import open_transport
 from modelmax_async.emulator import Emulator, Fault
 
@@ -172,7 +174,7 @@ async def test_close_ends_every_connection() -> None:
 
 
 def single() -> tuple[httpx.AsyncHTTPTransport, Any]:
-    transport = open_transport(KEPT, None, tls=False)
+    transport = open_transport(KEPT, None, tls=None, network=Network(Lookups(1, 9.0)))
     return transport, transport._pool
 
 

@@ -14,6 +14,8 @@ import httpx
 import pytest
 
 from modelmax_async._http import Exchange
+from modelmax_async._http.lookups import Lookups
+from modelmax_async._http.network import Network
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -295,6 +297,51 @@ async def test_pool_of_a_transport_is_what_the_kept_connections_replace() -> Non
     await transport.aclose()
 
 
+async def test_network_backend_of_a_pool_connects_with_these_arguments() -> None:
+    """`Network.carry` puts a backend of the SDK's in the place of this attribute."""
+
+    class Backend:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+            self.asked: list[dict[str, Any]] = []
+
+        async def connect_tcp(self, **options: Any) -> Any:
+            self.asked.append(dict(options))
+            return await self.inner.connect_tcp(**options | {"host": "127.0.0.1"})
+
+    async with serving(OK) as server:
+        transport = fresh()
+        pool: Any = transport._pool
+        pool._network_backend = backend = Backend(pool._network_backend)
+        await send(transport, f"http://h.example:{server.port}/", Events())
+
+    assert [
+        {
+            "host": "h.example",
+            "port": server.port,
+            "local_address": None,
+            "timeout": 0.3,
+            "socket_options": None,
+        }
+    ] == backend.asked
+    for proxied in (
+        httpx.AsyncHTTPTransport(proxy="http://h:1"),
+        httpx.AsyncHTTPTransport(proxy="https://h:1"),
+    ):
+        assert hasattr(proxied._pool, "_network_backend")
+
+
+async def test_trace_events_are_the_same_through_the_sdks_network() -> None:
+    plain, carried = Events(), Events()
+
+    async with serving(OK) as server:
+        await send(fresh(), server.url, plain)
+        transport = Network(Lookups(1, 5.0)).carry(fresh())
+        await send(transport, server.url.replace("127.0.0.1", "localhost"), carried)
+
+    assert plain.names == carried.names
+
+
 async def test_client_looks_its_transport_up_for_each_request() -> None:
     """Libraries that mock HTTP patch this method, and so the SDK's client calls it too."""
     transport = httpx.MockTransport(lambda _: httpx.Response(204))
@@ -302,3 +349,25 @@ async def test_client_looks_its_transport_up_for_each_request() -> None:
 
     assert transport is client._transport_for_url(httpx.URL("http://127.0.0.1"))
     await client.aclose()
+
+
+async def test_connections_are_made_by_the_network_backend_of_a_pool() -> None:
+    """The heads of responses are bounded there, before the library parses them."""
+    used: list[str] = []
+
+    class Backend:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        async def connect_tcp(self, host: str, port: int, **options: Any) -> Any:
+            used.append(host)
+            return await self.inner.connect_tcp(host, port, **options)
+
+    async with serving(OK) as server, fresh() as transport:
+        pool: Any = transport._pool
+        pool._network_backend = Backend(pool._network_backend)
+        response = await transport.handle_async_request(httpx.Request("GET", server.url))
+        await response.aread()
+
+    assert ["127.0.0.1"] == used
+    assert response.extensions["network_stream"] is not None

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import errno
 import re
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 import httpx
 import pytest
-from download_support import PATH, SAMPLE, data_url, url_of
+from download_support import MIB, PATH, SAMPLE, data_url, url_of
 from hypothesis import given
 from hypothesis import strategies as st
 from raw_server import answer, raw_server
-from support import KEY, names, on_socket, result_of
+from resolver import resolving
+from support import KEY, names, on_socket, result_of, transport_to
 
 from modelmax_async import AsyncQueueClient, ConfigurationError, DownloadError, Video
 from modelmax_async._download import sources
@@ -56,6 +55,15 @@ def settings(base_url: str = "https://api.modelmax.io") -> Settings:
         ("https://api.modelmax.io", CONTENT, f"https://api.modelmax.io{CONTENT}"),
         ("https://api.modelmax.io", "v/0.mp4", "https://api.modelmax.io/v/0.mp4"),
         ("https://h.example/p", "/v/0", "https://h.example/p/v/0"),
+        ("HTTPS://h.example/p", "/v/0", "https://h.example/p/v/0"),
+        ("https://h.example", "HTTPS://h.example/v", "https://h.example/v"),
+        ("https://h.example", "/My%20video;v=2.mp4", "https://h.example/My%20video;v=2.mp4"),
+        ("https://h.example", f"{CONTENT}?a=;b", f"https://h.example{CONTENT}?a=;b"),
+        (
+            "https://h.example",
+            "/v1/queue/m/requests/a%2fb+c%3D/content/1",
+            "https://h.example/v1/queue/m/requests/a%2fb+c%3D/content/1",
+        ),
         ("https://h.example/p", "/p/v/0", "https://h.example/p/v/0"),
         ("https://h.example", "https://H.example.:443/v#x", "https://H.example.:443/v"),
         ("http://127.0.0.1:80", "http://127.0.0.1/v?a=b", "http://127.0.0.1/v?a=b"),
@@ -83,7 +91,6 @@ def test_other_hosts_are_fetched_without_the_key(url: str) -> None:
     source = source_of(url, settings())
 
     assert not source.keyed
-    assert source.host
     assert "sig=1" not in repr(source)
 
 
@@ -126,6 +133,14 @@ def test_other_hosts_are_fetched_without_the_key(url: str) -> None:
         "https://[fec0::1]/v",
         "https://[::7f00:1]/v",
         "https://[64:ff9b:1::7f00:1]/v",
+        "https://[::ffff:127.0.0.1]/v",
+        "https://localhost./v",
+        "https://ip6-localhost/v",
+        "https://ip6-loopback/v",
+        "https://xn--zzzz.example/v",
+        "https://xn--a/v",
+        "https://256.1.1.1/v",
+        "https://[v1.a]/v",
     ],
 )
 def test_forbidden_url_is_refused(url: str) -> None:
@@ -157,6 +172,33 @@ def test_billed_endpoint_is_never_fetched_as_a_video(path: str) -> None:
     assert re.search("/content/[0-9]+$", found.url)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/queue/veo-3/requests/abc;x=y",
+        "/v1/queue/veo-3/requests;x=y/abc",
+        "/v1/queue/veo-3/requests/abc;/content/0",
+        "/v1/queue/veo-3/requests/abc%3B/content/0",
+        "/v1/queue/veo-3/requests/abc%3F/content/0",
+        "/v1/queue/veo-3/requests/abc%23/content/0",
+        "/v1/queue/veo-3/requests/abc%00/content/0",
+        "/v1/queue/veo-3/requests/abc%20/content/0",
+        "/v1/queue/veo-3/requests/abc%5C/content/0",
+        "/v1/queue/veo-3/requests%20/abc",
+        "/v1/queue/veo-3/requests%00/abc",
+        "/v1%5Cqueue%5Cveo-3%5Crequests%5Cabc",
+        "/v1/%71ueue/veo-3/requests/abc",
+        "/v1/%2571ueue/veo-3/%25252572equests/abc",
+        "/v1/queue/veo-3/%72equests/abc/content/0",
+        "/v1/queue/veo-3/requests/x/content/0/%252e%252e/%252e%252e",
+    ],
+)
+def test_path_that_a_gateway_may_read_as_a_billed_one_is_refused(path: str) -> None:
+    for url in (path, f"https://api.modelmax.io{path}"):
+        with pytest.raises(SourceError, match=r"may be billed|\.\. segments"):
+            source_of(url, settings())
+
+
 def test_redirect_is_checked_anew() -> None:
     home = source_of(CONTENT, settings())
     away = follow_redirect(home, "https://cdn.example/v", settings())
@@ -180,6 +222,56 @@ def test_redirect_from_https_to_http_is_refused_for_a_local_base() -> None:
         follow_redirect(away, "http://127.0.0.1:8000/v", local)
 
 
+def test_scheme_of_a_redirect_is_in_lower_case() -> None:
+    """It decides whether certificates are checked."""
+    local = settings("http://127.0.0.1")
+    home = source_of(CONTENT, local)
+
+    target = follow_redirect(home, "HTTPS://cdn.example/V", local)
+
+    assert (
+        "https://cdn.example/V" == target.url == source_of("HTTPS://cdn.example/V", local).url
+    )
+
+
+@pytest.mark.parametrize("text", ["/", "//a", "@", "é", "[", "https://u:secret@h/" + "a" * 99])
+def test_endless_url_is_refused_before_it_is_looked_at(text: str) -> None:
+    url = text * (8 * MIB // len(text))
+    began = time.thread_time()
+
+    with pytest.raises(SourceError, match="more than 16384 characters"):
+        source_of(url, settings())
+    with pytest.raises(SourceError, match="more than 16384 characters"):
+        follow_redirect(source_of("/v", settings()), url, settings())
+
+    assert f"a URL of {len(url)} characters" == shown(url)
+    assert time.thread_time() - began < 0.02
+
+
+@given(st.text("/:@[]?#%;.\\ax0-Hé\u2028\u0301") | st.text())
+def test_any_url_is_a_source_or_refused(text: str) -> None:
+    for url in (text, f"https://{text}", f"HTTPS://cdn.example/{text}", f"/{text}"):
+        try:
+            found = source_of(url, settings())
+        except SourceError:
+            shown(url)
+            continue
+
+        assert found.url.startswith(("https://", "data:", "DATA:"))
+        assert found.url[:5].lower() == "data:" or httpx.URL(found.url).host
+
+
+@given(st.text("/:@[]?#%;.\\ax0-Hé\u2028\u0301") | st.text())
+def test_any_base_url_is_used_or_refused(text: str) -> None:
+    for url in (text, f"https://{text}", f"https://xn--{text}"):
+        with suppress(ConfigurationError):
+            transport_to(url, httpx.MockTransport(_none))
+
+
+def _none(_: httpx.Request) -> httpx.Response:
+    raise AssertionError("nothing is sent")
+
+
 def test_url_in_an_error_has_no_secrets() -> None:
     assert "https://cdn.example/v.mp4" == shown("https://u:p@cdn.example/v.mp4?sig=secret#f")
     assert "data:…" == shown("data:video/mp4;base64,AAAA")
@@ -192,6 +284,25 @@ def test_data_url_is_decoded(body: bytes) -> None:
     assert body == b"".join(decode_data(f"data:video/mp4;base64,{encoded}"))
     assert body == b"".join(decode_data("data:;BASE64," + encoded.replace("=", "%3D")))
     assert body == b"".join(decode_data("data:," + "".join(f"%{byte:02x}" for byte in body)))
+
+
+@given(st.text(st.sampled_from("%=_aF09zx\n\r\t é")))
+def test_escapes_of_a_data_url_are_those_of_any_url(text: str) -> None:
+    assert unquote_to_bytes(text) == b"".join(decode_data(f"data:,{text}"))
+
+
+@pytest.mark.parametrize(
+    ("text", "decoded"), [("%", b"%"), ("%41", b"A"), ("é", "é".encode()), ("=", b"=")]
+)
+def test_escapes_of_a_huge_data_url_take_little_time(text: str, decoded: bytes) -> None:
+    count = 8 * MIB // len(text)
+    began = time.process_time()
+
+    pieces = decode_data(f"data:,{text * count}")
+
+    assert decoded * count == b"".join(pieces)
+    assert max(map(len, pieces)) <= 2 * 65536
+    assert time.process_time() - began < 5  # it was twenty
 
 
 def test_large_data_url_is_decoded_in_pieces() -> None:
@@ -365,41 +476,27 @@ async def test_forbidden_url_is_an_error_before_any_io(
     assert caught.value.url
 
 
-async def test_host_that_resolves_to_a_private_address_is_refused(
+async def test_host_with_a_private_address_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def inside(*_: Any, **__: Any) -> list[Any]:
-        return [(0, 0, 0, "", ("93.184.216.34", 443)), (0, 0, 0, "", ("10.0.0.7", 443))]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", inside)
+    asked = resolving(monkeypatch, {"inside.example": ["93.184.216.34", "10.0.0.7"]})
     async with on_socket("http://127.0.0.1:1") as client:
         with pytest.raises(DownloadError, match="private network"):
             await client.download(result_of("https://inside.example/v"), tmp_path)
 
     assert [] == names(tmp_path)
+    assert ["inside.example"] == asked
 
 
-async def test_host_that_does_not_resolve_is_an_error(
+async def test_host_that_does_not_resolve_is_an_error_and_looked_up_at_each_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-
-    async def nowhere(host: Any, *_: Any, **__: Any) -> list[Any]:
-        asked.append(str(host))
-        if len(asked) % 2:
-            return [(0, 0, 0, "", ("93.184.216.34", 443))]
-        raise OSError(errno.EADDRNOTAVAIL, "no such name")
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", nowhere)
+    asked = resolving(monkeypatch, {})
     async with on_socket("http://127.0.0.1:1") as client:
-        with pytest.raises(DownloadError, match="interrupted"):
+        with pytest.raises(DownloadError, match=r"interrupted.*no such name"):
             await client.download(result_of("https://nowhere.example/v"), tmp_path)
 
-    assert 8 == len(asked)
-    asked[:] = ["first"]
-    async with on_socket("http://127.0.0.1:1") as client:
-        with pytest.raises(DownloadError, match="interrupted"):
-            await client.download(result_of("https://nowhere.example/v"), tmp_path)
+    assert ["nowhere.example"] * 4 == asked
 
 
 @pytest.mark.parametrize("host", ["a..b.com", "a" * 64 + ".com", ".example"])
@@ -446,7 +543,7 @@ async def test_unusable_proxy_is_an_error_before_any_call(
     monkeypatch.setenv("all_proxy", proxy)
 
     with pytest.raises(ConfigurationError, match=f"proxy that the environment.*{problem}"):
-        on_socket("http://127.0.0.1:9")
+        on_socket("https://films.example")
 
 
 @PROXIES

@@ -25,6 +25,7 @@ TABLE: list[Event] = [
     events.ClaimReleased(JOB, "HTTP 429"),
     events.ResultUncertain(JOB, "sent", "it broke"),
     events.LedgerFailed(JOB, "disk full"),
+    events.EntryUnreadable("req-1", None, "state must be a state"),
     events.SubmitDiscarded(JOB, JOB),
     events.VideoSaved("req-1", "videos/req-1-0.mp4", 1234),
     events.WaitStarted(JOB, 7),
@@ -36,6 +37,7 @@ TABLE: list[Event] = [
 ALARMS = [
     events.ResultUncertain,
     events.LedgerFailed,
+    events.EntryUnreadable,
     events.AnswerDiscarded,
     events.UnarmedAnswer,
 ]

@@ -379,7 +379,11 @@ async def test_every_field_of_every_state_is_read_back_equal(
         body=b"\x00\xff",
         acknowledged=acknowledged,
     )
-    other = attrs.evolve(entry, job=attrs.evolve(job, model="m", status_url="/s"), owner="p")
+    if state == "known":  # it has no trace of a billed call
+        entry = LedgerEntry(job=job, state=state, since=1.1, acknowledged=acknowledged)
+    other = attrs.evolve(
+        entry, job=attrs.evolve(job, model="m", status_url="/s"), owner=entry.owner and "p"
+    )
     ledger = SQLiteLedger(tmp_path / "runs.db")
     await ledger.entries(ORIGIN, EVERY)
     found = []
@@ -425,8 +429,8 @@ async def test_moves_do_not_change_the_other_columns(tmp_path: Path) -> None:
     ledger = SQLiteLedger(tmp_path / "runs.db")
     job = make_job("veo-3", "a")
     await take(ledger, "a", Claim(job, "me", "b", 10.0))
-    beside = "UPDATE entries SET submitted_at = 1.5, submit_key = 'row-17', saved_at = 2.5"
-    await ledger._thread.run(lambda db: db.execute(beside).rowcount)
+    beside = "SET submitted_at = 1.5, submit_key = 'row-17', saved_at = 2.5, resting = 'stored'"
+    await ledger._thread.run(lambda db: db.execute(f"UPDATE entries {beside}").rowcount)
     await take(ledger, "a", Arm("b", 10.0))
     await ledger.aclose()
 

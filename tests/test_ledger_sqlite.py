@@ -222,7 +222,7 @@ def _directory(path: Path) -> None:
     [
         (_newer, "upgrade modelmax_async"),
         (_corrupt, "recover"),
-        (_directory, "directory must exist"),
+        (_directory, "not a regular file. Move it away"),
     ],
 )
 async def test_unusable_file_says_what_to_do(

@@ -111,6 +111,22 @@ SENTENCES: list[tuple[Event, str]] = [
         "ERROR job req-1 (veo-3): the ledger could not record what happened: disk full",
     ),
     (
+        events.EntryUnreadable("req-1", "row-17", "state must be a state, got 'x'"),
+        (
+            "ERROR job req-1: its row in the ledger cannot be read, and is missing from a list: "
+            "state must be a state, got 'x'. No billed call is made for it: correct the row, or "
+            "restore the ledger from a backup"
+        ),
+    ),
+    (
+        events.EntryUnreadable("", "row-17", "NULL"),
+        (
+            "ERROR key row-17: its row in the ledger cannot be read, and is missing from a "
+            "list: NULL. No billed call is made for it: correct the row, or restore the ledger "
+            "from a backup"
+        ),
+    ),
+    (
         events.SubmitDiscarded(
             attrs.evolve(JOB, key="row-17"), attrs.evolve(JOB, request_id="req-2")
         ),

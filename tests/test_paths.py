@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from strategies import AWKWARD_IDS, HOSTILE_IDS, JOB, NOW, jobs, reply, segments
 
 from modelmax_async import Job
@@ -183,6 +183,22 @@ TREACHEROUS: dict[str, Job] = {
     "twice encoded dots": Job("veo-3", "req-1", "/s/%252e%252e/requests/req-1/status"),
     "encoded dots elsewhere": Job("veo-3", "req-1", "/s/%2e%2e/status"),
     "encoded segment": Job("veo-3", "req-1", "/v1/queue/veo-3/%72equests/x/status"),
+    "parameters": Job("veo-3", "req-1", f"{OWN};x=y/status"),
+    "parameters before": Job("veo-3", "req-1", "/v1/queue;x=y/veo-3/requests/req-1/status"),
+    "parameters elsewhere": Job("veo-3", "req-1", "/s/1;x=y/status", "/r/1"),
+    "parameters of the result": Job("veo-3", "req-1", response_url="/r/1;x=y"),
+    "encoded parameters": Job("veo-3", "req-1", "/s/1%3Bx/status"),
+    "encoded backslash": Job("veo-3", "req-1", "/v1/queue%5Cveo-3/requests/req-1/status"),
+    "encoded NUL": Job("veo-3", "req-1", response_url="/r/1%00"),
+    "encoded space": Job("veo-3", "req-1", "/s%20/1/status"),
+    "encoded slash": Job("veo-3", "req-1", "/s/x%2Fstatus/status"),
+    "encoded question mark": Job("veo-3", "req-1", response_url="/r/x%3Fy"),
+    "twice encoded letter": Job("veo-3", "req-1", "/v1/%2571ueue/x/status"),
+    "letter encoded for nothing": Job("veo-3", "req-1", response_url=f"{OWN[:-1]}%31"),
+    "half an escape": Job("veo-3", "req-1", response_url="/r/1%3"),
+    "tail within the id": Job("veo-3", "req-1", f"{OWN}%2Fstatus/status", OWN),
+    "id with raw parameters": Job("veo-3", "a;b", response_url="/v1/queue/m/requests/a;b"),
+    "other letters": Job("veo-3", "req-1", "/v1/queue/veo-3/Requests/x/status"),
     "too long a result": Job("veo-3", "req-1", response_url=f"{OWN}?{'x' * 70_000}"),
     "too long a status": Job("veo-3", "req-1", f"{OWN}/status?{'x' * 70_000}"),
     "too long together": make_job("😀" * 4096, "😀" * 4096),
@@ -204,10 +220,22 @@ def test_job_whose_paths_do_not_name_it_is_refused(job: Job) -> None:
         Job("veo-3", "a/b==", "/gw/v1/queue/veo-3/requests/a/b==/status"),
         Job("veo-3", "req-1", f"{OWN}/status?sig=1", f"{OWN}?sig=1"),
         Job("veo-3", "req-1", "/s/1/status", "/r/1"),
+        Job("veo-3", "a+b==", "/s/a%2bb%3D=/status", "/v1/queue/veo-3/requests/a%2bb=%3D"),
+        Job("veo-3", "a%2F;\\ é", "/s/a%252F%3B%5C%20%C3%A9/status"),
+        Job("veo 3", "req-1", "/v1/queue/veo%203/requests/req-1/status"),
+        *(make_job(value, value) for value in AWKWARD_IDS),
         Job("veo-3", "req-1", "https://elsewhere.example/requests/x/status"),
     ],
 )
 def test_job_whose_paths_name_it_or_are_not_used_is_accepted(job: Job) -> None:
+    assert job == check_job(job)
+
+
+@given(segments, segments)
+def test_documented_paths_name_any_job(model: str, request_id: str) -> None:
+    assume(model.lower() != "requests")
+    job = make_job(model, request_id)
+
     assert job == check_job(job)
 
 

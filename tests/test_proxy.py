@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
 import httpx
 import pytest
-from proxies import REFUSAL, TUNNEL, ForwardProxy, TunnelProxy
+from proxies import NAME, REFUSAL, TUNNEL, ForwardProxy, TunnelProxy
 from raw_server import listening
 from support import IMPATIENT, KEY, on_socket
 
@@ -32,7 +34,7 @@ async def secure(emulator: Emulator, certificate: Sequence[str]) -> AsyncIterato
     """The emulator's base URL, over TLS."""
     chain, key = certificate
     async with emulator.serve(ssl_certfile=chain, ssl_keyfile=key) as url:
-        yield url.replace("127.0.0.1", "localhost")
+        yield url.replace("127.0.0.1", NAME)
 
 
 @asynccontextmanager
@@ -70,7 +72,7 @@ async def test_jobs_are_billed_once_and_the_proxy_sees_no_key(
 
     assert ids == [result.request_id for result in results]
     assert dict.fromkeys(ids, 1) == emulator.billed
-    assert all(head.startswith(b"CONNECT localhost:") for head in proxy.asked)
+    assert all(head.startswith(b"CONNECT films.example:") for head in proxy.asked)
     assert KEY.encode() not in b"".join(proxy.asked) + bytes(proxy.seen)
     assert len(proxy.seen) > 5000
 
@@ -129,8 +131,57 @@ async def test_proxy_of_the_environment_is_used_for_plain_http(
 
     async with listening(plain.handle) as proxy_url:
         monkeypatch.setenv("http_proxy", proxy_url)
-        async with on_socket(url) as client:
+        base = url.replace("127.0.0.1", NAME)
+        async with on_socket(base, allow_insecure=True) as client:
             result = await client.wait_for(emulator.add_job())
 
     assert isinstance(result, Result)
     assert 2 == len(plain.asked)  # one poll, one billed call
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy", "HTTP_PROXY"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_key_for_this_machine_is_sent_to_no_proxy(
+    emulator: Emulator, url: str, monkeypatch: pytest.MonkeyPatch, variable: str, host: str
+) -> None:
+    proxy = ForwardProxy()
+
+    async with listening(proxy.handle) as proxy_url:
+        monkeypatch.setenv(variable, proxy_url)
+        async with on_socket(url.replace("127.0.0.1", host)) as client:
+            result = await client.wait_for(emulator.add_job())
+            saved = [chunk async for chunk in _chunks(client, result)]
+
+    assert [] == proxy.asked
+    assert saved
+
+
+async def _chunks(client: AsyncQueueClient, result: Result) -> AsyncIterator[bytes]:
+    async with client.stream(result.videos[0]) as stream:
+        async for chunk in stream:
+            yield chunk
+
+
+async def test_proxy_over_tls_is_reached_with_trusted_certificates_only(
+    certificate: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And they are not loaded again for each connection, which blocks the event loop."""
+    chain, key = certificate
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain, key)
+    proxy = TunnelProxy([REFUSAL] * 9)
+    server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("https_proxy", f"https://localhost:{port}")
+    loaded: list[str] = []
+    monkeypatch.setattr(
+        "httpcore._async.connection.default_ssl_context", lambda: loaded.append("again")
+    )
+
+    async with on_socket("https://films.example") as client:
+        with pytest.raises(TransportError, match="407"):
+            await client.submit("a reef")
+    server.close()
+
+    assert proxy.asked
+    assert [] == loaded

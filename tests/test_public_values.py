@@ -122,6 +122,7 @@ NEWER: list[Any] = [
     Succeeded(JOB, RESULT, VideoRequest("A fox"), (Path("fox.mp4"),)),
     attrs.evolve(ENTRY, saved_at=7.5),
     SUBMISSION,
+    events.EntryUnreadable("req-1", "row-17", "lease must be a number"),
     ledger.Forget("req-1", 2.5),
     ledger.MarkSaved(),
     ledger.Prune(1.5e9),

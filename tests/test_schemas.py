@@ -85,7 +85,7 @@ def test_any_json_is_a_body_or_a_value_error(data: Any) -> None:
         ({"video_seconds": True}, Usage()),
         ({"video_seconds": float("nan")}, Usage()),
         ({"video_seconds": float("inf")}, Usage()),
-        ({"video_seconds": 10**400}, Usage(10**400)),
+        ({"video_seconds": 10**400}, Usage()),  # it could not be added up
         ({"video_resolution": "7\ud80020p"}, Usage(None, "7?20p")),
     ],
 )

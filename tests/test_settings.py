@@ -227,6 +227,26 @@ def test_equal_origins_have_one_spelling(url: str, origin: str) -> None:
     assert origin == read(base_url=url).origin
 
 
+def test_scheme_of_a_base_url_is_in_lower_case() -> None:
+    """Whatever decides whether certificates are checked compares it."""
+    assert "https://H.example/P" == read(base_url="HTTPS://H.example/P/").base_url
+
+
+@pytest.mark.parametrize("host", ["a..b", ".a", "a..", "a" * 64 + ".com"])
+def test_malformed_host_name_is_refused(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="with a host and an optional port"):
+        read(base_url=f"https://{host}")
+
+
+@pytest.mark.parametrize(
+    "host", ["xn--zzzz.example", "xn--a", "\u0301a", "[v1.a]", "256.1.1.1"]
+)
+def test_host_that_cannot_be_requested_is_refused(host: str) -> None:
+    error = _client_error(api_key=KEY, base_url=f"https://{host}")
+
+    assert "base_url cannot be used" in str(error)
+
+
 def test_origin_of_an_unknown_scheme_has_no_default_port() -> None:
     assert "ftp://h:0" == origin_of("ftp", "h", None)
     assert "ftp://h:21" == origin_of("ftp", "H.", 21)
@@ -237,13 +257,11 @@ def test_origin_of_an_unknown_scheme_has_no_default_port() -> None:
     [
         "localhost",
         "LOCALHOST",
-        "localhost.",
-        "ip6-localhost",
-        "app.localhost",
         "127.0.0.1",
         "127.8.9.10",
         "::1",
         "0:0:0:0:0:0:0:1",
+        "::ffff:127.0.0.1",
     ],
 )
 def test_http_to_this_machine_is_allowed(host: str) -> None:
@@ -258,6 +276,11 @@ FOREIGN = [
     "10.0.0.1",
     "0.0.0.0",  # noqa: S104 - an address, not a binding
     "127.1",
+    "0x7f.1",
+    "2130706433",
+    "ip6-localhost",
+    "app.localhost",
+    "[::ffff:10.0.0.1]",
     "127.0.0.1.evil.com",
     "localhost.evil.com",
     "evillocalhost",
@@ -267,7 +290,7 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("host", FOREIGN)
+@pytest.mark.parametrize("host", [*FOREIGN, "localhost."])
 def test_http_elsewhere_is_refused(host: str) -> None:
     with pytest.raises(ConfigurationError, match=r"unencrypted.*allow_insecure=True"):
         read(base_url=f"http://{host}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from typing import Any, get_args
 
 import attrs
@@ -11,7 +13,7 @@ from strategies import JOB, NOW, completed
 
 from modelmax_async import LedgerEntry, ledger
 from modelmax_async._models import LedgerState
-from modelmax_async.ledger.attempts import GONE, LONGEST_LEASE, is_held, observed
+from modelmax_async.ledger.attempts import GONE, LONGEST_LEASE, is_held, later_lease, observed
 from modelmax_async.ledger.moves import (
     Arm,
     Bind,
@@ -834,3 +836,15 @@ def test_abandoned_job_voids_every_earlier_decision(entry: LedgerEntry) -> None:
         released.cause,
     )
     assert "stored" == take(given_up, Store(JOB, "a1", GOOD)).entry.state
+
+
+@pytest.mark.parametrize("last", [math.inf, -math.inf, math.nan, sys.float_info.max])
+def test_lease_after_an_absurd_one_is_a_usual_one(last: float) -> None:
+    assert (1010.0, 10.0) == later_lease(last, 10.0, 1000.0)
+
+
+def test_lease_stays_later_than_the_last_one_and_short() -> None:
+    until, length = later_lease(2000.0, math.inf, 1000.0)
+
+    assert until > 2000.0
+    assert LONGEST_LEASE == length

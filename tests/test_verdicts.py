@@ -6,6 +6,7 @@ import gzip
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from strategies import JOB, NOW, completed, envelope, replies, reply
 
@@ -76,16 +77,6 @@ def test_empty_success_is_uncertain(status: int) -> None:
     assert Uncertain("answered", f"HTTP {status}, an empty body") == judge(reply(status))
 
 
-def test_compressed_success_is_kept_unpacked() -> None:
-    answer = reply(200, completed())
-    packed = Reply(200, {"content-encoding": "gzip"}, gzip.compress(answer.body, mtime=0))
-
-    assert Paid(answer.body) == judge(packed)
-    assert NotReady("IN_QUEUE") == judge(
-        reply(200, gzip.compress(b'{"status": "IN_QUEUE"}', mtime=0), content_encoding="gzip")
-    )
-
-
 @pytest.mark.parametrize(
     ("body", "encoding"),
     [
@@ -96,6 +87,16 @@ def test_compressed_success_is_kept_unpacked() -> None:
 )
 def test_success_that_cannot_be_unpacked_is_kept_as_it_came(body: bytes, encoding: str) -> None:
     assert Paid(body) == judge(reply(200, body, content_encoding=encoding))
+
+
+@pytest.mark.parametrize("status", [302, 400, 402, 429, 500, 502, 503])
+def test_error_that_was_not_read_proves_nothing(status: int) -> None:
+    answer = evolve(reply(status, envelope()), unread="is larger than 65536 bytes")
+
+    assert Uncertain(
+        "answered",
+        f"HTTP {status} without proof of no charge: the response is larger than 65536 bytes",
+    ) == judge(answer)
 
 
 @pytest.mark.parametrize("status", [200, 206, 402, 502])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modelmax_async._api import paths, schemas
+from modelmax_async._api.bounded_json import parse
 from modelmax_async._api.messages import (
     Call,
     Reply,
@@ -23,6 +24,9 @@ from modelmax_async._api.messages import (
 from modelmax_async._errors import InvalidResponseError
 from modelmax_async._errors.sentences import clause
 from modelmax_async._models import Job, Result, Status, StatusReport, Video, VideoParameters
+
+#: The most videos of a result. Like the bounds of `bounded_json`, it is a constant.
+MAX_VIDEOS = 1000
 
 
 def build_submit(model: str, prompt: str, parameters: VideoParameters | None) -> Call:
@@ -111,11 +115,11 @@ def result_status(reply: Reply, job: Job | None = None) -> tuple[str | None, str
     It never raises: the status of a body that is unreadable or names another job is ``None``.
     """
     try:
-        data = json.loads(decoded(reply))
+        data = parse(decoded(reply))
         body = schemas.structure(data, schemas.ResultBody)
         if job is not None:
             _check_named(data, job, reply.body)
-    except (ValueError, RecursionError, InvalidResponseError):
+    except (ValueError, InvalidResponseError):
         return None, ""
     if body.status != Status.COMPLETED and (body.data or body.usage):
         return None, ""  # it holds what is paid for, whatever its status says
@@ -131,18 +135,21 @@ def parse_result(body: bytes, job: Job) -> Result:
     """
     problem = "it lists no videos"
     try:
-        data = json.loads(body)
+        data = parse(body)
         found = schemas.structure(data, schemas.ResultBody)
         _check_named(data, job, body)
         urls = [item["url"] for item in found.data]
+        if len(urls) > MAX_VIDEOS:
+            raise ValueError(f"it lists {len(urls)} videos, more than {MAX_VIDEOS}")
         if urls and found.status == Status.COMPLETED and all(isinstance(u, str) for u in urls):
             videos = tuple(Video(as_utf8(url), index) for index, url in enumerate(urls))
             model = as_utf8(found.model) if isinstance(found.model, str) else job.model
             return Result(job.request_id, model, videos, schemas.read_usage(found.usage), data)
     except InvalidResponseError as exc:
         problem = str(exc)
-    except (ValueError, RecursionError, KeyError, TypeError) as exc:
-        problem = f"{type(exc).__name__}: {exc}"
+    except (ValueError, KeyError, TypeError) as exc:
+        ours = type(exc) is ValueError  # its text says which bound it is beyond, for example
+        problem = str(exc) if ours else f"{type(exc).__name__}: {exc}"
     raise InvalidResponseError(
         f"the paid response for job {job.request_id} could not be understood "
         f"({clause(problem[:300])}). Its bytes are in .body; it is not fetched again unless "

@@ -16,10 +16,10 @@ from typing import Any
 import attrs
 
 from modelmax_async import _errors as errors
+from modelmax_async._api.bounded_json import parse
+from modelmax_async._errors.sentences import clause
 from modelmax_async._models import Job
 
-#: The most bytes of a JSON body, on the wire and after decompression.
-MAX_BODY = 8 * 1024 * 1024
 _SHOWN = 64 * 1024
 #: The longest pause that a server can ask for, in seconds.
 LONGEST_RETRY_AFTER = 3600.0
@@ -46,10 +46,12 @@ class Call:
 
 @attrs.frozen
 class Reply:
-    """A complete response: header names in lower case, the body as it was on the wire.
+    """A complete response: header names in lower case, the body decompressed where possible.
 
-    ``kept_at`` is the file with the whole body if it was too large for memory, ``host`` what
-    messages call the server.
+    A body that cannot be decompressed is as it was on the wire, and ``headers`` have its
+    Content-Encoding. ``kept_at`` is the file with the whole body if it was too large for
+    memory, ``unread`` the reason why a body was not read, as the words after "the response",
+    and ``host`` what messages call the server.
     """
 
     status: int
@@ -57,6 +59,7 @@ class Reply:
     body: bytes = attrs.field(repr=False)
     kept_at: str | None = None
     host: str = ""
+    unread: str = ""
 
     @property
     def origin(self) -> str:
@@ -87,26 +90,41 @@ def parse_error(reply: Reply, *, now: float, job: Job | None) -> errors.APIError
 
 
 def decoded(reply: Reply) -> bytes:
-    """Return the body after decompression, at most `MAX_BODY` bytes.
+    """Return the body.
 
     Raises:
-        ValueError: for an unknown encoding, or an invalid or oversized body.
+        ValueError: if it is still compressed, because it could not be decompressed.
     """
-    encoding = reply.headers.get("content-encoding", "identity").strip().lower()
-    if encoding in {"identity", ""}:
-        return reply.body
+    if "content-encoding" in reply.headers:
+        encoding = as_text(reply.headers["content-encoding"], 100)
+        raise ValueError(f"the body could not be decompressed (Content-Encoding: {encoding})")
+    return reply.body
+
+
+def is_encoded(encoding: str) -> bool:
+    """Whether a ``Content-Encoding`` says that a body is compressed."""
+    return encoding.strip().lower() not in {"identity", ""}
+
+
+def decompress(body: bytes, encoding: str, most: int) -> bytes:
+    """Return a body after decompression.
+
+    Raises:
+        ValueError: for an unknown encoding, an invalid body, and one above ``most`` bytes.
+    """
+    encoding = encoding.strip().lower()
     if encoding not in {"gzip", "x-gzip", "deflate"}:
         raise ValueError(f"unknown Content-Encoding {as_text(encoding)}")
     try:
         unpack = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib by its header
-        body = unpack.decompress(reply.body, MAX_BODY + 1)
+        unpacked = unpack.decompress(body, most + 1)
     except zlib.error as exc:
         raise ValueError(f"invalid {encoding} body: {exc}") from exc
-    if len(body) > MAX_BODY or not unpack.eof or unpack.unused_data:
+    if len(unpacked) > most or not unpack.eof or unpack.unused_data:
         raise ValueError(
-            f"the {encoding} body is truncated, has trailing data or exceeds {MAX_BODY} bytes"
+            f"the {encoding} body is truncated, has trailing data or exceeds {most} bytes"
         )
-    return body
+    return unpacked
 
 
 def as_text(value: object, limit: int = 2000) -> str:
@@ -122,15 +140,17 @@ def as_text(value: object, limit: int = 2000) -> str:
 
 def as_utf8(text: str) -> str:
     """Return the text with unpaired surrogates, which JSON can contain, as ``?``."""
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _envelope(reply: Reply) -> dict[str, Any]:
     """Return the documented error object (API §5), or an empty one."""
+    if reply.unread:
+        return {}
     try:
-        error = json.loads(decoded(reply))["error"]
+        error = parse(decoded(reply))["error"]
         texts = (error["message"], error["type"])
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return {}
     return dict(error) if all(isinstance(text, str) for text in texts) else {}
 
@@ -142,7 +162,8 @@ def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
 
     Raises:
         APIError: for a 4xx or 5xx response.
-        InvalidResponseError: for any other status, and for a body that is not JSON.
+        InvalidResponseError: for any other status, and for a body that is not JSON or was not
+            read.
     """
     if reply.status >= HTTPStatus.BAD_REQUEST:
         raise parse_error(reply, now=now, job=job)
@@ -155,15 +176,21 @@ def read_json(reply: Reply, *, now: float, job: Job | None) -> Any:
             body=shown(reply),
             job=job,
         )
-    try:
-        return json.loads(decoded(reply))
-    except (ValueError, RecursionError) as exc:
+    if reply.unread:
         raise errors.InvalidResponseError(
-            f"the response{reply.origin}{about} is not valid JSON ({type(exc).__name__}): "
-            "check base_url",
-            body=shown(reply),
-            job=job,
-        ) from None
+            f"the response{reply.origin}{about} {reply.unread}", job=job
+        )
+    try:
+        return parse(decoded(reply))
+    except ValueError as exc:
+        ours = type(exc) is ValueError  # its text says which bound it is beyond
+        problem = str(exc) if ours else f"it is not valid JSON: {type(exc).__name__}"
+    raise errors.InvalidResponseError(
+        f"the response{reply.origin}{about} could not be understood ({clause(problem)}): check "
+        "base_url",
+        body=shown(reply),
+        job=job,
+    )
 
 
 def shown(reply: Reply) -> bytes:

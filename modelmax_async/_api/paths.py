@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, quote_from_bytes, unquote, unquote_to_bytes, urlsplit
 
 import attrs
 
@@ -17,6 +18,8 @@ MAX_PATH = 60_000
 RESULT_TEMPLATE = "/v1/queue/{model}/requests/{request_id}"
 #: What each path of a job ends in.
 _TAILS = {"status_url": "/status", "response_url": ""}
+#: What some gateways act on once it is decoded, besides control characters.
+_ACTED_ON = b" \\%;?#\x7f"
 
 
 def submit_path(model: str) -> str:
@@ -37,7 +40,7 @@ def submitted_job(body: SubmitBody, model: str, now: float) -> Job:
     given: dict[str, Any] = {"submitted_at": now}
     for name, tail in _TAILS.items():
         url = getattr(body, name)
-        if isinstance(url, str) and _is_path(url) and _names(url, job.request_id, tail):
+        if isinstance(url, str) and _is_path(url) and _names(url, job, tail):
             given[name] = url
     return attrs.evolve(job, **given)
 
@@ -53,7 +56,7 @@ def check_job(job: Job) -> Job:
     for (name, tail), path in zip(
         _TAILS.items(), (status_path(job), result_path(job)), strict=True
     ):
-        if not _names(path, job.request_id, tail):
+        if not _names(path, job, tail):
             raise ValueError(
                 f"{name} of job {as_text(job.request_id, 100)} must be the path of that job, "
                 f"ending in /requests/<request id>{tail}, got {as_text(path, 100)!r}. "
@@ -88,27 +91,52 @@ def _is_free(path: str, job: Job) -> bool:
     return tail.endswith("/status") and not billed
 
 
-def _names(url: str, request_id: str, tail: str) -> bool:
+def _names(url: str, job: Job, tail: str) -> bool:
     """Whether a path names this job and nothing else, as far as its shape is documented.
 
-    A gateway that decodes it, drops empty segments or resolves dots must still read the same
-    job from it.
+    A gateway that decodes it once more, drops empty segments or parameters, or resolves dots
+    must still read the same job from it.
     """
-    path = url.partition("?")[0]
-    before, documented, rest = path.partition("/requests/")
-    plain = all(part not in {"", ".", ".."} for part in _decoded(before).split("/")[1:])
-    if not plain or len(url) > MAX_PATH:
+    if len(url) > MAX_PATH:
+        return False
+    before, documented, rest = url.partition("?")[0].partition("/requests/")
+    segments = before.split("/")[1:]
+    if not all(_is_plain(each, job) for each in segments):
         return False
     if not documented:
-        return "/requests/" not in _decoded(path)
-    return unquote(rest) == f"{request_id}{tail}"
+        return "requests" not in before.lower().split("/")
+    return rest.endswith(tail) and _spells(rest.removesuffix(tail), job.request_id)
 
 
-def _decoded(path: str) -> str:
-    """Return a path as the most eager gateway reads it."""
-    for _ in range(4):  # no gateway decodes more layers than that
-        path = unquote(path)
-    return path
+def _is_plain(segment: str, job: Job) -> bool:
+    """Whether a segment is read alike everywhere, or names the job or its model."""
+    if segment in {"", ".", ".."}:
+        return False
+    alike = reads_alike(segment) and "%2f" not in segment.lower()
+    return alike or _spells(segment, job.model) or _spells(segment, job.request_id)
+
+
+def _spells(text: str, name: str) -> bool:
+    """Whether a part of a path is a name, with nothing encoded that needs no encoding."""
+    if text == quote(name, safe=""):
+        return True
+    return unquote_to_bytes(text) == name.encode() and ";" not in text and _is_usual(text)
+
+
+def reads_alike(path: str) -> bool:
+    """Whether a gateway that decodes a path once more reads the same segments from it.
+
+    It is not so with parameters (``;``), with what is encoded though it need not be, and with
+    encoded characters that gateways act on: those that end a path, and a second encoding.
+    """
+    acted_on = any(byte in _ACTED_ON or byte < ord(" ") for byte in unquote_to_bytes(path))
+    return not acted_on and _is_usual(path)
+
+
+def _is_usual(path: str) -> bool:
+    """Whether each escape stands for a byte that is usually encoded."""
+    escapes = re.findall("%.{0,2}", path)
+    return all(quote_from_bytes(unquote_to_bytes(e), safe="") == e.upper() for e in escapes)
 
 
 def same_id(one: str, other: str) -> bool:

@@ -6,6 +6,7 @@ type must not cost a paid result.
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import cattrs
 
 T = TypeVar("T")
-_INFINITE = float("inf")
+_LARGEST = sys.float_info.max
 
 
 @attrs.frozen
@@ -83,7 +84,7 @@ def read_usage(data: Any) -> Usage:
     resolution = fields.get("video_resolution")
     audio = fields.get("video_has_audio")
     return Usage(
-        video_seconds=seconds if is_number(seconds) and abs(seconds) < _INFINITE else None,
+        video_seconds=seconds if is_number(seconds) and abs(seconds) <= _LARGEST else None,
         video_resolution=as_utf8(resolution) if isinstance(resolution, str) else None,
         video_has_audio=audio if isinstance(audio, bool) else None,
     )

@@ -16,6 +16,7 @@ from modelmax_async._models import LedgerEntry, Submission
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.tasks import Tasks, Tries
 from modelmax_async.ledger import Arm, Key, Ledger, Renew, SubmitKey
+from modelmax_async.ledger.attempts import LONGEST_LEASE
 
 AnyKey = Key | SubmitKey
 #: Seconds after which an owner that gave no sign of life counts as gone.
@@ -118,7 +119,7 @@ class LeaseWatch:
     between two looks, half a lease at most.
 
     Args:
-        lease: seconds that a lease lasts if the ledger does not say.
+        lease: seconds that a lease lasts if the ledger does not say, or names no usable number.
     """
 
     def __init__(self, lease: float) -> None:
@@ -129,7 +130,8 @@ class LeaseWatch:
         """Note the lease of another client's attempt at ``now``, by this client's own clock."""
         seen = self._seen.get(key)
         if seen is None or seen.lease_until != entry.lease_until:
-            seen = _Sighting(entry.lease_until, entry.lease or self._lease, now)
+            usable = 0 < entry.lease <= LONGEST_LEASE
+            seen = _Sighting(entry.lease_until, entry.lease if usable else self._lease, now)
             self._seen[key] = seen
         seen.unchanged += min(now - seen.looked, seen.lease / 2)
         seen.looked = now

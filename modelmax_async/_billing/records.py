@@ -18,7 +18,7 @@ from modelmax_async._errors import LedgerError
 from modelmax_async._models import Job, LedgerEntry, LedgerState
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async.events import LedgerFailed
-from modelmax_async.ledger import Key, Ledger, SubmitKey, SubmitStep
+from modelmax_async.ledger import Entries, Key, Ledger, SubmitKey, SubmitStep
 from modelmax_async.ledger.moves import Forget, Look, Move
 from modelmax_async.ledger.transitions import Step
 
@@ -138,18 +138,22 @@ class Records:
         raise failure
 
     async def entries(self, states: Collection[LedgerState]) -> list[LedgerEntry]:
-        """Return the entries in these states, oldest first.
+        """Return the entries in these states, oldest first; report those that are unreadable.
 
         Raises:
             LedgerError: if the ledger fails.
         """
         try:
             async with asyncio.timeout(ANSWER):
-                return await _awaited("entries", self.ledger.entries(self._origin, states))
+                found = await _awaited("entries", self.ledger.entries(self._origin, states))
         except TimeoutError:
             failure = LedgerError(
                 f"the ledger did not list its jobs within {ANSWER:.0f} seconds"
             )
+        else:
+            for each in found.unreadable if isinstance(found, Entries) else ():
+                self._hooks.emit(each)
+            return found
         raise failure
 
     def held(self, job: Job, entry: LedgerEntry) -> Held:

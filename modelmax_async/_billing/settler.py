@@ -190,7 +190,8 @@ class Settler:
             return
         phase: Phase = "answered" if exchange.answered else "sent"
         cause = "the client was closed, or its event loop ended, before the response arrived"
-        await self._note_uncertain(attempt, phase, f"{cause} ({type(error).__name__})")
+        cause = f"{cause} ({type(error).__name__}){exchange.received}"
+        await self._note_uncertain(attempt, phase, cause)
 
     async def _record(self, attempt: Attempt, verdict: verdicts.Verdict) -> Settled:
         match verdict:

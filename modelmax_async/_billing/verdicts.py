@@ -73,8 +73,10 @@ def judge_reply(reply: Reply, job: Job, *, now: float) -> Verdict:
         error = parse_error(reply, now=now, job=job)
         if error.error_type is not None:
             return Unbilled(error, retry=reply.status in RETRIED)
-    excerpt = as_text(reply.body[:300].decode("utf-8", "replace"))
     about = f"HTTP {reply.status}{reply.origin} without proof of no charge"
+    if reply.unread:
+        return Uncertain("answered", f"{about}: the response {reply.unread}")
+    excerpt = as_text(reply.body[:300].decode("utf-8", "replace"))
     return Uncertain("answered", f"{about}: {excerpt or '(an empty body)'}")
 
 

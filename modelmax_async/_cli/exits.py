@@ -17,7 +17,7 @@ from modelmax_async._errors import (
     ResultUncertainError,
     SubmitUncertainError,
 )
-from modelmax_async._errors.sentences import sentence
+from modelmax_async._errors.sentences import plain, sentence
 
 
 class Exit(IntEnum):
@@ -50,7 +50,7 @@ class Failure(click.ClickException):
     """An error that ends the command, with its exit code."""
 
     def __init__(self, message: str, code: Exit = Exit.FAILED) -> None:
-        super().__init__(message)
+        super().__init__("\n".join(map(plain, message.split("\n"))))
         self.exit_code = code  # type: ignore[misc]  # click reads it from the instance
 
 

@@ -21,6 +21,7 @@ from modelmax_async._cli.options import (
     target_options,
     timeout_option,
 )
+from modelmax_async._cli.records import printable
 from modelmax_async._cli.report import Report
 from modelmax_async._cli.requests import Requests, Source
 from modelmax_async._cli.sources import Arguments, File, is_file_argument
@@ -227,7 +228,7 @@ async def _status(session: Session, request_ids: Sequence[str]) -> Exit:
             try:
                 print_status(await client.status(job), as_json=session.as_json)
             except APIError as exc:
-                click.echo(f"{job.request_id}: {exc}", err=True)
+                click.echo(printable(f"{job.request_id}: {exc}"), err=True)
                 code = Exit.FAILED
     return code
 

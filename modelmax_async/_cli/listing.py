@@ -26,8 +26,9 @@ _INDENT = 4
 
 
 def print_job(job: Job, *, as_json: bool) -> None:
-    """Print a job that was submitted: its id alone, for a shell."""
-    print_line(as_line(job.to_dict()) if as_json else job.request_id)
+    """Print a job that was submitted: its id alone, for a shell, which gets it as it is."""
+    shown = printable(job.request_id) if sys.stdout.isatty() else job.request_id
+    print_line(as_line(job.to_dict()) if as_json else shown)
 
 
 def print_jobs(jobs: Sequence[Job], *, as_json: bool) -> None:

@@ -102,7 +102,7 @@ class Report:
                 self._note("\n    ".join([title_of(outcome), *places_of(outcome)]))
         else:
             for where in places_of(outcome):
-                self._print(f"{name_of(outcome)}\t{where}")
+                self._print(f"{printable(name_of(outcome))}\t{where}")
         if outcome.error is not None:
             problem = problem_of(outcome.error)
             self._note(f"{self._place()}{state} {title_of(outcome)}: {problem}", wrap=True)

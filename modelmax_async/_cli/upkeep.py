@@ -13,7 +13,7 @@ from modelmax_async._cli.exits import Exit, Failure
 from modelmax_async._cli.following import by_id, fetched, save_and_report
 from modelmax_async._cli.listing import print_entries, print_jobs, print_line, print_usage
 from modelmax_async._cli.options import Session, Target, age, session_options, target_options
-from modelmax_async._cli.records import as_line, time_of
+from modelmax_async._cli.records import as_line, printable, time_of
 from modelmax_async._cli.report import Report
 from modelmax_async._models import Job, LedgerEntry, LedgerUsage
 
@@ -147,7 +147,7 @@ def resolve(
         _confirm(_question(found[0], fetch_again=fetch_again))
     if forget:
         asyncio.run(_forget(session, found[0].job))
-        click.echo(f"Job {request_id} is given up.", err=True)
+        click.echo(printable(f"Job {request_id} is given up."), err=True)
         return
     work = _fetch_again(session, found[0].job, target)
     click.get_current_context().exit(asyncio.run(work))
@@ -155,7 +155,7 @@ def resolve(
 
 def _confirm(question: str) -> None:
     """Ask on standard error, so that nothing but results is on standard output."""
-    click.echo(f"{question} [y/N] ", err=True, nl=False)
+    click.echo(printable(f"{question} [y/N] "), err=True, nl=False)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise Failure("not confirmed, nothing was changed: answer y, or pass --yes")
 

@@ -411,6 +411,8 @@ class AsyncQueueClient:
     ) -> AsyncGenerator[StatusReport, None]:
         """Iterate over the changes of a job's status (API §2), to a terminal one; free.
 
+        While it is not advanced, the iterator keeps the latest eight changes.
+
         Args:
             job: a job, or its request id.
             model: the model of a bare request id; the client's ``model`` by default.

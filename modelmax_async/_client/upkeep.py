@@ -7,6 +7,7 @@ import asyncio
 import attrs
 
 from modelmax_async._billing.leases import LOOK
+from modelmax_async._errors.sentences import plain
 from modelmax_async._models import UNFINISHED, Job, LedgerEntry
 from modelmax_async._polling.visits import Parts
 from modelmax_async._runtime import clock
@@ -38,7 +39,8 @@ class Upkeep:
         done = await self._parts.records.ask_id(request_id, MarkSaved())
         if done is None or not done.granted:
             raise ValueError(
-                f"job {request_id} has no stored result to mark as saved: wait for it first"
+                f"job {plain(request_id)} has no stored result to mark as saved: wait for it "
+                "first"
             )
 
     async def forget(self, request_id: str) -> None:
@@ -58,8 +60,8 @@ class Upkeep:
             return
         if not done.granted:
             raise ValueError(
-                f"job {request_id} is paid for, and its result is never dropped: nothing was "
-                "changed. Once it is saved, prune() drops its body"
+                f"job {plain(request_id)} is paid for, and its result is never dropped: "
+                "nothing was changed. Once it is saved, prune() drops its body"
             )
         key = (listed or done.entry.job).key
         if key is not None and done.entry.phase is None:  # nothing can have been billed
@@ -102,6 +104,6 @@ def _check_not_renewed(entry: LedgerEntry, lease: float | None) -> None:
     """Refuse to give up a job whose lease was renewed since it was looked at."""
     if lease not in {None, entry.lease_until}:
         raise ValueError(
-            f"the result of job {entry.job.request_id} is being fetched: nothing was changed. "
-            "Wait for the job, or try again once the fetch has ended"
+            f"the result of job {plain(entry.job.request_id)} is being fetched: nothing was "
+            "changed. Wait for the job, or try again once the fetch has ended"
         )

@@ -20,6 +20,7 @@ from modelmax_async._download.ranges import range_headers, read_length, resume_i
 from modelmax_async._download.sources import Source
 from modelmax_async._download.transfer import Sink
 from modelmax_async._errors import APIError, TransportError
+from modelmax_async._http.addresses import RefusedError
 from modelmax_async._http.streaming import Incoming, Receiver
 from modelmax_async._models import Job
 from modelmax_async._runtime.hooks import Hooks
@@ -97,6 +98,7 @@ class Fetcher:
         sink.media_type = media_type(kind)
         for piece in pieces:
             await transfer.write_chunk(sink, piece)
+            await asyncio.sleep(0)  # a piece may hold thousands of boxes to walk
         if sink.suffix is None or sink.boxes.is_mp4:
             if not sink.boxes.complete(sink.offset):
                 raise transfer.PermanentError("the data: URL is not a complete MP4 video")
@@ -131,37 +133,30 @@ class Fetcher:
         await transfer.check_end(incoming.headers, sink)
 
     @asynccontextmanager
+    async def _receive(
+        self, source: Source, headers: Mapping[str, str], job: Job | None
+    ) -> AsyncIterator[Incoming]:
+        try:
+            async with self._receiver.receive(
+                source.url, headers, with_key=source.keyed, job=job
+            ) as incoming:
+                yield incoming
+        except RefusedError as exc:
+            raise sources.SourceError(str(exc)) from None
+
+    @asynccontextmanager
     async def _open(
         self, source: Source, headers: Mapping[str, str], job: Job | None
     ) -> AsyncIterator[Incoming]:
         """Send the request and follow its redirects, each of which is checked anew."""
         for _ in range(_MOST_REDIRECTS + 1):
-            await self._check_host(source)
-            async with self._receiver.receive(
-                source.url, headers, with_key=source.keyed, job=job
-            ) as incoming:
+            async with self._receive(source, headers, job) as incoming:
                 if incoming.status not in _REDIRECTS:
                     yield incoming
                     return
                 target = incoming.headers.get("location", "")
             source = sources.follow_redirect(source, target, self._settings)
         raise sources.SourceError(f"the server redirected more than {_MOST_REDIRECTS} times")
-
-    async def _check_host(self, source: Source) -> None:
-        """Refuse another host whose name resolves to an address of a private network.
-
-        A name that does not resolve here may do so for a proxy. A name that resolves to another
-        address after this check gains nothing: a private host has no certificate for it.
-        """
-        if source.keyed or self._receiver.injected:
-            return
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(source.host, source.port)
-        except OSError:
-            return
-        if any(sources.is_private(str(entry[4][0])) for entry in found):
-            raise sources.SourceError("the host is in a private network")
 
 
 def _retried(error: Exception, delay: float, job: Job | None) -> CallRetried:

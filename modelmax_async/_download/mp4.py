@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+from modelmax_async._reprs import always_shown
+
 #: The types that players accept for the first box; today's files all start with ``ftyp``.
 _FIRST = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
 _MEDIA = frozenset({b"mdat", b"moof"})
@@ -29,6 +31,7 @@ class _State(Enum):
     BROKEN = auto()  # a box has an impossible size, or there are too many boxes
 
 
+@always_shown
 class Boxes:
     """Follows the boxes of a file whose bytes arrive in portions of any size."""
 

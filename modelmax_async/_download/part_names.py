@@ -19,6 +19,7 @@ from modelmax_async._download.containers import SUFFIXES
 
 #: Bytes of a validator that still fits into a file name, in hexadecimal.
 LONGEST_VALIDATOR = 56
+_LONGEST_URL = 16 * 1024
 _RESUME_INFO = re.compile(
     r"([0-9a-f]{16})-([0-9]{1,20})-((?:[0-9a-f]{2})+)(?:-([0-9a-z]+))?", re.ASCII
 )
@@ -36,7 +37,7 @@ class ResumeInfo:
 
 def source_digest(url: str) -> str:
     """Return a digest of a video's URL without its query, where signatures change."""
-    bare = url.split("?", maxsplit=1)[0]
+    bare = url[:_LONGEST_URL].split("?", maxsplit=1)[0]  # only a data: URL is longer
     return hashlib.sha256(bare.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

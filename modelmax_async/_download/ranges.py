@@ -52,7 +52,10 @@ def resume_info_of(
     if _TAG.fullmatch(tag) and len(tag) <= LONGEST_VALIDATOR:
         return ResumeInfo(source, tag, total, suffix)
     date = headers.get("last-modified", "")
-    if date.isascii() and len(date) <= LONGEST_VALIDATOR and _is_strong(date, headers):
+    plain = (
+        date.isascii() and date.isprintable()
+    )  # without a tab: it is read from a file's name
+    if plain and len(date) <= LONGEST_VALIDATOR and _is_strong(date, headers):
         return ResumeInfo(source, date, total, suffix)
     return None
 

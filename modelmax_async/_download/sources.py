@@ -8,24 +8,33 @@ requests to its neighbours. Every redirect is checked anew. This module does no 
 from __future__ import annotations
 
 import binascii
-import ipaddress
 import re
-from urllib.parse import SplitResult, unquote, unquote_to_bytes, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import attrs
 
 from modelmax_async._api.messages import as_text
-from modelmax_async._settings import DEFAULT_PORTS, Settings, is_loopback, origin_of
+from modelmax_async._api.paths import reads_alike
+from modelmax_async._http.addresses import is_address, is_private, is_understood
+from modelmax_async._settings import (
+    DEFAULT_PORTS,
+    Settings,
+    is_host_name,
+    lower_scheme,
+    origin_of,
+)
 
 #: The most bytes of a video in a ``data:`` URL, which is held in memory.
 MAX_DATA = 16 * 1024 * 1024
-_PIECE = 1024 * 1024  # a multiple of 4; decoded in about a millisecond
-_TEXT = 64 * 1024  # characters with escapes, which take more time and memory
+#: Characters that are decoded, and then looked at on the event loop, at once. A multiple of 4.
+_PIECE = 64 * 1024
+_NO_ESCAPE = re.compile(b"%(?![0-9a-fA-F]{2})")
 _LONGEST_URL = 16 * 1024
-_LABEL = 63  # the most characters between two dots of a host name
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-#: Not global, although Python 3.11 says so: site-local, IPv4-compatible and local NAT64.
-_LOCAL = tuple(map(ipaddress.IPv6Network, ("fec0::/10", "::/96", "64:ff9b:1::/48")))
+#: How many layers of percent-encoding a gateway may decode.
+_LAYERS = 4
+_BLANK = "".join(map(chr, range(33)))
+#: Names of this machine, alone or after a dot.
+_HERE = frozenset({"localhost", "ip6-localhost", "ip6-loopback"})
 
 
 class SourceError(Exception):
@@ -34,12 +43,10 @@ class SourceError(Exception):
 
 @attrs.frozen
 class Source:
-    """A checked URL; ``keyed`` if the key is sent to it. ``host`` is set for other hosts."""
+    """A checked URL, its scheme in lower case; ``keyed`` if the key is sent to it."""
 
     url: str = attrs.field(repr=False)
     keyed: bool
-    host: str = ""
-    port: int = 443
 
 
 def source_of(url: str, settings: Settings) -> Source:
@@ -84,22 +91,10 @@ def shown(url: str) -> str:
     """Return the URL for an error message: without credentials, query and data."""
     if is_data(url):
         return "data:…"
+    if len(url) > _LONGEST_URL:  # cut, its beginning could show a password
+        return f"a URL of {len(url)} characters"
     bare = re.split(r"[?#]", url, maxsplit=1)[0]
     return as_text(re.sub(r"//[^/]*@", "//", bare), 300)
-
-
-def is_private(address: str) -> bool:
-    """Return whether an IP address is not one of the public internet."""
-    found = ipaddress.ip_address(address.split("%", maxsplit=1)[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour
-        if any(found in network for network in _LOCAL):
-            return True
-        if found in _NAT64:
-            inner = ipaddress.IPv4Address(found.packed[-4:])
-        if inner is not None:
-            return is_private(str(inner))
-    return not found.is_global or found.is_multicast
 
 
 def decode_data(url: str) -> list[bytes]:
@@ -127,12 +122,23 @@ def _unquote(text: str) -> list[bytes]:
     pieces = []
     at = 0
     while at < len(text):
-        end = at + _TEXT
+        end = at + _PIECE
         cut = text.rfind("%", end - 2, end) if end < len(text) else -1
         end = cut if cut >= 0 else end
-        pieces.append(unquote_to_bytes(text[at:end]))
+        pieces.append(_unquote_piece(text[at:end].encode("utf-8", "surrogatepass")))
         at = end
     return pieces
+
+
+def _unquote_piece(piece: bytes) -> bytes:
+    """Decode as quoted-printable, whose escapes differ by one character.
+
+    `unquote_to_bytes` does the same in Python: it takes twenty seconds for 8 MiB of ``%``.
+    """
+    if b"%" not in piece:
+        return piece
+    whole = _NO_ESCAPE.sub(b"%25", piece)
+    return binascii.a2b_qp(whole.replace(b"=", b"=3D").replace(b"%", b"="))
 
 
 def _decode_base64(text: bytes) -> list[bytes]:
@@ -151,8 +157,10 @@ def _decode_base64(text: bytes) -> list[bytes]:
 
 def _check_text(url: str) -> None:
     """Refuse characters that a URL cannot contain, or that two parsers may read differently."""
+    if len(url) > _LONGEST_URL:  # asked first: every other look takes long
+        raise SourceError(f"the URL has more than {_LONGEST_URL} characters")
     clean = url.isascii() and url.isprintable() and not set(url) & set(' \\"<>^`{|}')
-    if not url or not clean or len(url) > _LONGEST_URL:
+    if not url or not clean:
         raise SourceError("the URL is malformed")
 
 
@@ -174,34 +182,50 @@ def _check_url(url: str, settings: Settings) -> Source:
         raise SourceError(f"the URL must start with https:// and a host, got {scheme!r}")
     if parts.username is not None or parts.password is not None:
         raise SourceError("the URL contains credentials, which are never sent")
+    if not is_host_name(host) or not is_understood(url):
+        raise SourceError("the host name is malformed")
+    url = lower_scheme(url)
     if origin_of(parts.scheme, host, port) == settings.origin:
-        return Source(_check_path(url, parts), keyed=True)
+        _check_path(parts.path)
+        return Source(url, keyed=True)
     if parts.scheme != "https":
         raise SourceError("a host other than the API's is used over https only")
     _check_host(host)
-    return Source(url, keyed=False, host=host, port=port or 443)
+    return Source(url, keyed=False)
 
 
-def _check_path(url: str, parts: SplitResult) -> str:
-    """Return a URL of the API's own origin, unless a request to it may be **billed**."""
-    for path in (parts.path, unquote(parts.path)):  # servers decode at different times
-        segments = [unquote(part).lower() for part in path.split("/") if part]
+def _check_path(path: str) -> None:
+    """Refuse a path of the API's own origin if a request to it may be **billed**.
+
+    Gateways read paths in different ways, so that each reading is looked at.
+    """
+    readings = [path]
+    for _ in range(_LAYERS):
+        readings.append(unquote(readings[-1]))
+    for reading in readings:
+        segments = [_bare(part) for part in re.split(r"[/\\]", reading) if part]
         if {".", ".."} & set(segments):
             raise SourceError("the URL path contains . or .. segments")
         content = segments[-2:-1] == ["content"] and "requests" in segments[:-3]
-        if not content and {"queue", "requests"} <= set(segments):
+        plain = content and reads_alike(path)
+        if not plain and {"queue", "requests"} <= set(segments):
             raise SourceError("the URL is that of a call that may be billed, not of a video")
-    return url
+
+
+def _bare(segment: str) -> str:
+    """Return a segment as the most eager gateway reads it: decoded, and without parameters."""
+    for _ in range(_LAYERS):
+        segment = unquote(segment)
+    return segment.partition(";")[0].strip(_BLANK).lower()
 
 
 def _check_host(host: str) -> None:
     """Refuse this machine and private networks, by name or address, in any spelling."""
-    if any(not 1 <= len(label) <= _LABEL for label in host.removesuffix(".").split(".")):
-        raise SourceError("the host name is malformed")
-    last = host.rstrip(".").rsplit(".", maxsplit=1)[-1]
-    try:
+    name = host.rstrip(".")
+    last = name.rsplit(".", maxsplit=1)[-1]
+    if is_address(host):
         private = is_private(host)
-    except ValueError:  # a name, or an address in a spelling that only resolvers know
-        private = is_loopback(host) or re.fullmatch("[0-9]+|0x[0-9a-f]*", last) is not None
+    else:  # a name, or an address in a spelling that only resolvers know
+        private = last in _HERE or re.fullmatch("[0-9]+|0x[0-9a-f]*", last) is not None
     if private:
         raise SourceError("the host is in a private network")

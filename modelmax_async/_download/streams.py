@@ -3,7 +3,10 @@
 from collections.abc import AsyncIterator
 from typing import Self
 
+from modelmax_async._reprs import always_shown
 
+
+@always_shown
 class VideoStream(AsyncIterator[bytes]):
     """An async iterator of a video's bytes; `AsyncQueueClient.stream` opens it.
 

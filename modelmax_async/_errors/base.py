@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from modelmax_async._errors.sentences import plain
+
 if TYPE_CHECKING:
     from modelmax_async._models import Job
 
@@ -29,7 +31,7 @@ class ModelMaxError(Exception):
     """
 
     def __init__(self, message: str, *, job: Job | None = None) -> None:
-        super().__init__(message)
+        super().__init__(plain(message))  # an id or a path may have any character
         self.job = job
 
     def __reduce__(self) -> tuple[Any, ...]:

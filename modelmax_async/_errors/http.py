@@ -114,7 +114,8 @@ class InvalidResponseError(ModelMaxError):
     """The response could not be understood.
 
     Attributes:
-        body: its body: all of it if it was paid for, otherwise at most 64 KiB.
+        body: its body: all of it if it was paid for, otherwise at most 64 KiB. It is empty for
+            a response that was not read, because it was too large or compressed.
     """
 
     def __init__(self, message: str, *, body: bytes = b"", job: Job | None = None) -> None:

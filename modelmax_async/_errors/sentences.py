@@ -1,8 +1,19 @@
-"""Texts from elsewhere inside a message: each sentence ends in one mark."""
+"""Texts from elsewhere inside a message: in one line, each sentence with one mark."""
 
 from __future__ import annotations
 
 _MARKS = (".", "!", "?", "…")
+
+
+def plain(text: str) -> str:
+    """Return a text in one line: what could forge a line, a colour or an order is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def sentence(text: str) -> str:

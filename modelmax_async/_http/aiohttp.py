@@ -15,9 +15,11 @@ import httpx
 from modelmax_async._api.messages import as_text
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._http.connections import Opener
+from modelmax_async._http.heads import bound_heads
+from modelmax_async._http.network import Network
 
 
-def opener_like(transport: Any) -> Opener:
+def opener_like(transport: Any, network: Network) -> Opener:
     """Return what opens connections with the settings of an aiohttp transport.
 
     The proxies of the environment are ignored, as aiohttp's transport ignores them.
@@ -45,7 +47,7 @@ def opener_like(transport: Any) -> Opener:
     except (AttributeError, ImportError, TypeError, ValueError, httpx.InvalidURL) as exc:
         problem = as_text(str(exc), 300)
     else:
-        return lambda limits: opener(limits=limits)
+        return lambda limits: bound_heads(network.carry(opener(limits=limits)))
     raise ConfigurationError(
         "http_client is an AiohttpTransport whose settings cannot be used for the SDK's own "
         f"connections: {problem}"

@@ -13,7 +13,7 @@ import httpx
 
 from modelmax_async._api.messages import Call, Reply
 from modelmax_async._errors import InvalidResponseError
-from modelmax_async._errors.sentences import clause
+from modelmax_async._errors.sentences import clause, plain
 from modelmax_async._http.body import read_whole
 from modelmax_async._http.connections import FRESH
 from modelmax_async._http.exchange import Exchange, Traced, translate
@@ -26,6 +26,7 @@ from modelmax_async._http.slots import Slots
 from modelmax_async._http.streaming import Receiver
 from modelmax_async._http.timeouts import Timeout, read_limits
 from modelmax_async._http.transports import TRACING, Kind
+from modelmax_async._reprs import always_shown
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._settings import Settings, host_of
@@ -46,6 +47,7 @@ class Prepared:
     url: httpx.URL
 
 
+@always_shown
 class HTTPClient:
     """Sends calls, each in a slot. Used only from tasks that the client owns."""
 
@@ -75,7 +77,7 @@ class HTTPClient:
             }
         )
         self.receiver = Receiver(
-            settings.key, self._slots, self._routes, self._headers, self._limits, self._hooks
+            settings, self._slots, self._routes, self._headers, self._limits, self._hooks
         )
 
     def __repr__(self) -> str:
@@ -91,7 +93,7 @@ class HTTPClient:
             return Prepared(call, httpx.URL(base + call.path))
         except httpx.InvalidURL as exc:
             problem = str(exc)
-        about = f" of job {call.job.request_id[:200]}" if call.job is not None else ""
+        about = f" of job {plain(call.job.request_id[:200])}" if call.job is not None else ""
         raise ValueError(
             f"the URL{about} cannot be requested: {clause(problem)}. Nothing was sent"
         )
@@ -217,9 +219,9 @@ class HTTPClient:
         exchange.status = response.status_code
         self._learn(exchange)
         try:
-            whole = await read_whole(response, self._host, keep=keep)
-            reply = quiet(whole, self._settings.key, paid=keep)
-            exchange.answer(reply)
+            whole = await read_whole(response, exchange, self._settings, keep=keep)
+            exchange.answer(whole)  # so that it is not lost, whatever happens next
+            exchange.answer(reply := quiet(whole, self._settings.key))
             outcome = judge(read, reply)
             if isinstance(outcome, Failed) and isinstance(outcome.error, InvalidResponseError):
                 exchange.broken = type(outcome.error).__name__
@@ -231,8 +233,7 @@ class HTTPClient:
 
     def _learn(self, exchange: Exchange) -> None:
         """Note whether trace events announce byte 0: a mock below the transport emits none."""
-        watched = exchange.once or self._announced is None
-        if watched and exchange.kind in TRACING:
+        if exchange.kind in TRACING and (exchange.once or self._announced is None):
             self._announced = exchange.traced is Traced.START
 
     def _request(self, prepared: Prepared, extensions: Mapping[str, Any]) -> httpx.Request:

@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 
+from modelmax_async._reprs import always_shown
+
 #: Makes a transport that connects later. It is given the limits of its connection pool.
 Opener = Callable[[httpx.Limits], httpx.AsyncBaseTransport]
 
@@ -24,6 +26,7 @@ KEPT = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 NONE_KEPT = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
 
+@always_shown
 class Connections(httpx.AsyncBaseTransport):
     """A transport that lends each request a connection of its own.
 

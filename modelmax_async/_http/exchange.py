@@ -56,6 +56,7 @@ class Exchange:
             trace events announce it.
         refusal: what ``before_send`` or ``last_look`` raised: then nothing was sent.
         reply: the response, as soon as it is complete, whatever happens to its connection then.
+        kept_at: the file that gets a response which is too large for memory.
         seconds: tells how long it takes, if a hook or the log wants to know of its end.
         status: the HTTP status, once the head of the response arrived.
         broken: the name of the exception that broke it.
@@ -74,6 +75,7 @@ class Exchange:
     traced: Traced = attrs.field(default=Traced.NOTHING, init=False)
     refusal: BaseException | None = attrs.field(default=None, init=False)
     reply: Reply | None = attrs.field(default=None, init=False)
+    kept_at: str | None = attrs.field(default=None, init=False)
     seconds: Callable[[], float] | None = attrs.field(default=None, init=False)
     status: int | None = attrs.field(default=None, init=False)
     broken: str | None = attrs.field(default=None, init=False)
@@ -88,6 +90,11 @@ class Exchange:
     def unarmed(self) -> bool:
         """Whether it was answered before ``before_send`` ran: no event announced byte 0."""
         return self.answered and self.before_send is not None
+
+    @property
+    def received(self) -> str:
+        """Where the part of a response that broke off is, as the end of an error's text."""
+        return f"; the part received is in {self.kept_at}" if self.kept_at else ""
 
     async def begin(self, kind: Kind, *, by_trace: bool) -> None:
         """Hand the request to a transport.
@@ -164,9 +171,10 @@ def translate(
     maybe_sent = exchange.maybe_sent(error)
     sent = "may have been sent" if maybe_sent else "was not sent"
     shown = _alone(error)
-    text = key.hide_in(": ".join(filter(None, (type(shown).__name__, _text_of(shown)))))
+    text = ": ".join(filter(None, (type(shown).__name__, _text_of(shown, key))))
     made = kind(
-        f"the request to {host}{about} {sent}, and no complete response was received: {text}",
+        f"the request to {host}{about} {sent}, and no complete response was received: {text}"
+        f"{exchange.received}",
         maybe_sent=maybe_sent,
         host=host,
         job=job,
@@ -182,9 +190,9 @@ def _alone(error: Exception) -> Exception:
     return error
 
 
-def _text_of(error: Exception) -> str:
-    """Return the text of an exception. A foreign one may fail even at that."""
+def _text_of(error: Exception, key: ApiKey) -> str:
+    """Return the text of an exception, without the key. A foreign one may fail at that."""
     try:
-        return as_text(str(error), 300)
+        return as_text(key.hide_in(str(error)), 300)
     except Exception:  # noqa: BLE001 - no text may decide about a charge
         return "(its text is not available)"

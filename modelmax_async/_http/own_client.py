@@ -6,10 +6,13 @@ from typing import Any
 
 import httpx
 
+from modelmax_async._reprs import always_shown
+
 #: What users may pass as ``http_client``.
 ClientOrTransport = httpx.AsyncClient | httpx.AsyncBaseTransport
 
 
+@always_shown
 class PlainClient(httpx.AsyncClient):
     """A client that sends each request exactly as it was built, once.
 

@@ -12,14 +12,18 @@ from modelmax_async._arguments import named
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._http.aiohttp import opener_like
 from modelmax_async._http.connections import Connections
+from modelmax_async._http.lookups import Lookups
+from modelmax_async._http.network import Network
 from modelmax_async._http.own_client import ClientOrTransport, PlainClient
 from modelmax_async._http.proxies import opener_for
 from modelmax_async._http.transports import Carrier, Kind, find_carrier
+from modelmax_async._reprs import always_shown
 from modelmax_async._settings import Settings
 
 _log = logging.getLogger("modelmax_async")
 
 
+@always_shown
 class Routes:
     """The clients that requests to the API go through.
 
@@ -27,6 +31,7 @@ class Routes:
         client: what sends free calls: the ``http_client`` argument, or the SDK's own client.
         kind: the kind of its transport.
         injected: whether the client, or its transport, is the caller's.
+        lookups: the look-ups of host names for the SDK's own connections.
 
     Raises:
         ConfigurationError: for an ``http_client`` or a proxy that cannot be used.
@@ -34,11 +39,14 @@ class Routes:
 
     def __init__(self, settings: Settings, given: ClientOrTransport | None) -> None:
         self._warned = False
+        self.lookups = Lookups(settings.limits.lookups, settings.limits.lookup_seconds)
         self.injected = given is not None
         self._own: PlainClient | None = None
         self.client: httpx.AsyncClient
         if given is None:
-            self.client = self._own = PlainClient(Connections(opener_for(settings.origin)))
+            self.client = self._own = PlainClient(
+                Connections(opener_for(settings.origin, self.lookups))
+            )
         elif isinstance(given, httpx.AsyncClient):
             self.client = given
         else:
@@ -46,7 +54,8 @@ class Routes:
         carrier = find_carrier(self.client, _parsed(settings.base_url))
         self.kind = carrier.kind
         if carrier.kind is Kind.AIOHTTP:
-            self._own = PlainClient(Connections(opener_like(carrier.transport)))
+            opener = opener_like(carrier.transport, Network(self.lookups))
+            self._own = PlainClient(Connections(opener))
         self._first = carrier.transport
         self._warn(carrier)
 
@@ -121,7 +130,9 @@ def _check_transport(given: object) -> httpx.AsyncBaseTransport:
 
 def _parsed(base_url: str) -> httpx.URL:
     try:
-        return httpx.URL(base_url)
-    except httpx.InvalidURL as exc:
+        parsed = httpx.URL(base_url)
+        parsed.host  # noqa: B018 - read for each request, and only now is its IDNA decoded
+        return parsed  # noqa: TRY300 - as above
+    except (httpx.InvalidURL, UnicodeError) as exc:  # the latter for malformed IDNA
         problem = as_text(str(exc), 300)
     raise ConfigurationError(f"base_url cannot be used: {problem}")

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 
+from modelmax_async._reprs import always_shown
 
+
+@always_shown
 class Slots:
     """At most ``max_in_flight`` requests at once, first come, first served."""
 

@@ -13,9 +13,12 @@ import httpx
 
 from modelmax_async._api.messages import Call, Reply
 from modelmax_async._errors import TransportError
+from modelmax_async._http.addresses import RefusedError, public
+from modelmax_async._http.body import paced
 from modelmax_async._http.exchange import Exchange, translate
+from modelmax_async._http.network import Network
 from modelmax_async._http.own_client import PlainClient
-from modelmax_async._http.proxies import open_transport, proxy_for
+from modelmax_async._http.proxies import needs_tls, network_to, open_transport, proxy_for
 from modelmax_async._http.redaction import quiet
 from modelmax_async._http.report import Server, report
 from modelmax_async._http.routes import Routes
@@ -25,13 +28,11 @@ from modelmax_async._models import Job
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.threads import in_thread
-from modelmax_async._settings import ApiKey, host_of
+from modelmax_async._settings import ApiKey, Settings, host_of
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
-#: Bytes of an error's body that are read at most, and the seconds that reading them may take.
-_MOST, _SOON = 64 * 1024, 5.0
-#: Chunks that are read before the event loop runs other tasks.
-_TURN = 16
+#: Seconds that reading the body of an error may take.
+_SOON = 5.0
 
 
 @attrs.frozen
@@ -51,13 +52,18 @@ class Incoming:
 class Receiver:
     """Sends GETs whose bodies are streamed. Used only from tasks that the client owns."""
 
-    _key: ApiKey
+    _settings: Settings
     _slots: Slots
     _routes: Routes
     _headers: httpx.Headers
     _limits: Limits
     _hooks: Hooks
     _trusted: ssl.SSLContext | None = attrs.field(default=None, init=False)
+    _trusting: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+
+    @property
+    def _key(self) -> ApiKey:
+        return self._settings.key
 
     @property
     def injected(self) -> bool:
@@ -73,14 +79,15 @@ class Receiver:
         The connection belongs to this request and ends with it, so that a body left unread
         costs nothing. No redirect is followed, and nothing is decompressed. Without the key,
         the headers and cookies of a caller's client are not sent either: they are not meant for
-        this host.
+        this host, which must have public addresses only.
 
         Raises:
             TransportError: if no response was received; from the chunks, if the body broke off.
+            RefusedError: if the host has an address that it must not have.
         """
         async with (
             self._slots.long_slot(),
-            self._client(url) as client,
+            self._client(url, with_key=with_key) as client,
             self._reported(url, job) as exchange,
         ):
             response = await self._begin(client, exchange, url, headers, with_key=with_key)
@@ -94,7 +101,7 @@ class Receiver:
                 async with aclosing(self._chunks(response, exchange, host)) as chunks:
                     refusal = None
                     if response.status_code >= HTTPStatus.BAD_REQUEST:
-                        body = await _beginning(chunks)
+                        body = await _beginning(chunks, self._settings.limits.response_bytes)
                         said = Reply(response.status_code, fields, body, host=host)
                         refusal = quiet(said, self._key)
                     yield Incoming(response.status_code, fields, chunks, refusal)
@@ -126,7 +133,7 @@ class Receiver:
         *,
         with_key: bool,
     ) -> httpx.Response:
-        failure: TransportError
+        failure: TransportError | RefusedError
         try:
             own = self._headers.copy()
             own["accept"] = "*/*"
@@ -144,6 +151,9 @@ class Receiver:
                 exchange.answer()
                 exchange.status = response.status_code
                 return response
+        except RefusedError as exc:
+            exchange.broken = type(exc).__name__
+            failure = RefusedError(str(exc))
         except Exception as exc:  # noqa: BLE001 - whatever broke it, it has one error
             exchange.broken = type(exc).__name__
             failure = translate(exc, exchange, None, self._key, host=host_of(url))
@@ -156,59 +166,70 @@ class Receiver:
         """Yield the body as it is on the wire, and stop waiting for a server that is silent.
 
         The SDK's own connections have a time limit themselves. A caller's may have none.
-
-        The HTTP library parses what one read returned without a pause, and that may be ten
-        thousand chunks of one byte: the event loop gets its turn in between.
         """
         failure: TransportError
-        parts: AsyncIterator[bytes] = aiter(response.stream)  # type: ignore[arg-type]  # an async client's
+        parts = paced(response.stream)  # type: ignore[arg-type]  # an async client's
         limit = self._limits.ceiling() if self.injected else None
         try:
             if response.is_stream_consumed:
                 yield response.content
                 return
-            count = 0
+            if limit is None:
+                async for chunk in parts:
+                    yield chunk
+                return
             while True:
                 async with asyncio.timeout(limit):
                     part = await anext(parts, None)
                 if part is None:
                     return
                 yield part
-                count += 1
-                if count % _TURN == 0:
-                    await asyncio.sleep(0)
         except Exception as exc:  # noqa: BLE001 - as above
             exchange.broken = type(exc).__name__
             failure = translate(exc, exchange, None, self._key, host=host)
         raise failure
 
     @asynccontextmanager
-    async def _client(self, url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async def _client(self, url: str, *, with_key: bool) -> AsyncIterator[httpx.AsyncClient]:
         """Lend the caller's client, or one of a single connection.
 
         A kept connection would have to be read to the end of the body. And the SDK's own kept
-        connections do not check certificates if the base URL is plain HTTP on this machine;
-        this one does, because it may reach another host.
+        connections trust no certificate if the base URL is plain HTTP on this machine; this one
+        does, because it may reach another host.
+
+        A host that a proxy reaches is looked up by the proxy. It is looked up here too, because
+        a name may tell that it is private, but the proxy may get other addresses.
         """
         if self.injected:
             yield self._routes.client
             return
-        verify: ssl.SSLContext | bool = False  # without TLS it has no meaning, and loads slowly
-        if url.startswith("https:"):
-            if self._trusted is None:
-                self._trusted = await in_thread(httpx.create_ssl_context)
-            verify = self._trusted
-        async with PlainClient(open_transport(_ONE, proxy_for(url), tls=verify)) as made:
+        proxy = proxy_for(url)
+        tls = await self._trust() if needs_tls(url, proxy) else None
+        lookups = self._routes.lookups
+        network = network_to(url, lookups)
+        if not with_key and proxy is None:
+            network = Network(lookups, public, trusted=False)
+        elif not with_key:
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                public(await lookups.addresses(Server.of(url).host, trusted=False))
+        async with PlainClient(open_transport(_ONE, proxy, tls=tls, network=network)) as made:
             yield made
 
+    async def _trust(self) -> ssl.SSLContext:
+        """Return the context that checks certificates, loaded once and off the event loop."""
+        async with self._trusting:
+            if self._trusted is None:
+                self._trusted = await in_thread(httpx.create_ssl_context)
+            return self._trusted
 
-async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
+
+async def _beginning(chunks: AsyncIterator[bytes], most: int) -> bytes:
     """Return the beginning of an error's body, as far as it is received soon."""
     body = bytearray()
     with suppress(TransportError, TimeoutError):
         async with asyncio.timeout(_SOON):
             async for chunk in chunks:
-                body += chunk[: _MOST - len(body)]
-                if len(body) == _MOST:
+                body += chunk[: most - len(body)]
+                if len(body) == most:
                     break
     return bytes(body)

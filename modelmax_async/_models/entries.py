@@ -36,7 +36,8 @@ class LedgerEntry(Value):
             had arrived.
         cause: of an uncertain entry: what happened, in words.
         error: of a failed entry: the server's text.
-        body: of a stored entry: the paid response, byte for byte.
+        body: of a stored entry: the paid response, byte for byte, or as JSON without the API
+            key if the server quoted that.
         acknowledged: whether the server has confirmed that it knows the job.
         saved_at: of a paid entry: when its videos were saved, in seconds since the epoch.
     """

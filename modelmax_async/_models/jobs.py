@@ -63,7 +63,8 @@ class StatusReport(Value):
 
     ``status`` is a `Status`, or the server's word if it is not documented: such a job is not
     terminal, and its result is never fetched. ``error`` is the server's text for a FAILED job,
-    ``raw`` the whole JSON body, unknown fields included.
+    ``raw`` the whole JSON body, unknown fields included. It is empty in the report that tells
+    a caller who joins a wait the status that the client knows already.
     """
 
     request_id: str

@@ -24,7 +24,8 @@ class ResourceLimits(Value):
         least_rate: the lowest rate of a download in bytes a second. A slower transfer is broken
             off, and resumed like any interrupted one.
         least_rate_seconds: the seconds over which that rate is measured.
-        lookups: the most host names that are looked up at once, each in a thread; 1 to 64.
+        lookups: the most host names that are looked up at once, each in a thread; 1 to 64. The
+            few of the configuration are counted apart.
         lookup_seconds: the seconds after which the look-up of a host name has failed.
 
     Raises:

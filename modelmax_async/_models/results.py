@@ -33,7 +33,8 @@ class Result(Value):
     """A paid result (API §3) of the job ``request_id``.
 
     ``videos`` are those that ``model`` made, in the server's order; ``usage`` is what was
-    billed, ``raw`` the whole JSON body, unknown fields included.
+    billed, ``raw`` the whole JSON body, unknown fields included, without the API key if the
+    server quoted that.
     """
 
     request_id: str

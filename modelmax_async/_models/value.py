@@ -5,6 +5,8 @@ from typing import Any, Self
 
 import attrs
 
+from modelmax_async._reprs import always_shown
+
 
 @attrs.frozen
 class Value:
@@ -38,6 +40,11 @@ class Value:
         from modelmax_async._models.dicts import read  # noqa: PLC0415 - it knows all the values
 
         return read(data, cls)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__repr__" in vars(cls):  # that of attrs, which makes the class anew with its slots
+            always_shown(cls)
 
     @classmethod
     def _of_fields(cls, fields: Mapping[str, Any]) -> Self:

@@ -13,6 +13,7 @@ from functools import reduce
 
 import attrs
 
+from modelmax_async._errors.sentences import plain
 from modelmax_async._polling.durations import Durations
 from modelmax_async._polling.forecast import Forecast
 from modelmax_async._polling.hazard import Hazard
@@ -111,7 +112,7 @@ class LearntModel:
         _log.debug(
             "model %s: half of the jobs end within %.0f s and 90 %% within %.0f s after %s, "
             "learnt from %.0f jobs",
-            self.name,
+            plain(self.name),
             fresh.quantile(0.5),
             fresh.quantile(0.9),
             "their submit" if bases[0] is Basis.SUBMITTED else "their first poll",

@@ -6,11 +6,13 @@ import attrs
 
 from modelmax_async._models import Value
 from modelmax_async._polling.durations import ENDS, piece_at
+from modelmax_async._reprs import always_shown
 
 #: A rate that counts as none.
 _NONE = 1e-12
 
 
+@always_shown
 @attrs.frozen
 class Expected(Value):
     """How long a job still takes, as learnt from other jobs: see `AsyncQueueClient.expected`.
@@ -22,6 +24,7 @@ class Expected(Value):
     p90: float
 
 
+@always_shown
 @attrs.frozen
 class Forecast(Value):
     """How long a job still takes, as far as was learnt from jobs like it.

@@ -13,13 +13,16 @@ from typing import Protocol
 import attrs
 
 from modelmax_async._billing.decisions import Decision
-from modelmax_async._errors import ModelMaxError
+from modelmax_async._errors import APIError, InvalidResponseError, ModelMaxError, fresh
 from modelmax_async._http import Prepared
 from modelmax_async._models import Job, Result, StatusReport
 from modelmax_async._polling.observation import Observation
 from modelmax_async._polling.progress import Progress
 from modelmax_async._polling.schedule import Slot
 from modelmax_async.ledger import Key
+
+#: Bytes of an unreadable response that a waiting job keeps.
+_EXCERPT = 2000
 
 
 @attrs.frozen
@@ -90,15 +93,28 @@ class Stage(enum.Enum):
     """The status is COMPLETED: it has the result fetched."""
 
 
+def _without_response(error: ModelMaxError) -> ModelMaxError:
+    """Return a copy of an error that holds little of the response, for as long as a wait lasts.
+
+    The frames of the original's traceback hold all of it.
+    """
+    copy = fresh(error)
+    if isinstance(copy, InvalidResponseError):
+        copy.body, copy.__cause__ = copy.body[:_EXCERPT], None
+    elif isinstance(copy, APIError):
+        copy.details = {}
+    return copy
+
+
 @attrs.define(eq=False)
 class Failures:
     """How many calls about a job failed in a row, and since when by `Schedule.awake`.
 
-    ``error`` is the last of their errors.
+    ``error`` is the last of their errors, with an excerpt of the response at most.
     """
 
     since: float
-    error: ModelMaxError
+    error: ModelMaxError = attrs.field(converter=_without_response)
     count: int = 0
 
 
@@ -113,7 +129,7 @@ class PolledJob:
         failures: ``None`` if its last call succeeded.
         spread: seconds over which the first polls of its batch are spread.
         intervals: how many intervals between polls there were.
-        last: the last status report that differed from the one before.
+        last: the last status report that differed from the one before, without the JSON body.
         changed: when that was received, by the loop's clock.
         progress: what the polls have shown of its times.
         completed_since: when the status became COMPLETED, by the loop's clock; ``None`` if the
@@ -170,7 +186,7 @@ class PolledJob:
         """Tell the subscribers of a status, if it differs from the one before."""
         if self.last is not None and self.last.status == report.status:
             return
-        self.last, self.changed = report, now
+        self.last, self.changed = attrs.evolve(report, raw={}), now
         for subscriber in list(self.subscribers):
             subscriber.on_status(report)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from modelmax_async._errors.sentences import plain
 from modelmax_async._polling.estimates import USABLE, LearntModel
 from modelmax_async._polling.forecast import Expected, Forecast
 from modelmax_async._polling.learnt import VERSION, Learnt, added
@@ -122,7 +123,9 @@ def _read(model: str, record: bytes) -> Learnt:
     try:
         return Learnt.from_bytes(record)
     except ValueError as exc:
-        _log.warning("the durations of model %s in the ledger are ignored: %s", model, exc)
+        _log.warning(
+            "the durations of model %s in the ledger are ignored: %s", plain(model), exc
+        )
         return Learnt()
 
 
@@ -133,4 +136,4 @@ def _expected(forecast: Forecast) -> Expected:
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"it did not answer within {_PATIENCE:.0f} seconds"
-    return str(error) or type(error).__name__
+    return plain(str(error)) or type(error).__name__

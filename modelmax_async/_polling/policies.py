@@ -8,9 +8,11 @@ from attrs.converters import optional
 from modelmax_async import _validators
 from modelmax_async._models import Status, Value, as_status
 from modelmax_async._polling.forecast import Forecast
+from modelmax_async._reprs import always_shown
 from modelmax_async._runtime.retry import grow
 
 
+@always_shown
 @attrs.frozen(kw_only=True)
 class WaitState(Value):
     """What a client knows of a job that it waits for, just after a poll or before the first.
@@ -47,6 +49,7 @@ class PollingPolicy(Protocol):
         ...
 
 
+@always_shown
 @attrs.frozen
 class PollPolicy(Value):
     """Exponential intervals between status calls, each times U(1 - jitter, 1 + jitter).
@@ -77,6 +80,7 @@ class PollPolicy(Value):
         return _jittered(interval, self.jitter, random)
 
 
+@always_shown
 @attrs.frozen
 class AdaptivePolicy(Value):
     """Polls when it pays, from what the client has learnt about how long jobs take.

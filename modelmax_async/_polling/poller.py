@@ -25,10 +25,12 @@ from modelmax_async._polling.observation import Observation
 from modelmax_async._polling.policies import PollingPolicy
 from modelmax_async._polling.schedule import Schedule
 from modelmax_async._polling.visits import Parts, Visits
+from modelmax_async._reprs import always_shown
 from modelmax_async._runtime import clock
 from modelmax_async.ledger import Key
 
 
+@always_shown
 class Poller:
     """Visits every job that callers wait for, until it ends or no caller waits any more."""
 

@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
+from modelmax_async._reprs import always_shown
 from modelmax_async._runtime.tasks import Life, Tasks
 
 #: Seconds over which visits that fell due during a pause are spread, at least and at most.
@@ -61,6 +62,7 @@ class Scheduled(Protocol):
 S = TypeVar("S", bound=Scheduled)
 
 
+@always_shown
 class Schedule(Generic[S]):
     """Calls ``visit(item)`` when the item is due; it returns the seconds to the next visit.
 

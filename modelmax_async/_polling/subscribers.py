@@ -20,6 +20,8 @@ from modelmax_async._runtime.hooks import call_safely
 #: The last poll before a deadline comes this many seconds before it, and in a batch up to as
 #: many more; but at most this fraction of the whole wait before it.
 _LAST, _LAST_SPREAD, _LAST_FRACTION = 2.0, 5.0, 0.2
+#: Status reports that an iterator keeps while it is not advanced. A job has three changes.
+_REPORTS = 8
 OnStatus = Callable[[StatusReport], object]
 
 
@@ -121,14 +123,17 @@ def _standing(polled: PolledJob, status: str | None) -> str:
 
 
 class _Watcher:
-    """An iterator over the statuses of one job. It never has a job billed."""
+    """An iterator over the statuses of one job. It never has a job billed.
+
+    If a server invents changes while it is not advanced, it keeps the latest of them.
+    """
 
     bills = False
     last_poll: float | None = None
     gap = 0.0
 
     def __init__(self) -> None:
-        self.reports: deque[StatusReport] = deque()
+        self.reports: deque[StatusReport] = deque(maxlen=_REPORTS)
         self.error: Exception | None = None
         self.news = asyncio.Event()
 

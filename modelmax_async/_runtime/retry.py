@@ -8,6 +8,7 @@ import attrs
 from modelmax_async import _validators
 from modelmax_async._errors import APIError
 from modelmax_async._models import Value
+from modelmax_async._reprs import always_shown
 
 #: For this many seconds a 404 may mean that the job is not visible yet.
 LASTING_NOT_FOUND = 10.0
@@ -18,6 +19,7 @@ _PASSING = {
 }
 
 
+@always_shown
 @attrs.frozen
 class RetryPolicy(Value):
     """Exponential backoff with full jitter after an unbilled failure.

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from modelmax_async._reprs import always_shown
 from modelmax_async.emulator._account import Account
 from modelmax_async.emulator._connection import Connection, Receive, Scope, Send
 from modelmax_async.emulator._endpoints import Backend
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from modelmax_async.emulator._jobs import EmulatedJob, JobScript
 
 
+@always_shown
 class Emulator:
     """A local ModelMax that counts what it bills.
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from attrs import field, frozen
 
+from modelmax_async._reprs import always_shown
 from modelmax_async.emulator._responses import Headers, Response, error_response
 
 RangeMode = Literal[
@@ -37,6 +38,7 @@ def _head(size: int) -> bytes:
     return _FTYP + b"\x00\x00\x00\x01mdat" + left.to_bytes(8, "big")
 
 
+@always_shown
 @frozen(kw_only=True)
 class Content:
     """How the content endpoint behaves for a job.

@@ -13,12 +13,14 @@ from typing import Literal, Self, get_args
 
 from attrs import evolve, field, frozen
 
+from modelmax_async._reprs import always_shown
 from modelmax_async.emulator._responses import Response, error_response, html_response, padded
 
 Endpoint = Literal["submit", "status", "result", "content", "config"]
 ENDPOINTS = get_args(Endpoint)
 
 
+@always_shown
 @frozen
 class Fault:
     """A fault; create it with one of the class methods.

@@ -5,9 +5,11 @@ from typing import Any, Literal
 
 from attrs import define, field, frozen
 
+from modelmax_async._reprs import always_shown
 from modelmax_async.emulator._content import Content
 
 
+@always_shown
 @frozen(kw_only=True)
 class JobScript:
     """How a job goes.
@@ -41,6 +43,7 @@ class JobScript:
     content: Content = field(factory=Content)
 
 
+@always_shown
 @define(kw_only=True)
 class EmulatedJob:
     """A job of the emulator.

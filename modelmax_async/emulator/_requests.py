@@ -7,6 +7,8 @@ from urllib.parse import unquote
 
 from attrs import field, frozen
 
+from modelmax_async._reprs import always_shown
+
 
 @frozen
 class Route:
@@ -18,6 +20,7 @@ class Route:
     index: str = ""  # of a video
 
 
+@always_shown
 @frozen(kw_only=True)
 class Received:
     """A request that the emulator received.

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from modelmax_async._errors.sentences import plain
 from modelmax_async._models import Job, Status
 from modelmax_async.events import _records as records
 from modelmax_async.events._calls import CallEnded, CallRetried
@@ -23,6 +24,7 @@ Line = tuple[Any, ...]
 #: The levels of records; others are logged at DEBUG.
 LEVELS: dict[type[Event], int] = {
     records.AnswerDiscarded: logging.ERROR,
+    records.EntryUnreadable: logging.ERROR,
     records.LedgerFailed: logging.ERROR,
     records.ResultUncertain: logging.ERROR,
     records.UnarmedAnswer: logging.ERROR,
@@ -47,7 +49,7 @@ def logging_hook(event: Event) -> None:
     if line is None:
         return
     text, *arguments = line
-    shown = [plain(each) if isinstance(each, str) else each for each in arguments]
+    shown = [plain(each[:_MOST]) if isinstance(each, str) else each for each in arguments]
     LOGGER.log(level, text, *shown, extra=_extra(event))
 
 
@@ -55,18 +57,6 @@ def _level(event: Event) -> int:
     if isinstance(event, records.WaitEnded):
         return logging.DEBUG if event.error in _QUIET else logging.INFO
     return LEVELS.get(type(event), logging.DEBUG)
-
-
-def plain(text: str) -> str:
-    """Return a text in one line: what could forge a line or a colour is escaped."""
-    text = text[:_MOST]
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _extra(event: Event) -> dict[str, str]:
@@ -137,6 +127,15 @@ def _call_retried(event: CallRetried) -> Line:
     return text, event.call, about, event.delay, event.cause
 
 
+def _entry_unreadable(event: records.EntryUnreadable) -> Line:
+    about = f"job {event.request_id}" if event.request_id else f"key {event.key}"
+    text = (
+        "%s: its row in the ledger cannot be read, and is missing from a list: %s. No billed "
+        "call is made for it: correct the row, or restore the ledger from a backup"
+    )
+    return text, about, event.cause
+
+
 #: Each writes the line of one kind of record. A `WaitStarted` has none, nor has a
 #: `StatusPolled`, whose status is in the line of its call.
 _LINES: dict[type[Event], Callable[[Any], Line]] = {
@@ -149,6 +148,7 @@ _LINES: dict[type[Event], Callable[[Any], Line]] = {
     CallEnded: _call_ended,
     CallRetried: _call_retried,
     records.ClaimReleased: lambda event: _about(event.job, " was not charged: %s", event.cause),
+    records.EntryUnreadable: _entry_unreadable,
     records.JobEnded: _job_ended,
     records.JobSubmitted: _submitted,
     records.LedgerFailed: lambda event: _about(

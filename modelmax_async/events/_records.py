@@ -203,6 +203,23 @@ class LedgerFailed(Event):
 
 
 @attrs.frozen
+class EntryUnreadable(Event):
+    """A row of the ledger cannot be read: the list that was asked for lacks it.
+
+    It is never taken for a job that may be fetched: each call for it raises a `LedgerError`.
+
+    Args:
+        request_id: the request id in the row, empty if there is none.
+        key: the key of a submit in the row, ``None`` if there is none.
+        cause: what is wrong with the row.
+    """
+
+    request_id: str
+    key: str | None
+    cause: str
+
+
+@attrs.frozen
 class VideoSaved(Event):
     """A video of the job ``request_id`` was saved to the file ``path``, ``size`` bytes long."""
 

@@ -46,6 +46,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelmax_async._models import Submission
 from modelmax_async.ledger.attempts import observed
+from modelmax_async.ledger.lists import Entries
 from modelmax_async.ledger.memory import MemoryLedger
 from modelmax_async.ledger.moves import (
     Arm,
@@ -82,6 +83,7 @@ __all__ = [
     "Bind",
     "Claim",
     "Doubt",
+    "Entries",
     "Fail",
     "Forget",
     "KeepsDurations",

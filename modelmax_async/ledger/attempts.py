@@ -73,7 +73,8 @@ def before(entry: LedgerEntry) -> LedgerState:
 def later_lease(last: float, lease: float, now: float) -> tuple[float, float]:
     """Return the end and the length of a lease that follows one that ended at ``last``."""
     length = min(lease, LONGEST_LEASE)
-    return max(now + length, math.nextafter(last, math.inf)), length
+    later = math.nextafter(last, math.inf)
+    return max(now + length, later if math.isfinite(later) else 0.0), length
 
 
 def leased(entry: LedgerEntry, lease: float, now: float) -> LedgerEntry:

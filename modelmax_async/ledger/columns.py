@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from modelmax_async._models import Job, LedgerEntry, Submission
+from modelmax_async.ledger.rows import UnreadableRowError, check_entry, check_submission, finite
 
 _JOB = ("model", "request_id", "status_url", "response_url", "submitted_at", "submit_key")
 _STATE = (
@@ -48,10 +49,20 @@ def _job(*columns: Any) -> Job:
 
 
 def entry_of(row: Sequence[Any]) -> LedgerEntry:
-    """Return the entry of a row: the columns of `ENTRY`, and the body."""
-    rest = dict(zip(_STATE, row[len(_JOB) : -1], strict=True))
+    """Return the entry of a row: the columns of `ENTRY`, and the body.
+
+    Raises:
+        UnreadableRowError: for a row that no ledger writes.
+    """
+    rest = dict(zip((*_STATE, "body"), row[len(_JOB) :], strict=True))
+    try:
+        check_entry(rest)
+        job = _job(*row[: len(_JOB)])
+    except ValueError as exc:
+        raise UnreadableRowError(exc, request_id=row[1], key=row[5]) from None
     rest["acknowledged"] = bool(rest["acknowledged"])
-    return LedgerEntry(job=_job(*row[: len(_JOB)]), body=row[-1], **rest)
+    rest["lease"], rest["lease_until"] = finite(rest["lease"]), finite(rest["lease_until"])
+    return LedgerEntry(job=job, **rest)
 
 
 def row_of(entry: LedgerEntry) -> tuple[Any, ...]:
@@ -63,15 +74,23 @@ def row_of(entry: LedgerEntry) -> tuple[Any, ...]:
 
 
 def submission_of(row: Sequence[Any]) -> Submission:
-    """Return the submission of a row: the columns of `SUBMISSION`."""
+    """Return the submission of a row: the columns of `SUBMISSION`.
+
+    Raises:
+        UnreadableRowError: for a row that no ledger writes.
+    """
     key, fingerprint, since, attempt, lease_until, lease, model, request_id, *paths = row
-    job = None if model is None else Job(model, request_id, paths[0], paths[1], since, key)
+    try:
+        check_submission(dict(zip(SUBMISSION, row, strict=True)))
+        job = None if model is None else Job(model, request_id, paths[0], paths[1], since, key)
+    except ValueError as exc:
+        raise UnreadableRowError(exc, request_id=request_id, key=key) from None
     return Submission(
         fingerprint=fingerprint,
         since=since,
         attempt=attempt,
-        lease_until=lease_until,
-        lease=lease,
+        lease_until=finite(lease_until),
+        lease=finite(lease),
         job=job,
     )
 

@@ -14,6 +14,7 @@ from attrs import evolve
 from modelmax_async._api.paths import make_job
 from modelmax_async._errors import LedgerError
 from modelmax_async._models import Job, LedgerEntry, LedgerState
+from modelmax_async._reprs import always_shown
 from modelmax_async._runtime import clock
 from modelmax_async.ledger.attempts import observed
 from modelmax_async.ledger.memory_keys import MemoryKeys
@@ -43,6 +44,7 @@ class _Dropped(NamedTuple):
         return LedgerEntry(job=job, state="delivered", since=self.since, attempt=self.attempt)
 
 
+@always_shown
 class MemoryLedger:
     """The default ledger. Its contents end with the process: use a `SQLiteLedger` to keep them.
 
@@ -67,16 +69,14 @@ class MemoryLedger:
         for name, value in (("max_entries", max_entries), ("max_body_bytes", max_body_bytes)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value!r}")
-        self._max_entries = max_entries
-        self._max_body_bytes = max_body_bytes
+        self._max_entries, self._max_body_bytes = max_entries, max_body_bytes
         self._entries: dict[Key, LedgerEntry] = {}
         self._spare: OrderedDict[Key, None] = OrderedDict()  # known or failed: owe nothing
         self._given: OrderedDict[Key, None] = OrderedDict()  # stored, and delivered
         self._dropped: dict[Key, _Dropped] = {}
         self._keys = MemoryKeys(max_entries)
         self._durations: dict[tuple[str, str, int], bytes] = {}
-        self._body_bytes = 0
-        self._given_bytes = 0
+        self._body_bytes = self._given_bytes = 0
         self._warned = False
         self._lock = threading.Lock()
 

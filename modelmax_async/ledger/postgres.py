@@ -20,9 +20,9 @@ except ImportError as _missing:
 
 from modelmax_async import _models as models
 from modelmax_async._models import LedgerEntry, LedgerState
+from modelmax_async._reprs import Unshown, always_shown
 from modelmax_async._validators import is_integer, is_number
-from modelmax_async.ledger.attempts import observed
-from modelmax_async.ledger.columns import entry_of, submission_of
+from modelmax_async.ledger.lists import Entries, add_entry, add_submission
 from modelmax_async.ledger.moves import Move
 from modelmax_async.ledger.postgres_address import Address
 from modelmax_async.ledger.postgres_batch import Answer
@@ -33,7 +33,6 @@ from modelmax_async.ledger.postgres_pool import Pool
 from modelmax_async.ledger.postgres_tables import Tables
 from modelmax_async.ledger.postgres_writer import Identity
 from modelmax_async.ledger.protocol import Key, SubmitKey
-from modelmax_async.ledger.submissions import as_known
 
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}")
 _HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(:\d{1,5})?")
@@ -61,6 +60,7 @@ class _Parts:
         await self.pool.aclose()
 
 
+@always_shown
 class PostgresLedger:
     """The ledger for many machines: the tables of one schema of a PostgreSQL database.
 
@@ -88,6 +88,7 @@ class PostgresLedger:
     def __init__(
         self, dsn: str, *, schema: str = "modelmax", pool_size: int = 4, timeout: float = 10.0
     ) -> None:
+        dsn = Unshown(dsn) if isinstance(dsn, str) else dsn  # it may have a password
         if not isinstance(schema, str) or not _SCHEMA.fullmatch(schema):
             raise ValueError(
                 "schema must be a name of at most 48 letters, digits and underscores, "
@@ -130,16 +131,13 @@ class PostgresLedger:
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 now = await connection.fetchval(_CLOCK)
-                found = []
+                found = Entries()
                 async for row in connection.cursor(query, origin, prefetch=_ROWS):
-                    entry = observed(entry_of(row), now)
-                    if entry.state in wanted:
-                        found.append(entry)
+                    add_entry(found, row, now, wanted)
                 submitted = parts.tables.list_submitted
                 if "known" in wanted:
                     async for row in connection.cursor(submitted, origin, prefetch=_ROWS):
-                        known = as_known(submission_of(row))
-                        found += [] if known is None else [known]
+                        add_submission(found, row)
                 return found
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is the ledger's
             failure = explain(exc, self._address.where)
@@ -205,21 +203,27 @@ class PostgresLedger:
 
 def _where(dsn: Any, schema: str) -> str:
     """Return what messages call the ledger: never the user's password."""
+    place = _place(dsn)
+    if place is None:
+        raise ValueError(
+            "dsn must be the address of a PostgreSQL database, such as "
+            "'postgresql://user:password@host:5432/database', with special characters of the "
+            "password percent-encoded"
+        )
+    return f"{schema} in {place}"
+
+
+def _place(dsn: Any) -> str | None:
+    """Return the database and the hosts of an address, ``None`` if it is unusable."""
     try:
         parts = urlsplit(dsn)
         # An unencoded "/", "?" or "#" in a password would end up in the rest.
         hosts, rest = parts.netloc.rpartition("@")[2], f"{parts.path}{parts.query}"
         hidden = "@" not in rest and not parts.fragment
         valid = parts.scheme in {"postgresql", "postgres"} and hidden
-        valid = valid and all(map(_HOST.fullmatch, hosts.split(",")))
+        if not (valid and all(map(_HOST.fullmatch, hosts.split(",")))):
+            return None
     except (TypeError, ValueError, AttributeError):
-        valid = False
-    if not valid:
-        raise ValueError(
-            "dsn must be the address of a PostgreSQL database, such as "
-            "'postgresql://user:password@host:5432/database', with special characters of the "
-            "password percent-encoded"
-        ) from None
-    hosts = hosts or "the local server"
+        return None
     database = parts.path.lstrip("/") or "the user's database"
-    return f"{schema} in {database} on {hosts}"
+    return f"{database} on {hosts or 'the local server'}"

@@ -9,6 +9,7 @@ import asyncpg
 
 from modelmax_async._errors import LedgerError
 from modelmax_async._errors.sentences import clause
+from modelmax_async.ledger.rows import UnreadableRowError
 
 
 class Fault(enum.Enum):
@@ -105,6 +106,8 @@ def explain(error: BaseException, where: str, *, unknown: bool = False) -> Ledge
     """
     if isinstance(error, LedgerError):
         return error
+    if isinstance(error, UnreadableRowError):
+        return error.explained(where)
     # The further lines are hints of asyncpg, which are longer than our advice.
     text = clause(str(error).partition("\n")[0]).strip() or type(error).__name__
     advice = next((said for kind, said in _ADVICE if isinstance(error, kind)), "See the cause")

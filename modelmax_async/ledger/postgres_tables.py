@@ -25,6 +25,7 @@ from modelmax_async.ledger.columns import (
 from modelmax_async.ledger.postgres_batch import AnyKey, Changes, Record
 from modelmax_async.ledger.postgres_schema import UNFINISHED
 from modelmax_async.ledger.protocol import Key, SubmitKey
+from modelmax_async.ledger.rows import UnreadableRowError
 
 _TYPES = {
     "submitted_at": "double precision",
@@ -127,7 +128,7 @@ class Tables:
             "ON CONFLICT (digest) DO UPDATE SET record = excluded.record"
         )
         self.list: str = (
-            f"SELECT {columns}, NULL::bytea FROM {entries} "  # noqa: S608 - constants
+            f"SELECT {columns}, CASE WHEN body IS NOT NULL THEN ''::bytea END FROM {entries} "  # noqa: S608 - constants
             "WHERE origin = $1 ORDER BY position"
         )
         self.list_unfinished: str = self.list.replace("ORDER", f"AND {UNFINISHED} ORDER")
@@ -143,8 +144,17 @@ class Tables:
         return self._submissions if isinstance(key, SubmitKey) else self._entries
 
     def record(self, key: AnyKey, row: Sequence[Any]) -> Record:
-        """Return the record of a row that was read."""
-        return submission_of(row[2:-1]) if isinstance(key, SubmitKey) else entry_of(row[2:])
+        """Return the record of a row that was read.
+
+        Raises:
+            UnreadableRowError: for a row that no ledger writes.
+        """
+        if isinstance(key, SubmitKey):
+            _check_name(key, row[2])
+            return submission_of(row[2:-1])
+        entry = entry_of(row[2:])
+        _check_name(key, entry.job.request_id)
+        return entry
 
     def row(self, key: AnyKey, record: Any) -> tuple[Any, ...]:
         """Return the row of a record, as text that PostgreSQL can hold."""
@@ -186,6 +196,13 @@ class Tables:
             if deleted:
                 await connection.execute(statements.delete, deleted)
         return lost
+
+
+def _check_name(key: AnyKey, name: str) -> None:
+    """Refuse a row that has the digest of another key."""
+    if name != _name(key):
+        ids = (None, key.key) if isinstance(key, SubmitKey) else (key.request_id, None)
+        raise UnreadableRowError(f"it is about {name}", request_id=ids[0], key=ids[1])
 
 
 def _without_body(record: Record) -> Record:

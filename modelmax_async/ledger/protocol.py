@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import attrs
 
 from modelmax_async._models import LedgerEntry, LedgerState, Value
+from modelmax_async._reprs import always_shown
 from modelmax_async.ledger.moves import Move
 from modelmax_async.ledger.submissions import SubmitStep
 from modelmax_async.ledger.transitions import Step
@@ -21,6 +22,7 @@ class Key(NamedTuple):
     request_id: str
 
 
+@always_shown
 @attrs.frozen
 class SubmitKey(Value):
     """The key of a submit, in a ledger.
@@ -57,6 +59,9 @@ class Ledger(Protocol):
         A submission whose job has no entry, or one that is known and not acknowledged, counts
         as the entry that `as_known` makes of it: the process that submitted it may have ended
         before it recorded the job.
+
+        A row that cannot be read must not hide the others: a ledger may return `Entries`, which
+        names what is left out.
 
         Args:
             origin: scheme, host and port of a base URL.

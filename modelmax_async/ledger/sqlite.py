@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection
 from modelmax_async import _models as models
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._models import LedgerEntry, LedgerState
+from modelmax_async._reprs import always_shown
 from modelmax_async._runtime import clock
 from modelmax_async._validators import is_number
 from modelmax_async.ledger import sqlite_durations as durations
 from modelmax_async.ledger import sqlite_submissions as submissions
-from modelmax_async.ledger.attempts import observed
 from modelmax_async.ledger.columns import ENTRY, entry_of, row_of
+from modelmax_async.ledger.lists import Entries, add_entry, add_submission
 from modelmax_async.ledger.moves import Move
 from modelmax_async.ledger.protocol import Key, SubmitKey
 from modelmax_async.ledger.sqlite_file import check_file
@@ -26,7 +27,9 @@ from modelmax_async.ledger.transitions import Step, job_step
 _COLUMNS = ", ".join(ENTRY)
 _READ = f"SELECT {_COLUMNS}, body FROM entries WHERE origin = ? AND request_id = ?"  # noqa: S608 - constants
 _DELETE = "DELETE FROM entries WHERE origin = ? AND request_id = ?"
-_LIST = f"SELECT {_COLUMNS}, NULL FROM entries WHERE origin = ? ORDER BY rowid"  # noqa: S608 - constants
+#: Whether there is a body, without its pages: the type is in the head of the row.
+_HAS_BODY = "CASE typeof(body) WHEN 'null' THEN NULL WHEN 'blob' THEN x'' ELSE typeof(body) END"
+_LIST = f"SELECT {_COLUMNS}, {_HAS_BODY} FROM entries WHERE origin = ? ORDER BY rowid"  # noqa: S608 - constants
 _LIST_UNFINISHED = _LIST.replace("ORDER", f"AND {UNFINISHED} ORDER")
 _CHANGED = ", ".join(f"{name} = excluded.{name}" for name in (*ENTRY, "body"))
 _WRITE = f"""
@@ -35,6 +38,7 @@ ON CONFLICT (origin, request_id) DO UPDATE SET {_CHANGED}
 """  # noqa: S608 - constants
 
 
+@always_shown
 class SQLiteLedger:
     """The durable ledger: one file, safe for many processes of one host.
 
@@ -100,11 +104,12 @@ def _apply(db: sqlite3.Connection, key: Key, move: Move) -> Step | None:
     return done
 
 
-def _entries(
-    db: sqlite3.Connection, origin: str, states: frozenset[LedgerState]
-) -> list[LedgerEntry]:
-    now = clock.wall()
+def _entries(db: sqlite3.Connection, origin: str, states: frozenset[LedgerState]) -> Entries:
+    now, found = clock.wall(), Entries()
     query = _LIST_UNFINISHED if states <= models.UNFINISHED else _LIST
-    seen = (observed(entry_of(row), now) for row in db.execute(query, (origin,)))
-    found = [entry for entry in seen if entry.state in states]
-    return found + (submissions.without_entry(db, origin) if "known" in states else [])
+    for row in db.execute(query, (origin,)):
+        add_entry(found, row, now, states)
+    if "known" in states:
+        for row in submissions.without_entry(db, origin):
+            add_submission(found, row)
+    return found

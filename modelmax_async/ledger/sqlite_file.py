@@ -9,6 +9,7 @@ import re
 import sqlite3
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -17,6 +18,8 @@ from modelmax_async._arguments import check_path
 from modelmax_async._errors import ConfigurationError, LedgerError
 from modelmax_async._errors.sentences import clause
 from modelmax_async._runtime import clock
+from modelmax_async.ledger.rows import UnreadableRowError
+from modelmax_async.ledger.sqlite_access import check_access
 from modelmax_async.ledger.sqlite_schema import Marks, prepare, replaced
 
 #: What SQLite, or a library for several databases, takes for an address.
@@ -24,6 +27,7 @@ _URL = re.compile(r"file:|\w+(\+\w+)?://", re.IGNORECASE)
 #: Seconds between two attempts to get a lock that SQLite itself does not wait for.
 _PAUSE = 0.01
 _FULL = "Free space on the disk, then call again"
+_DAMAGED = ("not a database", "malformed", "no such table", "no such column", "already exists")
 _UNUSABLE = "Its directory must exist, and the file and the directory must be writable"
 
 #: Closing a descriptor of a file drops the locks of the process on it, so no connection may be
@@ -65,19 +69,24 @@ class SQLiteFile:
         """Open the file: mode 0600, WAL, every commit synced. Only the first use creates it.
 
         Raises:
-            LedgerError: for a file of a newer schema, or another file than before.
+            LedgerError: for a file of a newer schema, another file than before, or one that
+                another user could have written, see `check_access`.
             sqlite3.Error, OSError: see `explain`.
         """
         self.check()
         with _OPENING:
             if self._place is None:
                 _make(self.path)
+            check_access(self.path)
             before = _look(self.path)
             uri = f"{self.path.as_uri()}?mode=rw"  # does not create the file
             timeout = self._busy_timeout
             db = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
+        # Text that is not UTF-8 makes its own row unreadable, and not the list that it is in.
+        db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         try:
             marks = self._prepare(db)
+            check_access(self.path)  # of what came in between
             if before is None or before != _look(self.path):
                 raise replaced(self.path)
         except BaseException:
@@ -160,6 +169,8 @@ def explain(error: BaseException, path: Path) -> LedgerError:
     """Return the `LedgerError` that says what happened to the file and what to do."""
     if isinstance(error, LedgerError):
         return error
+    if isinstance(error, UnreadableRowError):
+        return error.explained(str(path))
     text = str(error)
     advice = _advice(error, text)
     made = LedgerError(f"the ledger {path} could not be used ({clause(text)}). {advice}")
@@ -176,7 +187,7 @@ def _advice(error: BaseException, text: str) -> str:
         )
     if "full" in text:
         return _FULL
-    if "not a database" in text or "malformed" in text:
+    if isinstance(error, ValueError | TypeError) or any(word in text for word in _DAMAGED):
         return (
             "It is damaged or not a ledger. Keep it: `sqlite3 FILE .recover` may save the paid "
             "results in it. Then use another file"

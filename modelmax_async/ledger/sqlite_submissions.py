@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from typing import Any
 
-from modelmax_async._models import LedgerEntry
 from modelmax_async._runtime import clock
 from modelmax_async.ledger.columns import SUBMISSION, submission_of, submission_row_of
 from modelmax_async.ledger.moves import Move
 from modelmax_async.ledger.protocol import SubmitKey
-from modelmax_async.ledger.submissions import SubmitStep, as_known, submit_step
+from modelmax_async.ledger.submissions import SubmitStep, submit_step
 
 _COLUMNS = ", ".join(SUBMISSION)
 _READ = f"SELECT {_COLUMNS} FROM submissions WHERE origin = ? AND submit_key = ?"  # noqa: S608 - constants
@@ -40,7 +41,6 @@ def apply(db: sqlite3.Connection, key: SubmitKey, move: Move) -> SubmitStep | No
     return done
 
 
-def without_entry(db: sqlite3.Connection, origin: str) -> list[LedgerEntry]:
-    """Return an entry for each submitted job that has none."""
-    found = map(submission_of, db.execute(_WITHOUT_ENTRY, (origin,)))
-    return [entry for each in found if (entry := as_known(each)) is not None]
+def without_entry(db: sqlite3.Connection, origin: str) -> Iterator[tuple[Any, ...]]:
+    """Return the rows of the submitted jobs that have no entry."""
+    return db.execute(_WITHOUT_ENTRY, (origin,))

@@ -11,6 +11,7 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from modelmax_async import events
 from modelmax_async._api.paths import RESULT_TEMPLATE
 from modelmax_async._models import Job
+from modelmax_async._reprs import always_shown
 from modelmax_async._version import VERSION
 from modelmax_async.opentelemetry._instruments import Instruments, labels, response_attributes
 
@@ -19,6 +20,7 @@ _SCHEMA = "https://opentelemetry.io/schemas/1.44.0"
 _LEFT = frozenset({"CancelledError", "GeneratorExit"})
 
 
+@always_shown
 class OpenTelemetryHook:
     """A hook that makes spans and metrics. One may serve all clients of an event loop.
 

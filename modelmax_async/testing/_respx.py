@@ -9,6 +9,7 @@ import httpx
 import respx
 
 from modelmax_async._api.paths import submit_path
+from modelmax_async._reprs import always_shown
 from modelmax_async.testing._modelmax import ModelMax
 
 _QUEUE = submit_path("") + "[^/?]+"
@@ -16,6 +17,7 @@ _REQUESTS = f"{_QUEUE}/requests/"
 _CONTENT = r"/content/[^/?]+$"
 
 
+@always_shown
 @attrs.frozen
 class QueueRoutes:
     """The routes that `queue_routes` added: assert on their ``called`` and ``calls``.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple
 
+from modelmax_async._reprs import always_shown
 from modelmax_async._runtime.threads import waits_for_thread
 
 T = TypeVar("T")
@@ -62,6 +63,7 @@ class VirtualSelector(selectors.BaseSelector):
         return self._real.get_map()
 
 
+@always_shown
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop in virtual time: `time` starts at 0 and jumps to the next timer.
 
