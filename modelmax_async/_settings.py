@@ -1,57 +1,25 @@
-"""Settings: the environment, the base URL, and the API key, which is never shown."""
+"""Settings: the arguments of a client and the environment, checked before any I/O."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Literal, NoReturn
+from typing import Literal
 from urllib.parse import urlsplit
 
 import attrs
 
+from modelmax_async._api_key import ApiKey
 from modelmax_async._arguments import named
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._models import ResourceLimits
-from modelmax_async._spellings import Spellings
 from modelmax_async._validators import check_segment, is_integer
 
 DEFAULT_BASE_URL = "https://api.modelmax.io"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_IN_FLIGHT = 1024  # each has its own connection
-_HIDDEN = "sk-..."
-_VARIABLE = "MODELMAX_API_KEY"
-_QUOTES = frozenset("\"'`")
 _LABEL = 63  # the most characters between two dots of a host name
-_SHORTEST = 8  # a shorter key is not a secret, and could be an ordinary word
 OnUncertain = Literal["raise", "refetch"]
-
-
-class ApiKey:
-    """The API key. Only `reveal` returns it; it is not in its repr and cannot be pickled."""
-
-    __slots__ = ("_spellings", "_value")
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-        self._spellings = Spellings(value) if len(value) >= _SHORTEST else None
-
-    def reveal(self) -> str:
-        """Return the key itself, for the Authorization header."""
-        return self._value
-
-    def hide_in(self, text: str) -> str:
-        """Return a text from elsewhere with the key replaced: see `Spellings`."""
-        return text if self._spellings is None else self._spellings.replaced(text, _HIDDEN)
-
-    def may_be_in(self, body: bytes) -> bool:
-        """Whether a body in UTF-8 may contain the key; if not, it need not be looked for."""
-        return self._spellings is not None and self._spellings.may_be_in(body)
-
-    def __repr__(self) -> str:
-        return "ApiKey('sk-…')"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key cannot be pickled")
 
 
 @attrs.frozen(kw_only=True)
@@ -113,40 +81,6 @@ def read_settings(
         max_in_flight=max_in_flight,
         limits=_check_limits(limits),
     )
-
-
-def read_key(api_key: object, environ: Mapping[str, str]) -> ApiKey | ConfigurationError:
-    """Return the key, or the error for an unusable one, for `read_settings` to raise.
-
-    It does not raise the error itself: a traceback would then have a frame with the key in it.
-    """
-    value = environ.get(_VARIABLE) if api_key is None else api_key
-    if value is None or value == "":
-        return ConfigurationError("no API key: set MODELMAX_API_KEY or pass api_key=")
-    if not isinstance(value, str):
-        return ConfigurationError(f"api_key must be a string, got {type(value).__name__}")
-    if (problem := _misread(value.strip())) is not None:
-        name = _VARIABLE if api_key is None else "api_key"
-        return ConfigurationError(f"{name} must be the key alone, such as sk-…: {problem}")
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        return ConfigurationError(
-            "the API key is malformed: it must be printable ASCII without spaces or line "
-            "breaks (look for a stray newline where it was copied from)"
-        )
-    return ApiKey(value)
-
-
-def _misread(text: str) -> str | None:
-    """Return what was copied with the key, or in its place; ``None`` if nothing was."""
-    if text[:6].lower() == "bearer":
-        return "remove the word Bearer before it"
-    if text[:1] in _QUOTES or text[-1:] in _QUOTES:
-        return "remove the quotation marks around it"
-    if _VARIABLE in text:
-        return f"pass the value of {_VARIABLE}, not its name"
-    if text in {"sk-…", _HIDDEN}:
-        return "this is the placeholder of the documentation"
-    return None
 
 
 def _check_limits(limits: ResourceLimits | None) -> ResourceLimits:

@@ -27,8 +27,9 @@ from modelmax_async import (
     WaitState,
 )
 from modelmax_async._api.paths import make_job
+from modelmax_async._api_key import ApiKey
 from modelmax_async._http import ClientOrTransport, HTTPClient
-from modelmax_async._settings import ApiKey, read_settings
+from modelmax_async._settings import read_settings
 from modelmax_async.emulator import Emulator, Fault
 from modelmax_async.emulator._inprocess import InProcessTransport
 from modelmax_async.ledger import Claim, Key, Ledger, Move

@@ -20,6 +20,7 @@ from resolver import resolving
 from support import KEY, names, on_socket, result_of, transport_to
 
 from modelmax_async import AsyncQueueClient, ConfigurationError, DownloadError, Video
+from modelmax_async._api_key import ApiKey
 from modelmax_async._download import sources
 from modelmax_async._download.sources import (
     SourceError,
@@ -29,7 +30,7 @@ from modelmax_async._download.sources import (
     shown,
     source_of,
 )
-from modelmax_async._settings import ApiKey, Settings, read_settings
+from modelmax_async._settings import Settings, read_settings
 from modelmax_async.emulator import Emulator
 
 pytestmark = pytest.mark.anyio

@@ -22,10 +22,10 @@ from modelmax_async import (
     TransportError,
 )
 from modelmax_async._api.messages import Call, Reply
+from modelmax_async._api_key import ApiKey
 from modelmax_async._http import ClientOrTransport, Exchange, HTTPClient, Progress
 from modelmax_async._http.exchange import translate
 from modelmax_async._http.transports import Kind
-from modelmax_async._settings import ApiKey
 from modelmax_async.emulator import Emulator, Fault
 
 pytestmark = pytest.mark.anyio

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from support import KEY
 from test_fuzz_api import any_text, dates, header
 
+from modelmax_async._api_key import ApiKey
 from modelmax_async._download.containers import SUFFIXES
 from modelmax_async._download.part_names import (
     LONGEST_PART_ENDING,
@@ -42,11 +43,11 @@ from modelmax_async._download.sources import (
     decode_data,
     follow_redirect,
     is_data,
-    is_private,
     shown,
     source_of,
 )
-from modelmax_async._settings import ApiKey, Settings, read_settings
+from modelmax_async._http.addresses import is_private
+from modelmax_async._settings import Settings, read_settings
 
 BASES = [
     "https://api.modelmax.io",

@@ -19,8 +19,8 @@ from support import KEY, in_process, in_virtual_time
 from modelmax_async import ModelMaxError, Result, SQLiteLedger
 from modelmax_async._api.bounded_json import MAX_STRUCTURE, parse
 from modelmax_async._api.messages import Reply
+from modelmax_async._api_key import ApiKey
 from modelmax_async._http.redaction import quiet
-from modelmax_async._settings import ApiKey
 from modelmax_async.emulator import Emulator, Fault
 
 SECRET = ApiKey(KEY)

@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 from strategies import HOSTILE_IDS
 
 from modelmax_async import AsyncQueueClient, ConfigurationError, ResourceLimits
-from modelmax_async._settings import (
-    ApiKey,
-    Settings,
-    is_loopback,
-    origin_of,
-    read_key,
-    read_settings,
-)
+from modelmax_async._api_key import ApiKey, read_key
+from modelmax_async._settings import Settings, is_loopback, origin_of, read_settings
 
 KEY = "sk-0123456789abcdef"
 LOOPBACK = "http://127.0.0.1:8000"

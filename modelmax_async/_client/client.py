@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, overload
 
+from modelmax_async._api_key import read_key
 from modelmax_async._arguments import check_flag, check_optional_callback, check_path
 from modelmax_async._client.arguments import (
     check_max_bytes,
@@ -44,7 +45,7 @@ from modelmax_async._polling.policies import PollingPolicy
 from modelmax_async._polling.subscribers import OnStatus
 from modelmax_async._runtime.logs import log_to_stderr
 from modelmax_async._runtime.retry import RetryPolicy
-from modelmax_async._settings import read_key, read_settings
+from modelmax_async._settings import read_settings
 from modelmax_async._validators import (
     check_prompt,
     check_timeout,

@@ -14,10 +14,10 @@ import attrs
 import httpx
 
 from modelmax_async._api.messages import Reply, as_text
+from modelmax_async._api_key import ApiKey
 from modelmax_async._errors import RequestTimeoutError, TransportError
 from modelmax_async._http.transports import TRACING, Kind, is_believed
 from modelmax_async._models import Job
-from modelmax_async._settings import ApiKey
 from modelmax_async.events import CallEnded
 
 BeforeSend = Callable[[], Awaitable[None]]

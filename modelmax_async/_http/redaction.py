@@ -12,8 +12,8 @@ import attrs
 from modelmax_async._api.bounded_json import parse
 from modelmax_async._api.endpoints import result_status
 from modelmax_async._api.messages import Reply, decoded
+from modelmax_async._api_key import ApiKey
 from modelmax_async._models import Status
-from modelmax_async._settings import ApiKey
 
 
 def quiet(reply: Reply, key: ApiKey) -> Reply:

@@ -12,6 +12,7 @@ import attrs
 import httpx
 
 from modelmax_async._api.messages import Call, Reply
+from modelmax_async._api_key import ApiKey
 from modelmax_async._errors import TransportError
 from modelmax_async._http.addresses import RefusedError, public
 from modelmax_async._http.body import paced
@@ -28,7 +29,7 @@ from modelmax_async._models import Job
 from modelmax_async._runtime import clock
 from modelmax_async._runtime.hooks import Hooks
 from modelmax_async._runtime.threads import in_thread
-from modelmax_async._settings import ApiKey, Settings, host_of
+from modelmax_async._settings import Settings, host_of
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
 #: Seconds that reading the body of an error may take.
