@@ -177,6 +177,8 @@ def _check_url(url: str, settings: Settings) -> Source:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise SourceError("the URL is malformed") from None
+    if port == 0:  # it would be taken for the usual port
+        raise SourceError("the URL is malformed")
     if parts.scheme not in DEFAULT_PORTS or not host:
         scheme = as_text(parts.scheme, 20)
         raise SourceError(f"the URL must start with https:// and a host, got {scheme!r}")
