@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -11,7 +10,7 @@ import attrs
 
 from modelmax_async._api.bounded_json import parse
 from modelmax_async._api.endpoints import result_status
-from modelmax_async._api.messages import Reply, decoded
+from modelmax_async._api.messages import Reply
 from modelmax_async._api_key import ApiKey
 from modelmax_async._models import Status
 
@@ -25,10 +24,6 @@ def quiet(reply: Reply, key: ApiKey) -> Reply:
     headers, body = reply.headers, reply.body
     if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
         headers = {name: key.hide_in(value) for name, value in headers.items()}
-    if "content-encoding" in headers:
-        with suppress(ValueError):  # unreadable: then it shows no key to a reader either
-            body = decoded(reply)
-            headers = {k: v for k, v in headers.items() if k != "content-encoding"}
     plain = attrs.evolve(reply, headers=headers, body=body)
     without = _without(key, body)
     if without is None:
