@@ -182,6 +182,8 @@ def _check_url(url: str, settings: Settings) -> Source:
         raise SourceError(f"the URL must start with https:// and a host, got {scheme!r}")
     if parts.username is not None or parts.password is not None:
         raise SourceError("the URL contains credentials, which are never sent")
+    if port == 0:
+        raise SourceError("the URL is malformed")
     if not is_host_name(host) or not is_understood(url):
         raise SourceError("the host name is malformed")
     url = lower_scheme(url)
