@@ -113,9 +113,9 @@ SENTENCES: list[tuple[Event, str]] = [
     (
         events.EntryUnreadable("req-1", "row-17", "state must be a state, got 'x'"),
         (
-            "ERROR job req-1: its row in the ledger cannot be read, and is missing from a list: "
-            "state must be a state, got 'x'. No billed call is made for it: correct the row, or "
-            "restore the ledger from a backup"
+            "ERROR job req-1: its row in the ledger cannot be read, and is missing from a "
+            "list: state must be a state, got 'x'. No billed call is made for it: correct the "
+            "row, or restore the ledger from a backup"
         ),
     ),
     (
