@@ -52,12 +52,11 @@ def add_entry(
 def add_submission(found: Entries, row: Sequence[Any]) -> None:
     """Add the entry that a submitted job counts as; see `as_known`."""
     try:
-        entry = as_known(submission_of(row))
+        known = as_known(submission_of(row))
     except UnreadableRowError as exc:
         _leave_out(found, exc)
-        return
-    if entry is not None:
-        found.append(entry)
+    else:
+        found += [] if known is None else [known]
 
 
 def _leave_out(found: Entries, error: UnreadableRowError) -> None:
