@@ -47,11 +47,8 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
 def _key_stays_secret(request: pytest.FixtureRequest, canary: Canary) -> Iterator[None]:
     canary.begin(request.node.nodeid)
     yield
-    if (directory := request.node.funcargs.get("tmp_path")) is not None:
-        canary.search(directory)
-    hits, canary.hits[:] = canary.hits[:], []
 
-    assert [] == hits
+    assert [] == canary.end(request.node.funcargs.get("tmp_path"))
 
 
 @pytest.fixture(autouse=True)
