@@ -94,6 +94,7 @@ async def measure(name: str, url: str) -> NoReturn:
     client = client_of(url, given)
     await warm_up(client)
     gc.collect()
+    gc.freeze()  # a full pass over all imported modules is not the input's doing
     forget_peak()
     before, begun = resident(), time.perf_counter()
     heart = Heartbeat()
