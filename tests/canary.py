@@ -31,6 +31,8 @@ from modelmax_async.events import Event
 
 #: The key; the emulator accepts it without further ado.
 KEY = "sk-emulator"
+#: What is searched at the end of the session, in the place of a test.
+AFTER_ALL = "(after the last test)"
 #: Tests in which the key is seen on purpose: the test, the beginning of where, and the reason.
 ON_PURPOSE: tuple[tuple[str, str, str], ...] = (
     ("test_canary.py::", "", "it shows the key to see that it is found"),
@@ -45,10 +47,11 @@ ON_PURPOSE: tuple[tuple[str, str, str], ...] = (
         "its server decodes the requests in this process; the client's side hides the key",
     ),
     (
-        "test_paid_bodies.py::test_error_about_a_response_that_quotes_the_key_does_not_show_it",
-        "",
-        "a body that may be paid for is kept as it was received",
+        "test_readme.py::test_program_runs_unchanged_and_without_warnings",
+        "file program.py",
+        "the README shows the key of the emulator",
     ),
+    (AFTER_ALL, "file docs", "the API reference shows the key of the emulator"),
 )
 
 _TESTS = str(Path(__file__).parent)

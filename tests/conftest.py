@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
-from canary import Canary, watched
+from canary import AFTER_ALL, Canary, watched
 from hypothesis import HealthCheck, settings
 from postgres_server import server_dsn
 
@@ -37,7 +37,7 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
     found = Canary()
     with watched(found):
         yield found
-    found.test = "(after the last test)"
+    found.test = AFTER_ALL
     found.search(tmp_path_factory.getbasetemp())
 
     assert [] == found.hits

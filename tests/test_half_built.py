@@ -38,7 +38,11 @@ def classes() -> dict[str, type]:
             own = isinstance(each, type) and each.__module__ == module.name
             if own and "__repr__" in vars(each) and not hasattr(each, "__attrs_attrs__"):
                 found[each.__name__] = each
-    return {name: each for name, each in found.items() if not issubclass(each, enum.Enum | str)}
+    return {
+        name: each
+        for name, each in found.items()
+        if not issubclass(each, enum.Enum | str | list)
+    }
 
 
 @pytest.mark.parametrize("kind", classes().values(), ids=classes())

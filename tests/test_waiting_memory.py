@@ -14,7 +14,7 @@ from modelmax_async._polling.job import PolledJob
 from modelmax_async.emulator import Emulator, Fault, JobScript
 
 pytestmark = [pytest.mark.anyio, in_virtual_time]
-FAT: dict[str, Any] = {"surprise": [[]] * 5000}
+FAT: dict[str, Any] = {"surprise": [[]] * 2000}
 
 
 def polled_jobs(client: AsyncQueueClient) -> list[PolledJob]:
