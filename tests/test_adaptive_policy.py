@@ -35,6 +35,7 @@ policies = st.builds(
 )
 
 
+@pytest.mark.untraced
 @given(forecasts, policies, chances)
 def test_interval_is_within_its_bounds(
     forecast: Forecast, policy: AdaptivePolicy, chance: float
@@ -45,6 +46,7 @@ def test_interval_is_within_its_bounds(
     assert delay <= policy.maximum * (1 + policy.jitter) * (1 + 1e-9)
 
 
+@pytest.mark.untraced
 @given(forecasts, costs, costs, chances)
 def test_dearer_poll_is_later(forecast: Forecast, a: float, b: float, chance: float) -> None:
     one, other = (

@@ -162,6 +162,7 @@ async def test_job_that_ends_after_the_deadline_stays_timed_out(emulator: Emulat
     assert {quick: 1} == emulator.billed
 
 
+@pytest.mark.untraced
 async def test_gather_cancelled_in_the_middle_loses_nothing(emulator: Emulator) -> None:
     ids = [emulator.add_job(script=JobScript(run_seconds=n / 10)) for n in range(300)]
     for request_id in ids[::7]:
@@ -259,6 +260,7 @@ async def test_retry_after_pauses_the_whole_client_and_the_restart_is_spread(
     assert max(restarts) - min(restarts) > 2
 
 
+@pytest.mark.untraced
 async def test_repeated_429_halves_the_calls_in_flight_until_they_recover(
     emulator: Emulator,
 ) -> None:

@@ -108,6 +108,7 @@ async def test_cancelled_while_the_billed_call_is_out_the_result_is_stored(
 
 
 @in_virtual_time
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", range(40))
 async def test_any_subset_cancelled_at_any_moment_bills_each_job_once(
     emulator: Emulator, seed: int

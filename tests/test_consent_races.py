@@ -52,6 +52,7 @@ async def test_consent_that_meets_a_call_under_way_is_served_by_it(
     assert {request_id: 2} == emulator.billed
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("method", ["accept", "refetch"])
 @pytest.mark.parametrize("seed", range(40))
 async def test_two_clients_that_consent_at_once_pay_once_more_together(

@@ -65,6 +65,7 @@ def test_constant_rate_gives_the_square_root_of_keller(rate: float, lag: float) 
     assert math.sqrt(2 * lag / rate) == pytest.approx(found, rel=0.05)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("age", [0.0, 20.0, 45.0, 80.0, 300.0])
 @pytest.mark.parametrize("lag", [0.05, 0.2, 0.5])
 def test_poll_at_that_time_finds_that_lag(age: float, lag: float) -> None:

@@ -186,6 +186,7 @@ async def test_failed_download_is_an_outcome_and_stays_unsaved(
 
 
 @in_virtual_time
+@pytest.mark.untraced
 @pytest.mark.parametrize("endpoint", ["submit", "status", "result"])
 @pytest.mark.parametrize(
     ("fault", "error"),

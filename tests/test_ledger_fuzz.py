@@ -180,6 +180,7 @@ quick = settings(
 )
 
 
+@pytest.mark.untraced
 @pytest.mark.timeout(120)
 @quick
 @given(state=st.sampled_from(STATES), column=st.sampled_from(COLUMNS), value=values)
@@ -216,6 +217,7 @@ def test_any_value_of_a_column_gives_values_or_our_errors(
     assert {*STATES, "submitted"} - {state} <= listed
 
 
+@pytest.mark.untraced
 @pytest.mark.timeout(120)
 @quick
 @given(column=st.sampled_from(["origin", *SUBMISSION]), value=values)
@@ -230,6 +232,7 @@ def test_any_value_of_a_key_gives_values_or_our_errors(
     _run(path, "known")
 
 
+@pytest.mark.untraced
 @pytest.mark.timeout(120)
 @quick
 @given(
@@ -251,6 +254,7 @@ def test_any_row_of_the_other_tables_gives_values_or_our_errors(
     _run(path, "known")
 
 
+@pytest.mark.untraced
 @pytest.mark.timeout(120)
 @quick
 @given(data=st.data())
