@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from modelmax_async._http import Exchange
+from modelmax_async._http.connections import manage_one
 from modelmax_async._http.lookups import Lookups
 from modelmax_async._http.network import Network
 
@@ -294,6 +295,19 @@ async def test_pool_of_a_transport_is_what_the_kept_connections_replace() -> Non
     assert isinstance(connection, httpcore.AsyncConnectionInterface)
     own = {"aclose", "can_handle_request", "has_expired", "is_available"}
     assert own <= set(dir(httpcore.AsyncConnectionInterface))
+    await transport.aclose()
+
+
+async def test_connection_tells_of_bytes_behind_a_response() -> None:
+    """A kept connection that has any is not used again: the next call would get them."""
+    async with serving(OK + b"HTTP/1.1") as server:
+        transport = manage_one(httpx.AsyncHTTPTransport())
+        request = httpx.Request("GET", server.url)
+        await (await transport.handle_async_request(request)).aread()
+        single: Any = transport._pool
+        found = single._connection._connection._h11_state.trailing_data
+
+    assert b"HTTP/1.1" == found[0]
     await transport.aclose()
 
 

@@ -324,6 +324,14 @@ def test_server_values_become_printable_text(value: Any, expected: str) -> None:
     assert expected == as_text(value)
 
 
+def test_beginning_of_a_large_value_is_enough() -> None:
+    class Odd:
+        def __str__(self) -> str:
+            raise AssertionError("it is behind the limit")
+
+    assert '["aaaaaaaa' == as_text(["a" * 1000, Odd()], 10)
+
+
 def test_deeply_nested_values_are_described() -> None:
     assert "(a list that cannot be shown)" == as_text(_nested(200_000))
 

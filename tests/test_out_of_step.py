@@ -18,6 +18,7 @@ TAKEN = {"status": "COMPLETED", "data": [{"url": "/v"}], "model": "veo-3"}
 OTHERS: dict[str, dict[str, Any]] = {
     "failed": {"status": "FAILED", "error": "no"},
     "completed": TAKEN,
+    "failed without an id": {"status": "FAILED", "error": "no", "request_id": None},
 }
 
 
@@ -56,7 +57,8 @@ class Behind:
 
 
 def _response(name: str, **fields: Any) -> bytes:
-    body = json.dumps({"request_id": name, **fields}).encode()
+    said = {"request_id": name, **fields}
+    body = json.dumps({k: v for k, v in said.items() if v is not None}).encode()
     return answer(body).replace(b"connection: close\r\n", b"")
 
 

@@ -18,7 +18,8 @@ from modelmax_async._api.endpoints import (
     parse_submit,
 )
 from modelmax_async._api.messages import Reply
-from modelmax_async._api.paths import check_job, make_job
+from modelmax_async._api.paths import check_job, make_job, same_id, submitted_job
+from modelmax_async._api.schemas import SubmitBody
 
 SUBMITTED = attrs.evolve(JOB, submitted_at=NOW)
 
@@ -243,3 +244,35 @@ def test_documented_paths_name_any_job(model: str, request_id: str) -> None:
 def test_id_that_a_gateway_would_resolve_to_another_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="request id must be non-empty and without"):
         make_job("veo-3", value)
+
+
+def test_path_from_the_server_may_be_twice_as_long_as_the_documented_one() -> None:
+    kept, dropped = (
+        submitted_job(
+            SubmitBody("req-1", f"/{'a' * size}/v1/queue/veo-3/requests/req-1/status"),
+            "veo-3",
+            NOW,
+        )
+        for size in (1000, 1200)
+    )
+
+    assert kept.status_url.startswith("/aaa")
+    assert make_job("veo-3", "req-1").status_url == dropped.status_url
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("req", "req", True),
+        ("req=", "req", True),
+        ("req%3D%3D", "req", True),
+        ("%72%65%71", "req", True),
+        ("req2", "req", False),
+        ("req" + "=" * 100, "req", False),
+        ("req", "req" + "%3D" * 100, False),
+    ],
+)
+def test_spellings_of_an_id_are_the_same_unless_one_is_far_longer(
+    one: str, other: str, *, same: bool
+) -> None:
+    assert same is same_id(one, other)

@@ -123,6 +123,25 @@ async def test_switch_of_protocols_is_left_to_the_library() -> None:
         await get("http://example", b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
 
 
+async def test_length_is_kept_behind_many_lines_of_another_needed_header() -> None:
+    fields = [f"x-{number}: v" for number in range(MOST_LINES)]
+    kinds = [f"content-type: a/{number}" for number in range(9)]
+    head = "\r\n".join(["HTTP/1.1 200 OK", *fields, *kinds, "Content-Length: 2", "", ""])
+    response = await get("http://example", head.encode() + b"{} and more")
+
+    assert b"{}" == response.content
+    assert "a/0" == response.headers["content-type"]
+
+
+async def test_lengths_that_differ_behind_many_lines_are_an_error() -> None:
+    fields = [f"x-{number}: v" for number in range(MOST_LINES)]
+    lengths = ["content-length: 2", "content-length: 2", "content-length: 3"]
+    head = "\r\n".join(["HTTP/1.1 200 OK", *fields, *lengths, "", ""])
+
+    with pytest.raises(httpx.RemoteProtocolError, match="Content-Length"):
+        await get("http://example", head.encode() + b"{}}")
+
+
 async def test_longest_usual_head_is_unchanged() -> None:
     fields = [f"x-{number}: v" for number in range(MOST_LINES - 5)]
     response = await get("http://example", answer(b"{}", *fields))

@@ -132,10 +132,20 @@ def as_text(value: object, limit: int = 2000) -> str:
     if value is None:
         return ""
     try:
-        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        text = value if isinstance(value, str) else _beginning_of(value, limit)
     except (TypeError, ValueError, RecursionError):
         text = f"(a {type(value).__name__} that cannot be shown)"
     return "".join(c if c.isprintable() else " " for c in as_utf8(text[:limit]))
+
+
+def _beginning_of(value: object, limit: int) -> str:
+    """Return the beginning of a value's JSON; the rest is not written, as it may be large."""
+    text = ""
+    for part in json.JSONEncoder(default=str).iterencode(value):
+        text += part[:limit]
+        if len(text) >= limit:
+            break
+    return text
 
 
 def as_utf8(text: str) -> str:

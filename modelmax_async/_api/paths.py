@@ -16,6 +16,10 @@ from modelmax_async._models import Job
 MAX_PATH = 60_000
 #: The documented path of a result: a template for traces (API §3).
 RESULT_TEMPLATE = "/v1/queue/{model}/requests/{request_id}"
+#: Characters by which a server's own path may exceed twice the documented one.
+_SPARE = 1024
+#: The most characters of base64 padding, percent-encoded or not, with room to spare.
+_PADDING = 16
 #: What each path of a job ends in.
 _TAILS = {"status_url": "/status", "response_url": ""}
 #: What some gateways act on once it is decoded, besides control characters.
@@ -97,7 +101,8 @@ def _names(url: str, job: Job, tail: str) -> bool:
     A gateway that decodes it once more, drops empty segments or parameters, or resolves dots
     must still read the same job from it.
     """
-    if len(url) > MAX_PATH:
+    usual = len(f"{submit_path(job.model)}/requests/{quote(job.request_id, safe='')}{tail}")
+    if len(url) > min(MAX_PATH, 2 * usual + _SPARE):
         return False
     before, documented, rest = url.partition("?")[0].partition("/requests/")
     segments = before.split("/")[1:]
@@ -141,6 +146,11 @@ def _is_usual(path: str) -> bool:
 
 def same_id(one: str, other: str) -> bool:
     """Whether two spellings name one job: percent-encoding and base64 padding do not count."""
+    if one == other:
+        return True
+    shorter, longer = sorted((len(one), len(other)))
+    if longer > 3 * shorter + _PADDING:  # decoding a long one would take seconds
+        return False
     return _bare(one) == _bare(other)
 
 

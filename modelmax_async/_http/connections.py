@@ -137,4 +137,14 @@ class _SingleConnection:
             and connection.can_handle_request(origin)
             and connection.is_available()
             and not connection.has_expired()
+            and not _has_unread(connection)
         )
+
+
+def _has_unread(connection: Any) -> bool:
+    """Whether more than one response came with the last: the next call would get the second."""
+    state = None
+    while state is None and connection is not None:  # a proxy's connection has another inside
+        state = getattr(connection, "_h11_state", None)
+        connection = getattr(connection, "_connection", None)
+    return state is not None and bool(state.trailing_data[0])

@@ -6,7 +6,6 @@ informational responses (``100 Continue``), or one head of as many lines.
 
 from __future__ import annotations
 
-import itertools
 import re
 from typing import Any
 
@@ -20,13 +19,9 @@ MOST_BYTES = 256 * 1024
 #: The most lines of a head. Of the further ones, only those that the body cannot be read
 #: without are kept: no paid response is lost because of its headers.
 MOST_LINES = 256
-_NEEDED = (
-    b"content-encoding:",
-    b"content-length:",
-    b"content-range:",
-    b"content-type:",
-    b"transfer-encoding:",
-)
+#: They say where the body ends. If they contradict each other, the library must see it.
+_FRAMING = (b"content-length", b"transfer-encoding")
+_NEEDED = frozenset({*_FRAMING, b"content-encoding", b"content-range", b"content-type"})
 #: How requests begin. A SOCKS proxy's greeting begins differently, and is answered differently.
 _REQUESTS = (b"GET ", b"POST ", b"CONNECT ")
 _END = re.compile(rb"\n\r?\n")
@@ -113,6 +108,11 @@ def _shortened(head: bytes) -> bytes:
     lines = head.split(b"\n")
     if len(lines) <= MOST_LINES:
         return head
-    rest = (line for line in lines[MOST_LINES:] if line[:18].lower().startswith(_NEEDED))
-    kept = [*lines[:MOST_LINES], *itertools.islice(rest, len(_NEEDED))]
-    return b"\n".join([*kept, b"connection: close\r", b"\r", b""])
+    needed: dict[bytes, bytes] = {}  # each framing line once, and the first of each other name
+    for line in lines[MOST_LINES:]:
+        name = line.partition(b":")[0].lower()
+        if name in _NEEDED:
+            needed.setdefault(line.strip().lower() if name in _FRAMING else name, line)
+    return b"\n".join(
+        [*lines[:MOST_LINES], *needed.values(), b"connection: close\r", b"\r", b""]
+    )
