@@ -16,6 +16,8 @@ Answer = Iterable[bytes | float]
 
 MP4 = b"\x00\x00\x00\x14ftypisom\x00\x00\x00\x00isom" + b"\x00\x00\x00\x10mdat12345678"
 
+SMALL_VIDEO = "data:video/mp4;base64," + b64encode(MP4 + bytes(8) * 375).decode()
+
 
 def head(status: str, *headers: str) -> bytes:
     """Return the beginning of a response."""

@@ -33,6 +33,7 @@ INPUTS: dict[str, Input] = {
     ),
     "submit_gzip": Input("submit: 8 KB of gzip, 8 MiB of lists", submit("submit_gzip")),
     "submit_error": Input("submit: 400 with 8 MiB of lists", submit("submit_error")),
+    "submit_path": Input("submit: a status_url of 58,000 characters", submit("submit_path")),
     "status_lists": Input("status: 8 MiB of lists", status("status_lists")),
     "status_failed": Input("status: an error text of 8 MiB", status("status_failed")),
     "status_chunks": Input(
@@ -50,7 +51,10 @@ INPUTS: dict[str, Input] = {
     "result_entries": Input("paid: 700,000 videos", fetch("result_entries")),
     "result_nested": Input("paid: lists 4,000,000 deep", fetch("result_nested")),
     "result_escapes": Input("paid: 1,400,000 escapes", fetch("result_escapes")),
+    "result_id": Input("paid: a request_id of 8 MiB", fetch("result_id")),
+    "result_percent": Input("paid: 125 strings of 65,000 % each", fetch("result_percent")),
     "result_data": Input("paid: a data: video of 8 MiB", fetch_and_save("result_data")),
+    "result_many": Input("paid: 1,000 data: videos", fetch_and_save("result_many")),
     "result_url": Input("paid: a URL of 8 MB", fetch_and_save("result_url")),
     "result_chunks": Input("paid: 64 KiB in chunks of one byte", fetch("result_chunks"), 20.0),
     "result_continue": Input(

@@ -20,6 +20,7 @@ from benchmarks.hostile_answers import (
     MIB,
     MP4,
     SIZE,
+    SMALL_VIDEO,
     Answer,
     answer,
     boxes,
@@ -47,6 +48,10 @@ SUBMITS: dict[str, Callable[[], Answer]] = {
     "submit_error": lambda: answer(
         b'{"error":{"message":"no","type":"bad_request"' + repeated("[],").encode() + b"}}",
         status="400 Bad Request",
+    ),
+    "submit_path": lambda: answer(
+        report("submit_path-0", "IN_QUEUE", f',"status_url":"{"/a" * 29_000}"'),
+        status="202 Accepted",
     ),
 }
 STATUSES: dict[str, Callable[[str], Answer]] = {
@@ -77,7 +82,14 @@ RESULTS: dict[str, Callable[[str], Answer]] = {
         result(name, ',"x":' + "[" * 4_000_000 + "]" * 4_000_000)
     ),
     "result_escapes": lambda name: answer(result(name, repeated("\\u0041", ',"x":"', '"'))),
+    "result_id": lambda _: answer(result("%" * SIZE, data='[{"url":"/v"}]')),
+    "result_percent": lambda name: answer(
+        result(name, ',"x":[' + ",".join(['"' + "%" * 65_000 + '"'] * 125) + "]")
+    ),
     "result_data": data_video,
+    "result_many": lambda name: answer(
+        result(name, data="[" + ",".join([f'{{"url":"{SMALL_VIDEO}"}}'] * 1000) + "]")
+    ),
     "result_url": lambda name: answer(result(name, data=f'[{{"url":"{_LONG_URL}"}}]')),
     "result_chunks": lambda name: in_chunks(result(name, " " * (SIZE // 128))),
     "result_continue": lambda _: continues(),
