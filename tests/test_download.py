@@ -413,7 +413,7 @@ async def test_downloads_need_no_thread_of_the_application(
 async def test_open_files_are_bounded(
     emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelmax_async._download.downloads._OPEN", 4)
+    monkeypatch.setattr("modelmax_async._download.open_files._OPEN", 4)
     slow = Content(size=MIB, chunk=MIB // 4, delay=0.05)
     ids = [emulator.add_job(script=JobScript(content=slow)) for _ in range(30)]
     most = 0

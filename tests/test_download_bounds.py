@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import shutil
+import tracemalloc
 from collections import namedtuple
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from support import names, on_socket, result_of
 
 from modelmax_async import AsyncQueueClient, DownloadError, Video
 from modelmax_async._download.room import RESERVE
+from modelmax_async._download.sinks import FileSink
 from modelmax_async.emulator import Content, Emulator
 
 pytestmark = pytest.mark.anyio
@@ -253,3 +257,32 @@ async def test_tiny_chunks_do_not_hold_up_the_event_loop(
 
     assert SAMPLE == body
     assert turns >= len(SAMPLE) // 16
+
+
+def movie(body: bytes) -> bytes:
+    """A complete MP4 of a few bytes, if ``body`` is a box."""
+    return b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\x08moov" + body
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_hundreds_of_small_videos_take_little_memory(
+    tmp_path: Path, *, whole: bool
+) -> None:
+    """Those that fail too, even before the garbage collector has run."""
+    body = movie(b"\0\0\0\x0cmdat1234" if whole else b"\0\0\0\x0dmdat1234")
+    result = result_of(*[data_url("video/mp4", body)] * 300)
+    gc.disable()
+    tracemalloc.start()
+    try:
+        async with on_socket("http://127.0.0.1:1") as client:
+            with nullcontext() if whole else pytest.raises(DownloadError, match="complete"):
+                await client.download(result, tmp_path)
+            peak = tracemalloc.get_traced_memory()[1]
+            left = [each for each in gc.get_objects() if type(each) is FileSink]
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+    assert (300 if whole else 0) == len(names(tmp_path))
+    assert [] == left
+    assert peak < 16 * MIB

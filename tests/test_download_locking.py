@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,8 @@ pytestmark = pytest.mark.anyio
 
 
 async def lock_or_find(target: Path, *, overwrite: bool) -> PartFile | SavedVideo:
-    places = asyncio.Semaphore(1)
     async with locking.locked_part(
-        target, places, overwrite=overwrite, give_up_after=1
+        target, nullcontext, overwrite=overwrite, give_up_after=1
     ) as found:
         return found
 
@@ -275,7 +275,7 @@ async def test_writer_without_progress_is_not_waited_for_indefinitely(
 async def test_waiting_for_another_writer_does_not_block_other_downloads(
     emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelmax_async._download.downloads._OPEN", 1)
+    monkeypatch.setattr("modelmax_async._download.open_files._OPEN", 1)
     other = await asyncio.to_thread(lock_part, tmp_path / "held-0.mp4")
     assert other is not None
     async with on_socket(url, max_in_flight=1) as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,13 +17,14 @@ import pytest
 from download_support import SAMPLE
 from proxies import NAME, TunnelProxy
 from raw_server import RawServer, answer, listening
-from resolver import resolving
+from resolver import Answer, resolving
 from support import IMPATIENT, KEY, on_socket, result_of, until
 
 from modelmax_async import DownloadError, ResourceLimits, TransportError
+from modelmax_async._download import open_files
 from modelmax_async._http import addresses, network
 from modelmax_async._http.addresses import Choice, RefusedError, public
-from modelmax_async._http.lookups import Lookups
+from modelmax_async._http.lookups import Known, Lookups
 from modelmax_async._http.network import Network
 from modelmax_async.emulator import Emulator
 
@@ -72,12 +74,14 @@ async def hang() -> None:
     await asyncio.sleep(60)
 
 
-def backend(inner: Inner, choose: Choice | None = None) -> Any:
+def backend(
+    inner: Inner, choose: Choice | None = None, lookups: Lookups | Known | None = None
+) -> Any:
     """The network backend that a transport gets, over that network."""
     transport = httpx.AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     pool: Any = transport._pool
     pool._network_backend = inner
-    Network(Lookups(4, 5.0), choose).carry(transport)
+    Network(lookups or Lookups(4, 5.0), choose).carry(transport)
     return pool._network_backend
 
 
@@ -96,6 +100,59 @@ async def test_name_is_looked_up_once_and_its_checked_address_connected_to(
     assert PUBLIC == stream.address
     assert [PUBLIC] == inner.tried
     assert ["rebind.example"] * 2 == asked
+
+
+async def test_host_that_a_response_names_is_looked_up_before_and_not_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns = iter([[PUBLIC], ["127.0.0.1"]])
+    asked = resolving(monkeypatch, {"rebind.example": lambda: next(turns)})
+    inner = Inner()
+
+    known = await Known.of("rebind.example", Lookups(4, 5.0), public, 5.0)
+    for _ in range(2):
+        await backend(inner, lookups=known).connect_tcp("rebind.example", 443)
+
+    assert ["rebind.example"] == asked
+    assert [PUBLIC] * 2 == inner.tried
+
+
+def broken() -> list[str]:
+    raise RuntimeError("broken")
+
+
+def late() -> list[str]:
+    time.sleep(0.5)
+    return [PUBLIC]
+
+
+@pytest.mark.parametrize(
+    ("answer", "limits", "kind", "says"),
+    [
+        ([PUBLIC, "10.0.0.7"], (5.0, 5.0), RefusedError, "private network"),
+        ([], (5.0, 5.0), httpx.ConnectError, "h.example has no address"),
+        (broken, (5.0, None), httpx.ConnectError, "broken"),
+        (late, (0.1, None), httpx.ConnectTimeout, "look-up of h.example took more than 0.1 s"),
+        (late, (5.0, 0.1), httpx.ConnectTimeout, "h.example was not reached in 0.1 seconds"),
+    ],
+    ids=["private", "none", "broken", "late", "timeout"],
+)
+async def test_error_of_a_look_up_before_is_that_of_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer,
+    limits: tuple[float, float | None],
+    kind: type[Exception],
+    says: str,
+) -> None:
+    resolving(monkeypatch, {"h.example": answer})
+    inner = Inner()
+    known = await Known.of("h.example", Lookups(4, limits[0]), public, limits[1])
+
+    with pytest.raises(kind, match=says) as caught:
+        await backend(inner, lookups=known).connect_tcp("h.example", 443)
+
+    assert kind is type(caught.value)
+    assert [] == inner.tried
 
 
 async def test_next_address_is_tried_as_soon_as_one_refuses(
@@ -407,3 +464,32 @@ async def test_hundreds_of_slow_host_names_hold_up_nothing_else(
     assert [0] * 64 == answers
     assert result.videos
     assert 5 == len(now)
+
+
+async def test_slow_host_names_do_not_hold_up_the_videos_of_the_api(
+    emulator: Emulator, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold neither the slot for a download, nor all places for open files."""
+    go = threading.Event()
+    asked: list[int] = []
+
+    def slow() -> list[str]:
+        asked.append(1)
+        go.wait(20)
+        return []
+
+    monkeypatch.setattr(open_files, "_OPEN", 4)
+    hosts = [f"h{i}.example" for i in range(20)]
+    resolving(monkeypatch, dict.fromkeys(hosts, slow))
+    async with on_socket(url, retry=ONCE, max_in_flight=2) as client:
+        videos = result_of(*[f"https://{host}/v" for host in hosts], request_id="slow")
+        saving = asyncio.create_task(client.download(videos, tmp_path))
+        await until(lambda: len(asked) == 2)
+        result = await client.wait_for(emulator.add_job())
+        async with asyncio.timeout(5):
+            (saved,) = await client.download(result, tmp_path)
+        saving.cancel()
+        await asyncio.wait([saving])
+    go.set()
+
+    assert SAMPLE == saved.read_bytes()

@@ -16,6 +16,7 @@ from modelmax_async._download.errors import EXPECTED, download_error
 from modelmax_async._download.fetcher import Fetcher
 from modelmax_async._download.locking import locked_part
 from modelmax_async._download.names import DEFAULT_TEMPLATE, NameTemplate
+from modelmax_async._download.open_files import OpenFiles
 from modelmax_async._download.part_file import PartFile
 from modelmax_async._download.progress import OnProgress, Progress
 from modelmax_async._download.sinks import FileSink, Report, StreamSink
@@ -32,9 +33,6 @@ from modelmax_async._runtime.threads import finish_in_thread, in_thread
 from modelmax_async._settings import Settings
 from modelmax_async.events import VideoSaved
 
-#: The most open files, unless ``max_in_flight`` is more. Many of them wait for a slot, or
-#: between two attempts.
-_OPEN = 128
 #: Seconds for which a cancelled transfer may take to close its file.
 _GRACE = 5.0
 
@@ -63,7 +61,7 @@ class Downloads:
         self._tasks = tasks
         self._hooks = hooks
         self._give_up_after = backoff.policy.give_up_after
-        self._open_files = asyncio.Semaphore(max(_OPEN, settings.max_in_flight))
+        self._open_files = OpenFiles(settings.max_in_flight)
         self._running: set[asyncio.Task[Any]] = set()
 
     async def save(
@@ -176,7 +174,7 @@ class Downloads:
         try:
             async with locked_part(
                 item.target,
-                self._open_files,
+                partial(self._open_files.place, item.source),
                 overwrite=overwrite,
                 give_up_after=self._give_up_after,
             ) as found:
@@ -197,7 +195,7 @@ class Downloads:
             await self._fetcher.fill(source, sink, item.job)
             saved = await sink.finish()
         except EXPECTED as exc:
-            error = exc
+            error = exc.with_traceback(None)  # its frames hold the sink, and this one the error
         finally:
             kept = await finish_in_thread(part.close)
         if error is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from modelmax_async._download.directory import (
@@ -24,11 +24,16 @@ _INTERVALS = (0.05, 0.5)
 
 @asynccontextmanager
 async def locked_part(
-    target: Path, open_files: asyncio.Semaphore, *, overwrite: bool, give_up_after: float
+    target: Path,
+    place: Callable[[], AbstractAsyncContextManager[object]],
+    *,
+    overwrite: bool,
+    give_up_after: float,
 ) -> AsyncIterator[PartFile | SavedVideo]:
     """Wait until the ``.part`` can be locked, or another writer has saved the video.
 
-    ``open_files`` is not held while another writer is waited for.
+    ``place`` lends a place for an open file, which is not held while another writer is
+    waited for.
 
     Raises:
         TransientError: another writer has made no progress for ``give_up_after`` seconds.
@@ -37,7 +42,7 @@ async def locked_part(
     loop = asyncio.get_running_loop()
     last, since, interval = None, loop.time(), _INTERVALS[0]
     while True:
-        async with open_files:
+        async with place():
             found = await _try_lock(target, overwrite=overwrite)
             if found is not None:
                 yield found

@@ -68,12 +68,11 @@ class FileSink(Sink):
 
     async def write(self, chunk: bytes) -> None:
         """Collect the bytes, and start to write them when a batch is full."""
-        if not self._buffers:
-            self._buffers = [bytearray(_BATCH), bytearray(_BATCH)]
         rest = memoryview(chunk)
         while rest:
             taken = rest[: _BATCH - self._collected]
             end = self._collected + len(taken)
+            self._make_room(end)
             self._buffers[0][self._collected : end] = taken
             self._collected = end
             self.offset += len(taken)
@@ -97,6 +96,18 @@ class FileSink(Sink):
         place = await in_thread(self._part.finish, self.suffix or MP4)
         self._report(self.offset, self.offset)
         return place
+
+    def _make_room(self, size: int) -> None:
+        """Let the buffer grow to a size in bytes: a small video takes little memory.
+
+        It is replaced, not resized: the thread that wrote it may still hold a view of it.
+        """
+        if not self._buffers:
+            self._buffers = [bytearray(), bytearray()]
+        old = self._buffers[0]
+        if len(old) < size:
+            self._buffers[0] = bytearray(min(_BATCH, max(size, 2 * len(old))))
+            self._buffers[0][: self._collected] = memoryview(old)[: self._collected]
 
     async def _write_batch(self) -> None:
         """Start to write the full buffer once the other one is written, and swap them."""

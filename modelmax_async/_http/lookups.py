@@ -16,7 +16,7 @@ from concurrent.futures import Future
 
 import httpx
 
-from modelmax_async._http.addresses import in_turns, is_address
+from modelmax_async._http.addresses import Choice, RefusedError, in_turns, is_address
 from modelmax_async._runtime.threads import result_of
 
 _Found = list[str] | OSError
@@ -62,6 +62,38 @@ class Lookups:
         if not found:
             raise httpx.ConnectError(f"{host} has no address")
         return found
+
+
+class Known:
+    """The addresses of one host that were looked up and checked, or why it has none."""
+
+    def __init__(self, found: Sequence[str], error: Exception | None = None) -> None:
+        self._found = found
+        self._error = error
+
+    @classmethod
+    async def of(
+        cls, host: str, lookups: Lookups, choose: Choice, seconds: float | None
+    ) -> Known:
+        """Look a host up that a response names, for ``seconds`` at most; raise nothing."""
+        try:
+            async with asyncio.timeout(seconds):
+                return cls(choose(await lookups.addresses(host, trusted=False)))
+        except RefusedError as exc:
+            return cls((), RefusedError(str(exc)))
+        except httpx.ConnectTimeout as exc:
+            return cls((), httpx.ConnectTimeout(str(exc)))
+        except TimeoutError:
+            text = f"{host} was not reached in {seconds:g} seconds"
+            return cls((), httpx.ConnectTimeout(text))
+        except Exception as exc:  # noqa: BLE001 - whatever broke it, no connection is made
+            return cls((), httpx.ConnectError(str(exc)))
+
+    async def addresses(self, host: str, *, trusted: bool) -> Sequence[str]:  # noqa: ARG002 - as `Lookups`
+        """Return the addresses, or raise the error of the look-up."""
+        if self._error is not None:
+            raise type(self._error)(str(self._error))  # no cycle of the error and this frame
+        return self._found
 
 
 def _start(host: str, running: dict[str, Future[_Found]]) -> Future[_Found]:

@@ -15,7 +15,7 @@ import attrs
 import httpx
 
 from modelmax_async._http.addresses import Choice
-from modelmax_async._http.lookups import Lookups
+from modelmax_async._http.lookups import Known, Lookups
 
 #: Seconds after which the next address is tried beside those before (RFC 8305).
 _STAGGER = 0.25
@@ -27,12 +27,11 @@ _MOST = 8
 class Network:
     """How hosts are looked up, and which of their addresses are used.
 
-    ``trusted`` is whether the configuration names the hosts, and not a response.
+    A configuration names the hosts of `Lookups`; one that a response names is `Known` before.
     """
 
-    lookups: Lookups
+    lookups: Lookups | Known
     choose: Choice | None = None
-    trusted: bool = True
 
     def carry(self, transport: httpx.AsyncHTTPTransport) -> httpx.AsyncHTTPTransport:
         """Let a transport, which has no connection yet, connect through this network."""
@@ -74,7 +73,7 @@ class _Backend:
 
     async def _connect(self, host: str, port: int, **options: Any) -> Any:
         network = self._network
-        found = await network.lookups.addresses(host, trusted=network.trusted)
+        found = await network.lookups.addresses(host, trusted=True)
         if network.choose is not None:
             found = network.choose(found)
         if len(found) == 1:

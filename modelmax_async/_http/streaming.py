@@ -17,6 +17,7 @@ from modelmax_async._errors import TransportError
 from modelmax_async._http.addresses import RefusedError, public
 from modelmax_async._http.body import paced
 from modelmax_async._http.exchange import Exchange, translate
+from modelmax_async._http.lookups import Known
 from modelmax_async._http.network import Network
 from modelmax_async._http.own_client import PlainClient
 from modelmax_async._http.proxies import needs_tls, network_to, open_transport, proxy_for
@@ -86,9 +87,11 @@ class Receiver:
             TransportError: if no response was received; from the chunks, if the body broke off.
             RefusedError: if the host has an address that it must not have.
         """
+        proxy = None if self.injected else proxy_for(url)
+        network = await self._network(url, proxy, with_key=with_key)
         async with (
             self._slots.long_slot(),
-            self._client(url, with_key=with_key) as client,
+            self._client(url, proxy, network) as client,
             self._reported(url, job) as exchange,
         ):
             response = await self._begin(client, exchange, url, headers, with_key=with_key)
@@ -190,29 +193,40 @@ class Receiver:
             failure = translate(exc, exchange, None, self._key, host=host)
         raise failure
 
+    async def _network(self, url: str, proxy: str | None, *, with_key: bool) -> Network:
+        """Return how a server is reached, before a slot is taken.
+
+        A response may name hundreds of hosts whose look-ups take long: in slots, they would
+        hold up every other download.
+
+        A host that a proxy reaches is looked up by the proxy. It is looked up here too, because
+        a name may tell that it is private, but the proxy may get other addresses.
+        """
+        lookups = self._routes.lookups
+        if with_key or self.injected:
+            return network_to(url, lookups)
+        host, seconds = Server.of(url).host, self._limits.extensions["timeout"]["connect"]
+        known = await Known.of(host, lookups, public, seconds)
+        if proxy is None:
+            return Network(known)
+        with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+            await known.addresses(host, trusted=False)
+        return network_to(url, lookups)
+
     @asynccontextmanager
-    async def _client(self, url: str, *, with_key: bool) -> AsyncIterator[httpx.AsyncClient]:
+    async def _client(
+        self, url: str, proxy: str | None, network: Network
+    ) -> AsyncIterator[httpx.AsyncClient]:
         """Lend the caller's client, or one of a single connection.
 
         A kept connection would have to be read to the end of the body. And the SDK's own kept
         connections trust no certificate if the base URL is plain HTTP on this machine; this one
         does, because it may reach another host.
-
-        A host that a proxy reaches is looked up by the proxy. It is looked up here too, because
-        a name may tell that it is private, but the proxy may get other addresses.
         """
         if self.injected:
             yield self._routes.client
             return
-        proxy = proxy_for(url)
         tls = await self._trust() if needs_tls(url, proxy) else None
-        lookups = self._routes.lookups
-        network = network_to(url, lookups)
-        if not with_key and proxy is None:
-            network = Network(lookups, public, trusted=False)
-        elif not with_key:
-            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
-                public(await lookups.addresses(Server.of(url).host, trusted=False))
         async with PlainClient(open_transport(_ONE, proxy, tls=tls, network=network)) as made:
             yield made
 
