@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NoReturn
+from urllib.parse import quote
 
 from modelmax_async._errors import ConfigurationError
-from modelmax_async._spellings import Spellings
+from modelmax_async._spellings import Search, Spellings
 
-_HIDDEN = "sk-..."
+#: What a key is replaced by.
+HIDDEN = "sk-..."
 _VARIABLE = "MODELMAX_API_KEY"
 _QUOTES = frozenset("\"'`")
-_SHORTEST = 8  # a shorter key is not a secret, and could be an ordinary word
+_SHORTEST = 8
+#: From here on, letters and underscores alone are no ordinary word, such as those of the API.
+_LONGEST_WORD = 19
 
 
 class ApiKey:
@@ -21,15 +25,34 @@ class ApiKey:
 
     def __init__(self, value: str) -> None:
         self._value = value
-        self._spellings = Spellings(value) if len(value) >= _SHORTEST else None
+        self._spellings = Spellings(value) if _is_secret(value) else None
 
     def reveal(self) -> str:
         """Return the key itself, for the Authorization header."""
         return self._value
 
+    def search(self) -> Search | None:
+        """Begin to look for the key in a body; ``None`` if the key need not be hidden."""
+        return None if self._spellings is None else Search(self._spellings)
+
     def hide_in(self, text: str) -> str:
-        """Return a text from elsewhere with the key replaced: see `Spellings`."""
-        return text if self._spellings is None else self._spellings.replaced(text, _HIDDEN)
+        """Return a text from elsewhere with the key replaced: see `Search`."""
+        search = self.search()
+        finder = None if search is None else search.finder(text)
+        return text if finder is None else finder.sub(HIDDEN, text)
+
+    def restore_in(self, url: str) -> str:
+        """Return a URL of the API's own origin with the key where it was replaced.
+
+        In a path, this is done only where it cannot change which path is meant.
+        """
+        if self._spellings is None:
+            return url
+        quoted = quote(self._value, safe="")
+        path, mark, query = url.partition("?")
+        if "%" not in path + quoted:
+            path = path.replace(HIDDEN, quoted)
+        return path + mark + query.replace(HIDDEN, quoted)
 
     def may_be_in(self, body: bytes) -> bool:
         """Whether a body in UTF-8 may contain the key; if not, it need not be looked for."""
@@ -40,6 +63,12 @@ class ApiKey:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an API key cannot be pickled")
+
+
+def _is_secret(value: str) -> bool:
+    """Whether a key must be hidden. One that is an ordinary word would be found in any text."""
+    is_word = value.replace("_", "").isalpha() and len(value) <= _LONGEST_WORD
+    return len(value) >= _SHORTEST and not is_word
 
 
 def read_key(api_key: object, environ: Mapping[str, str]) -> ApiKey | ConfigurationError:
@@ -71,6 +100,6 @@ def _misread(text: str) -> str | None:
         return "remove the quotation marks around it"
     if _VARIABLE in text:
         return f"pass the value of {_VARIABLE}, not its name"
-    if text in {"sk-…", _HIDDEN}:
+    if text in {"sk-…", HIDDEN}:
         return "this is the placeholder of the documentation"
     return None

@@ -51,13 +51,30 @@ def paid(field: str) -> str:
 
 
 @every_spelling
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-be", "utf-32"])
-def test_key_is_removed_from_a_body_in_any_encoding(spelled: str, encoding: str) -> None:
-    body = paid(f"Bearer {spelled}, größer").encode(encoding)
-    clean = quiet(Reply(200, {}, body), SECRET).body
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_body_keeps_every_byte_but_the_key(spelled: str, encoding: str) -> None:
+    text = paid(f"\\/ \\ud83d\\ude00 \\ud83d Bearer {spelled}, größer \\\\ {spelled}")
+    expected = text.replace(spelled, "sk-...")
 
-    assert "Bearer sk-..., größer" == parse(clean)["debug"][0]
-    assert {**parse(body), "debug": 0} == {**parse(clean), "debug": 0}
+    assert (
+        expected.encode(encoding) == quiet(Reply(200, {}, text.encode(encoding)), SECRET).body
+    )
+
+
+SIGNS = ["s", "é", "😀", "\ud83d", "%", ","]
+ESCAPES = [r"\\", r"\"", r"\/", r"\n", r"\u00e9", r"\ud83d", r"\ude00", r"\u002c", r"\u005c"]
+PIECES = st.sampled_from([*SPELLINGS.values(), KEY[:9], KEY[9:], *SIGNS, *ESCAPES])
+
+
+@given(st.lists(PIECES, max_size=12).map("".join), st.lists(PIECES, max_size=4).map("".join))
+def test_json_says_the_same_but_for_the_key(name: str, value: str) -> None:
+    text = f'{{"{name}": ["{value}", 1.50]}}'
+    clean = quiet(Reply(200, {}, text.encode("utf-8", "surrogatepass")), SECRET).body
+
+    ((said_name, (said_value, _)),) = parse(text.encode("utf-8", "surrogatepass")).items()
+    expected = {SECRET.hide_in(said_name): [SECRET.hide_in(said_value), 1.5]}
+    assert expected == parse(clean)
+    assert clean.count(b"\\") <= text.count("\\")
 
 
 @every_spelling
@@ -109,6 +126,39 @@ def test_large_body_is_searched_for_the_key_as_it_is_and_for_escapes_of_json() -
     assert (long + "sk-..." + long).encode() == quiet(Reply(200, {}, page), SECRET).body
 
 
+@pytest.mark.parametrize(
+    "more",
+    ["é" * 600_000, '\\"' * 400_000 + "é" * 200_000, "\\u002c" * 20_000, "\\u002c" * 10_001],
+    ids=["not ASCII", "quotation marks", "escaped commas", "a few escaped commas"],
+)
+def test_body_within_the_bounds_stays_within_them_without_the_key(more: str) -> None:
+    body = paid(f'{KEY}", "{more}').encode()
+    clean = quiet(Reply(200, {}, body), SECRET).body
+
+    assert body.replace(KEY.encode(), b"sk-...") == clean
+    assert "COMPLETED" == parse(clean)["status"]
+
+
+@pytest.mark.parametrize("more", ["\\u00e9" * 20_001, f"\\/{KEY}" * 10_001])
+def test_string_with_the_key_and_too_many_escapes_is_replaced_as_a_whole(more: str) -> None:
+    body = paid(f'{KEY}{more}", "\\/{KEY}", "\\/", "{KEY}!').encode()
+    clean = parse(quiet(Reply(200, {}, body), SECRET).body)
+
+    assert {**parse(body), "debug": 0} == {**clean, "debug": 0}
+    assert ["sk-...", "sk-...", "/", "sk-...!"] == clean["debug"][:4]
+
+
+def test_search_for_escapes_of_urls_is_bounded_for_the_whole_body() -> None:
+    """Otherwise many strings, each within the bound, would hold up the event loop."""
+    spelled = SPELLINGS["URL"]
+    early, late = "%" * 60_000, "%" * 10_000
+    body = paid(f'{spelled}{early}", "{late}{spelled}{KEY}').encode()
+
+    assert [f"sk-...{early}", f"{late}{spelled}sk-..."] == parse(
+        quiet(Reply(200, {}, body), SECRET).body
+    )["debug"][:2]
+
+
 def test_body_beyond_the_bounds_is_searched_too() -> None:
     body = (KEY + "," * MAX_STRUCTURE * 2).encode()
 
@@ -128,11 +178,24 @@ def test_body_that_cannot_be_unpacked_keeps_every_byte() -> None:
     assert reply == quiet(reply, SECRET)
 
 
-@pytest.mark.parametrize("word", ["COMPLETED", "IN_PROGRESS"])
-def test_key_that_is_a_word_of_the_api_costs_no_result(word: str) -> None:
-    body = f'{{"status": "{word}"}}'.encode()
+@pytest.mark.parametrize(
+    "word",
+    ["COMPLETED", "IN_PROGRESS", "request_id", "modelmax", "requests", "localdev", "dev-1"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_key_that_is_an_ordinary_word_is_not_replaced(word: str, encoding: str) -> None:
+    body = f'{{"status": "{word}", "url": "https://{word}.example/%41"}}'.encode(encoding)
 
     assert body == quiet(Reply(200, {}, body), ApiKey(word)).body
+    assert word == ApiKey(word).hide_in(word)
+
+
+@pytest.mark.parametrize("key", ["localdev1", "12345678", "abcdefghijklmnopqrst"])
+def test_key_that_is_no_ordinary_word_is_replaced(key: str) -> None:
+    assert (
+        b'{"a": "sk-..."}'
+        == quiet(Reply(200, {}, b'{"a": "%s"}' % key.encode()), ApiKey(key)).body
+    )
 
 
 @in_virtual_time

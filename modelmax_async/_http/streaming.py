@@ -146,11 +146,15 @@ class Receiver:
             own.update(headers)
             build = client.build_request if with_key else httpx.Request
             extensions = {**self._limits.extensions, "trace": exchange.trace}
-            request = build("GET", url, headers=own, extensions=extensions)
+            in_full = self._key.restore_in if with_key else str
             async with asyncio.timeout(self._limits.ceiling()):
                 await exchange.begin(self._routes.kind, by_trace=True)
                 response = await client.send(
-                    request, stream=True, auth=None, follow_redirects=False
+                    # Its URL may contain the key, so it is in no variable of a traceback.
+                    build("GET", in_full(url), headers=own, extensions=extensions),
+                    stream=True,
+                    auth=None,
+                    follow_redirects=False,
                 )
                 exchange.answer()
                 exchange.status = response.status_code
