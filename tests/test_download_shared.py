@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,9 +16,11 @@ from download_support import DIGEST, REEF, SAMPLE, WEBM, ready, webm
 from support import names, on_socket
 
 from modelmax_async import DownloadError
-from modelmax_async._download import shared_files
+from modelmax_async._download import locking, part_opening, shared_files
 from modelmax_async._download.directory import find_video, part_progress, sync_directory
+from modelmax_async._download.file_lock import try_lock
 from modelmax_async._download.part_file import lock_part
+from modelmax_async._download.part_names import ResumeInfo, part_name
 from modelmax_async._download.shared_files import NotAFileError, UntrustedFileError
 from modelmax_async.emulator import Content, Emulator
 
@@ -69,6 +72,18 @@ async def refused(
     assert before == names(directory)
     assert isinstance(caught.value.__cause__, OSError)
     return str(caught.value)
+
+
+def deny_opening(monkeypatch: pytest.MonkeyPatch, path: Path, mode: int = os.O_RDONLY) -> None:
+    """Open this file no more, or not for writing (``O_RDWR``); root could open it."""
+    real = os.open
+
+    def denied(place: Path, flags: int, *rest: int) -> int:
+        if place == path and flags & mode == mode:
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return real(place, flags, *rest)
+
+    monkeypatch.setattr(os, "open", denied)
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink], ids=["hard", "symbolic"])
@@ -169,6 +184,241 @@ def test_videos_of_the_superuser_and_of_the_owner_of_the_directory_are_used(
 
     assert of_root == find_video(video)
     assert of_root is not None
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o2775, 0o707])
+async def test_video_of_another_user_is_used_where_users_can_replace_files(
+    emulator: Emulator, url: str, tmp_path: Path, users: dict[Path, int], mode: int
+) -> None:
+    """In the directory of a group, each member finds what another one has saved."""
+    tmp_path.chmod(mode)
+    (tmp_path / REEF).write_bytes(SAMPLE)
+    users[tmp_path / REEF] = ANOTHER
+    async with on_socket(url) as client:
+        paths = await client.download(await ready(client, emulator, Content()), tmp_path)
+
+    assert [tmp_path / REEF] == paths
+    assert 0 == emulator.contents["reef"]
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o3775, 0o755])
+def test_files_of_another_user_are_not_used_where_only_their_owner_can_replace_them(
+    tmp_path: Path, users: dict[Path, int], mode: int
+) -> None:
+    tmp_path.chmod(mode)
+    for name in (REEF, f"{REEF}.part"):
+        (tmp_path / name).write_bytes(SAMPLE)
+        users[tmp_path / name] = ANOTHER
+
+    with pytest.raises(UntrustedFileError, match=r"\.mp4 belongs to another user"):
+        find_video(tmp_path / REEF)
+    with pytest.raises(UntrustedFileError, match=r"\.part belongs to another user"):
+        lock_part(tmp_path / REEF)
+    assert [REEF, f"{REEF}.part"] == names(tmp_path)
+
+
+async def test_incomplete_video_of_another_user_is_replaced(
+    emulator: Emulator, url: str, tmp_path: Path, users: dict[Path, int]
+) -> None:
+    tmp_path.chmod(0o2775)
+    (tmp_path / REEF).write_bytes(SAMPLE[:-1])
+    users[tmp_path / REEF] = ANOTHER
+    async with on_socket(url) as client:
+        await client.download(await ready(client, emulator, Content()), tmp_path)
+
+    assert 1 == emulator.contents["reef"]
+    assert SAMPLE == (tmp_path / REEF).read_bytes()
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+async def test_video_of_another_user_that_cannot_be_read_can_be_replaced(
+    emulator: Emulator,
+    url: str,
+    tmp_path: Path,
+    users: dict[Path, int],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    overwrite: bool,
+) -> None:
+    tmp_path.chmod(0o2775)
+    (tmp_path / REEF).write_bytes(b"unreadable")
+    users[tmp_path / REEF] = ANOTHER
+    deny_opening(monkeypatch, tmp_path / REEF)
+
+    if not overwrite:
+        said = await refused(
+            emulator, url, tmp_path, r"another user \(uid 4711\) and cannot be read"
+        )
+        assert "overwrite=True" in said
+        return
+    async with on_socket(url) as client:
+        result = await ready(client, emulator, Content())
+        await client.download(result, tmp_path, overwrite=True)
+    monkeypatch.undo()
+
+    assert SAMPLE == (tmp_path / REEF).read_bytes()
+
+
+def test_own_video_that_cannot_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o2775)
+    (tmp_path / REEF).write_bytes(SAMPLE)
+    deny_opening(monkeypatch, tmp_path / REEF)
+
+    with pytest.raises(PermissionError):
+        find_video(tmp_path / REEF)
+
+
+@pytest.fixture
+def part(tmp_path: Path, users: dict[Path, int]) -> Path:
+    """A ``.part`` that another user left in a directory that a group can write to."""
+    tmp_path.chmod(0o2775)
+    path = tmp_path / part_name(REEF, ResumeInfo("0" * 16, '"another"', len(SAMPLE)))
+    path.write_bytes(b"another")
+    users[path] = ANOTHER
+    return path
+
+
+async def test_part_of_another_user_is_replaced_and_not_written_to(
+    emulator: Emulator, url: str, tmp_path: Path, part: Path
+) -> None:
+    with part.open("rb") as opened:
+        async with on_socket(url) as client:
+            await client.download(await ready(client, emulator, Content()), tmp_path)
+        left = opened.read()
+
+    assert [REEF] == names(tmp_path)
+    assert SAMPLE == (tmp_path / REEF).read_bytes()
+    assert b"another" == left
+
+
+async def test_download_of_another_user_is_waited_for(
+    emulator: Emulator,
+    url: str,
+    part: Path,
+    users: dict[Path, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    video = part.with_name(REEF)
+    users[video] = ANOTHER
+    looks = 0
+    with part.open("r+b") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+
+        def proceed(target: Path) -> tuple[str, int] | None:
+            nonlocal looks
+            looks += 1
+            if looks == 2:
+                part.write_bytes(SAMPLE)
+                part.rename(target)
+            return part_progress(target)
+
+        monkeypatch.setattr(locking, "part_progress", proceed)
+        async with on_socket(url) as client:
+            paths = await client.download(await ready(client, emulator, Content()), part.parent)
+
+    assert 2 == looks
+    assert [video] == paths
+    assert 0 == emulator.contents["reef"]
+
+
+@pytest.mark.parametrize("owner", [0, 1000])
+def test_part_of_a_trusted_user_that_cannot_be_written_is_removed(
+    tmp_path: Path,
+    part: Path,
+    users: dict[Path, int],
+    monkeypatch: pytest.MonkeyPatch,
+    owner: int,
+) -> None:
+    """The files of the owner of the directory, which are 0644 unless a umask says otherwise."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1001)
+    users |= {tmp_path: 1000, part: owner}
+    deny_opening(monkeypatch, part, os.O_RDWR)
+
+    assert lock_part(tmp_path / REEF) is None
+    assert not part.exists()
+
+
+def test_own_part_that_cannot_be_written_stays(
+    tmp_path: Path,
+    part: Path,
+    users: dict[Path, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    users[part] = os.geteuid()
+    deny_opening(monkeypatch, part, os.O_RDWR)
+
+    with pytest.raises(PermissionError):
+        lock_part(tmp_path / REEF)
+    assert part.exists()
+
+
+def test_part_that_cannot_be_read_stays_and_is_named(
+    tmp_path: Path, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deny_opening(monkeypatch, part)
+
+    with pytest.raises(UntrustedFileError, match=r"\.part belongs to another user"):
+        lock_part(tmp_path / REEF)
+    assert part.exists()
+
+
+@pytest.mark.parametrize("step", ["try_lock", "unlink"])
+def test_part_that_cannot_be_locked_or_removed_stays_and_is_named(
+    tmp_path: Path, part: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """NFS locks no file that is open for reading only."""
+
+    def deny(*_: Any) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(part_opening if step == "try_lock" else Path, step, deny)
+
+    with pytest.raises(UntrustedFileError, match=r"\.part belongs to another user"):
+        lock_part(tmp_path / REEF)
+    assert part.exists()
+
+
+def test_part_that_disappears_meanwhile_is_looked_for_again(
+    tmp_path: Path, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shared_files.open_trusted
+
+    def disappear(path: Path, flags: int, **options: Any) -> int:
+        if options["foreign"]:
+            part.unlink()
+        return real(path, flags, **options)
+
+    monkeypatch.setattr(part_opening, "open_trusted", disappear)
+
+    assert lock_part(tmp_path / REEF) is None
+    assert [] == names(tmp_path)
+
+
+def test_part_that_is_replaced_before_it_is_locked_stays(
+    tmp_path: Path, part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = try_lock
+
+    def replace(number: int) -> bool:
+        part.unlink()
+        part.write_bytes(b"a new one")
+        return real(number)
+
+    monkeypatch.setattr(part_opening, "try_lock", replace)
+
+    assert lock_part(tmp_path / REEF) is None
+    assert b"a new one" == part.read_bytes()
+
+
+def test_new_part_that_cannot_be_created_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deny_opening(monkeypatch, tmp_path / part_name(REEF, None))
+
+    with pytest.raises(PermissionError):
+        lock_part(tmp_path / REEF)
 
 
 def test_systems_without_user_ids_are_supported(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support import in_process
 
-from modelmax_async import LedgerError, SQLiteLedger
+from modelmax_async import ConfigurationError, LedgerError, SQLiteLedger
 from modelmax_async._api.paths import make_job
 from modelmax_async.emulator import Emulator
 from modelmax_async.ledger import Key, Remember
@@ -29,9 +29,9 @@ NOBODY = 65534
 suffixes = pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
 
 
-async def remember(path: Path, name: str) -> list[str]:
+async def remember(path: Path, name: str, *, shared: bool = False) -> list[str]:
     """Record a job in the file, and return the names of all that it then has."""
-    ledger = SQLiteLedger(path)
+    ledger = SQLiteLedger(path, shared=shared)
     try:
         await ledger.apply(Key(ORIGIN, name), Remember(make_job("veo-3", name)))
         return [entry.job.request_id for entry in await ledger.entries(ORIGIN, {"known"})]
@@ -141,6 +141,69 @@ async def test_file_that_others_may_write_is_refused(
     file.chmod(0o600)
 
     assert ["mine", "next"] == await remember(path, "next")
+
+
+@suffixes
+@pytest.mark.parametrize("mode", [0o660, 0o666, 0o777])
+async def test_shared_ledger_uses_a_file_that_others_may_write(
+    ledger: SQLiteLedger, path: Path, suffix: str, mode: int
+) -> None:
+    """Volumes of containers and mounted drives have such modes, and some cannot be changed."""
+    beside(path, suffix).chmod(mode)
+
+    with pytest.raises(LedgerError, match=r"or pass SQLiteLedger\(path, shared=True\) if you"):
+        await ledger.entries(ORIGIN, {"known"})
+    await ledger.aclose()
+
+    assert ["mine", "next"] == await remember(path, "next", shared=True)
+
+
+async def test_shared_ledger_uses_the_file_of_another_user(
+    ledger: SQLiteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root in a container uses the volume of a user."""
+    another = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: another)
+
+    with pytest.raises(LedgerError, match=r"or pass SQLiteLedger\(path, shared=True\) if you"):
+        await ledger.entries(ORIGIN, {"known"})
+    await ledger.aclose()
+
+    assert ["mine", "next"] == await remember(path, "next", shared=True)
+
+
+@suffixes
+async def test_shared_ledger_refuses_a_hard_link(
+    ledger: SQLiteLedger, path: Path, suffix: str
+) -> None:
+    file = beside(path, suffix)
+    file.with_name("another name").hardlink_to(file)
+
+    with pytest.raises(LedgerError, match=rf"{file.name} has 2 names \(hard links\)"):
+        await remember(path, "next", shared=True)
+
+
+async def test_shared_ledger_refuses_pipes_and_links_that_lead_nowhere(path: Path) -> None:
+    pipe = path.with_name("pipe.db")
+    os.mkfifo(pipe, 0o600)
+    path.symlink_to(path.with_name("gone.db"))
+
+    with pytest.raises(LedgerError, match=r"pipe\.db is not a regular file"):
+        await remember(pipe, "mine", shared=True)
+    with pytest.raises(LedgerError, match=r"gone\.db, which does not exist"):
+        await remember(path, "mine", shared=True)
+
+
+async def test_new_file_of_a_shared_ledger_is_readable_by_its_owner_only(path: Path) -> None:
+    await remember(path, "mine", shared=True)
+
+    assert 0o600 == path.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("value", [1, 0, None, "no"])
+async def test_shared_must_be_a_bool(path: Path, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"shared must be True or False, got "):
+        SQLiteLedger(path, shared=value)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o640])

@@ -65,7 +65,7 @@ def _complete_size(path: Path) -> int | None:
     Only an MP4 shows that it was cut off, for instance by an interrupted copy. A file of
     another container is taken to be complete: it is renamed to its name only then.
     """
-    number = open_trusted(path, os.O_RDONLY, linked=True)
+    number = open_trusted(path, os.O_RDONLY, linked=True, foreign=True)
     try:
         size = os.fstat(number).st_size
         boxes = scan(number, size)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 
 #: Whether an open file can be renamed, and so carry resume info in its name.
 RENAMES_OPEN = sys.platform != "win32"
 
 if sys.platform == "win32":  # pragma: no cover - no tests run on Windows
     import msvcrt
-    import os
 
     _FAR = 1 << 62  # beyond any byte of a video: a locked byte cannot be read by others
 
@@ -39,3 +40,11 @@ else:
     def unlock(number: int) -> None:
         """Release the lock, also for copies of the descriptor in forked processes."""
         fcntl.flock(number, fcntl.LOCK_UN)
+
+
+def unlock_and_close(number: int) -> None:
+    """Close a descriptor; no copy in a forked process keeps the lock."""
+    with suppress(OSError):
+        unlock(number)
+    with suppress(OSError):  # a complete file was synced before, and the descriptor is invalid
+        os.close(number)

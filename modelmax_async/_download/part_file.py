@@ -8,7 +8,8 @@ renamed by these rules, so that two writers never share a video, wherever either
    lock that. Then look again: the first look may have missed a file that was being renamed to
    carry other resume info, or the locked file may have been renamed.
 2. Only the holder of the lock writes, renames or removes the file. No file is ever renamed to
-   ``<name>.part``, so that a newly created one is not replaced before it is locked.
+   ``<name>.part``, so that a newly created one is not replaced before it is locked. The
+   ``.part`` of another user is locked only to remove it, where users can do that.
 3. A complete file is synced and renamed to the video's name, and the directory is synced. The
    lock is released last.
 """
@@ -29,7 +30,7 @@ from modelmax_async._download.directory import (
     scan,
     sync_directory,
 )
-from modelmax_async._download.file_lock import RENAMES_OPEN, try_lock, unlock
+from modelmax_async._download.file_lock import RENAMES_OPEN, try_lock, unlock_and_close
 from modelmax_async._download.mp4 import Boxes
 from modelmax_async._download.part_names import (
     ResumeInfo,
@@ -37,8 +38,9 @@ from modelmax_async._download.part_names import (
     read_resume_info,
     reset_name,
 )
+from modelmax_async._download.part_opening import open_part
 from modelmax_async._download.room import check_room
-from modelmax_async._download.shared_files import CAREFUL, open_trusted
+from modelmax_async._download.shared_files import CAREFUL
 from modelmax_async._download.writeback import write_behind
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | CAREFUL
@@ -160,7 +162,7 @@ class PartFile:
 
     def _close_descriptor(self, number: int) -> None:
         self._number = None
-        _unlock_and_close(number)
+        unlock_and_close(number)
 
 
 def lock_part(target: Path) -> PartFile | None:
@@ -168,17 +170,9 @@ def lock_part(target: Path) -> PartFile | None:
     path = find_part(target)
     created = path is None
     path = path or target.with_name(part_name(target.name, None))
-    try:
-        if created:
-            number = os.open(path, _CREATE, _MODE)
-        else:
-            number = open_trusted(path, os.O_RDWR, linked=False)
-    except FileExistsError:
-        return None  # another writer created it first
-    except FileNotFoundError:
-        if created:
-            raise
-        return None  # another writer renamed or removed it
+    number = _create(path) if created else open_part(path)
+    if number is None:
+        return None
     try:
         if _lock(number, path, created=created):
             alone = find_part(target) == path
@@ -188,10 +182,17 @@ def lock_part(target: Path) -> PartFile | None:
                 if path.name == part_name(target.name, None):
                     path.unlink()
     except BaseException:
-        _unlock_and_close(number)
+        unlock_and_close(number)
         raise
-    _unlock_and_close(number)
+    unlock_and_close(number)
     return None
+
+
+def _create(path: Path) -> int | None:
+    try:
+        return os.open(path, _CREATE, _MODE)
+    except FileExistsError:
+        return None  # another writer created it first
 
 
 def _lock(number: int, path: Path, *, created: bool) -> bool:
@@ -212,10 +213,3 @@ def _replacing(place: Path) -> Iterator[None]:
     except PermissionError as exc:
         why = "if the directory is sticky, only the owner of a file can replace it"
         raise PermissionError(exc.errno, f"{exc.strerror}; {why}", str(place)) from None
-
-
-def _unlock_and_close(number: int) -> None:
-    with suppress(OSError):
-        unlock(number)
-    with suppress(OSError):  # a complete file was synced before, and the descriptor is invalid
-        os.close(number)

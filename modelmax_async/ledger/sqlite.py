@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Collection
 
 from modelmax_async import _models as models
+from modelmax_async._arguments import check_flag
 from modelmax_async._errors import ConfigurationError
 from modelmax_async._models import LedgerEntry, LedgerState
 from modelmax_async._reprs import always_shown
@@ -43,25 +44,38 @@ class SQLiteLedger:
     """The durable ledger: one file, safe for many processes of one host.
 
     Every move is a transaction that is synced to disk before it takes effect; concurrent moves
-    share one. The file holds request ids and paid responses, never the API key, and only its
-    owner can read it. Keep it on a local disk: locks on network file systems are unreliable.
+    share one. The file holds request ids and paid responses, never the API key, and a new
+    file can be read by its owner only. Keep it on a local disk: locks on network file systems
+    are unreliable.
 
     Args:
         path: the file. It is created at the first use, its directory is not.
         busy_timeout: seconds to wait for a lock that another process holds.
+        shared: use the file even if it belongs to another user, or if others can write to it.
+            Whoever can write to it decides what counts as paid for.
 
     Raises:
         ConfigurationError: for a path that cannot be a file, such as ``":memory:"``, or one in
-            a directory that does not exist.
+            a directory that does not exist; for another argument that cannot be used.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        busy_timeout: float = 10.0,
+        shared: bool = False,
+    ) -> None:
         checked = check_file(path)
         if not is_number(busy_timeout) or not 0 <= busy_timeout < float("inf"):
             raise ConfigurationError(
                 f"busy_timeout must be a number of seconds from 0, got {busy_timeout!r:.100}"
             )
-        self._thread = SQLiteThread(checked, busy_timeout)
+        try:
+            check_flag("shared", shared)
+        except ValueError as exc:
+            raise ConfigurationError(str(exc)) from None
+        self._thread = SQLiteThread(checked, busy_timeout, shared=shared)
 
     def __repr__(self) -> str:
         return f"SQLiteLedger({str(self._thread.path)!r})"

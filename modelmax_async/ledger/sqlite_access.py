@@ -11,13 +11,21 @@ from modelmax_async._errors import LedgerError
 #: What SQLite keeps beside the file. It would copy a log that another user left there into it.
 _BESIDE = ("-wal", "-shm", "-journal")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_SHARE = (
+    "or pass SQLiteLedger(path, shared=True) if you trust everybody who can write to it: they "
+    "decide what counts as paid for"
+)
 
 
-def check_access(path: Path) -> None:
+def check_access(path: Path, *, shared: bool) -> None:
     """Check the files that SQLite would read, as far as they exist.
 
     They are not opened: closing a descriptor drops the locks of the process on a file. Readers
     are the owner's choice. Windows has neither owners nor modes of this kind.
+
+    Args:
+        path: the file of the ledger.
+        shared: whether other users may own the files, and write to them.
 
     Raises:
         LedgerError: if another user made one of them or may change it, or if it is a link.
@@ -28,7 +36,7 @@ def check_access(path: Path) -> None:
     file = _linked(path, user)
     for each in (file, *(file.with_name(file.name + suffix) for suffix in _BESIDE)):
         found = _look(each)
-        fault = None if found is None else _fault(each, found, user)
+        fault = None if found is None else _fault(each, found, None if shared else user)
         if fault is not None:
             raise _refused(path, fault)
 
@@ -59,21 +67,24 @@ def _look(path: Path) -> os.stat_result | None:
         return None
 
 
-def _fault(file: Path, found: os.stat_result, user: int) -> str | None:
-    """Return what is wrong with a file, and what to do; ``None`` if it is this user's alone."""
+def _fault(file: Path, found: os.stat_result, user: int | None) -> str | None:
+    """Return what is wrong with a file, and what to do; ``None`` if it can be used.
+
+    It must be the user's alone, unless ``user`` is ``None``.
+    """
     mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISREG(found.st_mode):
         return f"{file} is not a regular file. Move it away"
-    if found.st_uid != user:
+    if user is not None and found.st_uid != user:
         return (
             f"{file} belongs to user {found.st_uid}, who can change what it says is paid for, "
             f"and this program runs as user {user}. If you trust the file, make it yours with "
-            f"`chown {user}` or run as its owner; otherwise move it away"
+            f"`chown {user}` or run as its owner, {_SHARE}. Otherwise move it away"
         )
-    if mode & _OTHERS_WRITE:
+    if user is not None and mode & _OTHERS_WRITE:
         return (
             f"other users can write to {file} (mode {mode:o}), and so change what it says is "
-            "paid for. If you trust the file, protect it with `chmod 600`"
+            f"paid for. If you trust the file, protect it with `chmod 600`, {_SHARE}"
         )
     if found.st_nlink > 1:
         return (

@@ -50,9 +50,10 @@ class SQLiteFile:
     over with an empty file would pay for every job again.
     """
 
-    def __init__(self, path: Path, busy_timeout: float) -> None:
+    def __init__(self, path: Path, busy_timeout: float, *, shared: bool = False) -> None:
         self.path = path
         self._busy_timeout = busy_timeout
+        self._shared = shared
         self._place: _Place | None = None
         self._marks: Marks | None = None
 
@@ -77,7 +78,7 @@ class SQLiteFile:
         with _OPENING:
             if self._place is None:
                 _make(self.path)
-            check_access(self.path)
+            check_access(self.path, shared=self._shared)
             before = _look(self.path)
             uri = f"{self.path.as_uri()}?mode=rw"  # does not create the file
             timeout = self._busy_timeout
@@ -86,7 +87,7 @@ class SQLiteFile:
         db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         try:
             marks = self._prepare(db)
-            check_access(self.path)  # of what came in between
+            check_access(self.path, shared=self._shared)  # of what came in between
             if before is None or before != _look(self.path):
                 raise replaced(self.path)
         except BaseException:

@@ -35,9 +35,9 @@ IDLE = 1.0
 class SQLiteThread:
     """Runs pieces of work in transactions, in order."""
 
-    def __init__(self, path: Path, busy_timeout: float) -> None:
+    def __init__(self, path: Path, busy_timeout: float, *, shared: bool) -> None:
         self.path = path
-        self._file = SQLiteFile(path, busy_timeout)
+        self._file = SQLiteFile(path, busy_timeout, shared=shared)
         self._reset()
 
     def _reset(self) -> None:

@@ -259,6 +259,7 @@ class OwnLedger:
 
 def ledgers(job: Job) -> None:
     found: list[Ledger] = [MemoryLedger(), SQLiteLedger("runs.db"), OwnLedger()]
+    SQLiteLedger("runs.db", busy_timeout=5.0, shared=True)
     assert_type(found[0], Ledger)
     moves: list[Move] = [Remember(job), Claim(job, "owner", "attempt", 12.0)]
     assert_type(step(None, moves[0], 0.0), Step | SubmitStep | None)
