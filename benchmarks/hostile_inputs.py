@@ -54,7 +54,7 @@ INPUTS: dict[str, Input] = {
     "result_id": Input("paid: a request_id of 8 MiB", fetch("result_id")),
     "result_percent": Input("paid: 125 strings of 65,000 % each", fetch("result_percent")),
     "result_data": Input("paid: a data: video of 8 MiB", fetch_and_save("result_data")),
-    "result_many": Input("paid: 1,000 data: videos", fetch_and_save("result_many")),
+    "result_many": Input("paid: 1,000 data: videos", fetch_and_save("result_many"), 30.0),
     "result_url": Input("paid: a URL of 8 MB", fetch_and_save("result_url")),
     "result_chunks": Input("paid: 64 KiB in chunks of one byte", fetch("result_chunks"), 20.0),
     "result_continue": Input(

@@ -341,9 +341,10 @@ async def test_answer_outlives_the_cancellation_of_its_call(status: int) -> None
 
 
 class Surplus:
-    """Keeps connections, and gives the first request of the first one answer too many."""
+    """Keeps connections, and gives the first request of the first some answers too many."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: int) -> None:
+        self.answers = answers
         self.url = ""
         self.connections = 0
         self.asked: list[str] = []
@@ -356,7 +357,7 @@ class Surplus:
             self.asked.append(f"{number}:{name}")
             writer.write(_says(name))
             if len(self.asked) == 1:
-                writer.write(_says("foreign"))
+                writer.write(_says("foreign") * self.answers)
         writer.close()
 
 
@@ -373,8 +374,8 @@ def _says(name: str) -> bytes:
 
 
 @asynccontextmanager
-async def surplus() -> AsyncIterator[Surplus]:
-    served = Surplus()
+async def surplus(answers: int = 1) -> AsyncIterator[Surplus]:
+    served = Surplus(answers)
     server = await asyncio.start_server(served.handle, "127.0.0.1", 0)
     served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     yield served
@@ -415,10 +416,10 @@ async def test_surplus_answer_reaches_one_call_at_most(
         if made is not None:
             await made.aclose()
 
-    (foreign,) = (end for end in ended if isinstance(end, Exception))
-    assert isinstance(foreign, InvalidResponseError)
-    assert ["a", foreign, "c", "d"] == ended
-    assert b"foreign" == foreign.body
+    errors = [end for end in ended if isinstance(end, Exception)]
+    assert ["a", *(errors or "b"), "c", "d"] == ended
+    assert [] == [error for error in errors if getattr(error, "body", b"") != b"foreign"]
+    assert len(errors) == (made is not None)  # the SDK's own connection is dropped before
     assert 2 == server.connections
     assert "2:c" in server.asked
 
@@ -448,7 +449,7 @@ async def test_error_that_the_answer_tells_leaves_the_connection() -> None:
     def refuse(reply: Reply) -> None:
         raise LookupError("as the answer says")
 
-    async with surplus() as server:
+    async with surplus(0) as server:
         transport = transport_to(server.url, size=1)
         for poll in [transport.prepare(Call("GET", f"/{name}/status")) for name in "ab"]:
             with pytest.raises(LookupError, match="as the answer says"):

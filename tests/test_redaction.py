@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import pickle
@@ -20,7 +21,8 @@ from modelmax_async import ModelMaxError, Result, SQLiteLedger
 from modelmax_async._api.bounded_json import MAX_STRUCTURE, parse
 from modelmax_async._api.messages import Reply
 from modelmax_async._api_key import ApiKey
-from modelmax_async._http.redaction import quiet
+from modelmax_async._http.exchange import Exchange
+from modelmax_async._http.redaction import answer_quietly, quiet
 from modelmax_async.emulator import Emulator, Fault
 
 SECRET = ApiKey(KEY)
@@ -273,3 +275,29 @@ class TestServerThatQuotesTheKey:
 
         assert '{"why": "sk-..."}' == report.error
         assert not shows(report)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 4, 5, 6])
+async def test_long_answer_is_noted_without_the_key_also_if_cancelled(
+    turns: int,
+) -> None:
+    body = b'{"status": "COMPLETED", "key": "%s", "x": "%s"}' % (KEY.encode(), b"a" * 2**20)
+    exchange = Exchange()
+    task = asyncio.create_task(answer_quietly(exchange, Reply(200, {}, body), ApiKey(KEY)))
+    for _ in range(1 + turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+    assert exchange.reply is not None
+    assert body.replace(KEY.encode(), b"sk-...") == exchange.reply.body
+    assert task.cancelled() is (turns < 6)
+
+
+@pytest.mark.anyio
+async def test_long_answer_that_is_no_json_is_noted_without_the_key() -> None:
+    body = b"<html>" + KEY.encode() + b"a" * 2**20
+    reply = await answer_quietly(Exchange(), Reply(200, {}, body), ApiKey(KEY))
+
+    assert body.replace(KEY.encode(), b"sk-...") == reply.body

@@ -11,6 +11,7 @@ import attrs
 import httpx
 
 from modelmax_async._api.messages import Reply, decompress, is_encoded
+from modelmax_async._errors import TransportError
 from modelmax_async._http.exchange import Exchange
 from modelmax_async._http.kept_file import KeptFile, find_directory
 from modelmax_async._models import ResourceLimits
@@ -20,6 +21,8 @@ from modelmax_async._settings import Settings, host_of
 #: The headers that a reply has, and how many characters of each.
 _HEADERS = frozenset({b"content-encoding", b"date", b"location", b"retry-after"})
 _LONGEST = 1000
+#: Seconds that reading the body of a download's error may take.
+_SOON = 5.0
 #: Chunks that are read before the event loop runs other tasks.
 _CHUNKS = 16
 _TOO_LARGE = (
@@ -69,6 +72,18 @@ async def paced(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         count += 1
         if count % _CHUNKS == 0:
             await asyncio.sleep(0)
+
+
+async def beginning(chunks: AsyncIterator[bytes], most: int) -> bytes:
+    """Return the beginning of an error's body, as far as it is received soon."""
+    body = bytearray()
+    with suppress(TransportError, TimeoutError):
+        async with asyncio.timeout(_SOON):
+            async for chunk in chunks:
+                body += chunk[: most - len(body)]
+                if len(body) == most:
+                    break
+    return bytes(body)
 
 
 async def _collect(parts: AsyncIterable[bytes], most: int) -> tuple[bytearray, bool]:

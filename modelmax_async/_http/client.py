@@ -18,7 +18,7 @@ from modelmax_async._http.body import read_whole
 from modelmax_async._http.connections import FRESH
 from modelmax_async._http.exchange import Exchange, Traced, translate
 from modelmax_async._http.own_client import ClientOrTransport
-from modelmax_async._http.redaction import quiet
+from modelmax_async._http.redaction import answer_quietly
 from modelmax_async._http.report import Server, report
 from modelmax_async._http.responses import Failed, close, disconnect, judge
 from modelmax_async._http.routes import Routes
@@ -220,8 +220,7 @@ class HTTPClient:
         self._learn(exchange)
         try:
             whole = await read_whole(response, exchange, self._settings, keep=keep)
-            exchange.answer(whole)  # so that it is not lost, whatever happens next
-            exchange.answer(reply := quiet(whole, self._settings.key))
+            reply = await answer_quietly(exchange, whole, self._settings.key)
             outcome = judge(read, reply)
             if isinstance(outcome, Failed) and isinstance(outcome.error, InvalidResponseError):
                 exchange.broken = type(outcome.error).__name__

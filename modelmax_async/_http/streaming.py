@@ -15,7 +15,7 @@ from modelmax_async._api.messages import Call, Reply
 from modelmax_async._api_key import ApiKey
 from modelmax_async._errors import TransportError
 from modelmax_async._http.addresses import RefusedError, public
-from modelmax_async._http.body import paced
+from modelmax_async._http.body import beginning, paced
 from modelmax_async._http.exchange import Exchange, translate
 from modelmax_async._http.lookups import Known
 from modelmax_async._http.network import Network
@@ -33,8 +33,6 @@ from modelmax_async._runtime.threads import in_thread
 from modelmax_async._settings import Settings, host_of
 
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=0)
-#: Seconds that reading the body of an error may take.
-_SOON = 5.0
 
 
 @attrs.frozen
@@ -105,7 +103,7 @@ class Receiver:
                 async with aclosing(self._chunks(response, exchange, host)) as chunks:
                     refusal = None
                     if response.status_code >= HTTPStatus.BAD_REQUEST:
-                        body = await _beginning(chunks, self._settings.limits.response_bytes)
+                        body = await beginning(chunks, self._settings.limits.response_bytes)
                         said = Reply(response.status_code, fields, body, host=host)
                         refusal = quiet(said, self._key)
                     yield Incoming(response.status_code, fields, chunks, refusal)
@@ -240,15 +238,3 @@ class Receiver:
             if self._trusted is None:
                 self._trusted = await in_thread(httpx.create_ssl_context)
             return self._trusted
-
-
-async def _beginning(chunks: AsyncIterator[bytes], most: int) -> bytes:
-    """Return the beginning of an error's body, as far as it is received soon."""
-    body = bytearray()
-    with suppress(TransportError, TimeoutError):
-        async with asyncio.timeout(_SOON):
-            async for chunk in chunks:
-                body += chunk[: most - len(body)]
-                if len(body) == most:
-                    break
-    return bytes(body)
