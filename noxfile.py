@@ -149,10 +149,12 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def chaos(session: nox.Session) -> None:
-    """Run 2,000 simulations, or pass the arguments after ``--`` to the simulator."""
+    """Run 2,000 simulations and put defects back, or pass the arguments after ``--`` on."""
     session.install(".[test]")
-    arguments = session.posargs or ["--seeds", "0..2000", "--jobs", "2"]
-    session.run("python", "-m", "benchmarks.chaos", *arguments)
+    run = ("python", "-m", "benchmarks.chaos")
+    session.run(*run, *(session.posargs or ["--seeds", "0..2000", "--jobs", "2"]))
+    if not session.posargs:
+        session.run(*run, "--defects")
 
 
 @nox.session(default=False)

@@ -18,6 +18,8 @@ from postgres_server import server_dsn
 
 from modelmax_async.emulator import Emulator
 
+settings.register_profile("suite", max_examples=60)
+settings.load_profile("suite")
 settings.register_profile(
     "fuzz", max_examples=20_000, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 _CORPUS = Path(__file__).parent / "corpus"
-_examples = settings().max_examples  # of the profile: 100 unless it is that for fuzzing
+_examples = settings().max_examples  # of the profile: 60 unless it is that for fuzzing
 #: Decorates a fuzz test: few examples in the suite, and those of the profile ``fuzz``.
 fuzzed = settings(deadline=None, max_examples=_examples if _examples > 100 else 50)
 

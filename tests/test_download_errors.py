@@ -112,7 +112,7 @@ async def test_refusal_with_a_truncated_body_is_not_retried(tmp_path: Path, kept
 async def test_refusal_with_an_endless_body_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("modelmax_async._http.streaming._SOON", 0.05)
+    monkeypatch.setattr("modelmax_async._http.body._SOON", 0.05)
     held = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -36,9 +36,9 @@ class UnreadableRowError(Exception):
     """
 
     def __init__(self, cause: object, *, request_id: object, key: object) -> None:
-        self.request_id = _shown(request_id)
-        self.key = None if key is None else _shown(key)
-        self.cause = as_text(str(cause), 300)
+        self.request_id: str = _shown(request_id)
+        self.key: str | None = None if key is None else _shown(key)
+        self.cause: str = as_text(str(cause), 300)
         super().__init__(self.cause)
 
     def explained(self, where: str) -> LedgerError:
