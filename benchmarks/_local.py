@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -17,6 +18,42 @@ from urllib.parse import urlencode
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "veo-3"
+
+
+@contextlib.contextmanager
+def serving(*arguments: str) -> Iterator[str]:
+    """Run a server of this package as a child process, and yield its base URL.
+
+    It prints its port, and exits when its standard input is closed: see `end_of_parent`.
+    """
+    child = subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(child.stdout.readline())}"
+    finally:
+        child.stdin.close()
+        child.wait(10)
+
+
+def end_of_parent(lifetime: float) -> asyncio.Event:
+    """Return an event that is set when standard input is closed, or after so many seconds."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    loop.call_later(lifetime, over.set)
+
+    def input_is_readable() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            over.set()  # the parent process has exited
+
+    loop.add_reader(sys.stdin.fileno(), input_is_readable)
+    return over
 
 
 class LocalServer:

@@ -15,18 +15,18 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks._local import ROOT, in_child
+from benchmarks._local import in_child, serving
 from benchmarks._report import Check, Report, table
 from benchmarks._resident import forget_peak, peak, resident
 from modelmax_async import AsyncQueueClient, Result, Video
@@ -73,20 +73,9 @@ def _respond(connection: socket.socket) -> None:
             left -= len(block)
 
 
-@contextlib.contextmanager
-def server(lifetime: float = 600.0) -> Iterator[str]:
-    """Run the server, and yield its base URL."""
-    command = [sys.executable, "-m", "benchmarks.download", "--serve", str(lifetime)]
-    child = subprocess.Popen(  # noqa: S603 - our own module
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{int(child.stdout.readline())}"
-    finally:
-        child.stdin.close()
-        child.wait(10)
+def server(lifetime: float = 600.0) -> AbstractContextManager[str]:
+    """Run the server, and give its base URL."""
+    return serving("benchmarks.download", "--serve", str(lifetime))
 
 
 async def ours(url: str, size: int, directory: str) -> None:

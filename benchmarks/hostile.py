@@ -13,20 +13,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import logging
 import os
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks._local import ROOT, finish, in_child
+from benchmarks._local import finish, in_child, serving
 from benchmarks._report import Check, Report, table
 from benchmarks._resident import forget_peak, peak, resident
 from benchmarks.hostile_calls import client_of, warm_up
@@ -40,20 +37,9 @@ _STALL, _GROWTH, _NEIGHBOUR = 50.0, 64.0, 2.0
 _AGAIN, _PATIENCE = 2, 100.0
 
 
-@contextlib.contextmanager
-def server(lifetime: float = 400.0) -> Iterator[str]:
-    """Run the hostile server, and yield its base URL."""
-    command = [sys.executable, "-m", "benchmarks.hostile_server", "--lifetime", str(lifetime)]
-    child = subprocess.Popen(  # noqa: S603 - our own module
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{int(child.stdout.readline())}"
-    finally:
-        child.stdin.close()
-        child.wait(10)
+def server(lifetime: float = 400.0) -> AbstractContextManager[str]:
+    """Run the hostile server, and give its base URL."""
+    return serving("benchmarks.hostile_server", "--lifetime", str(lifetime))
 
 
 class Heartbeat:

@@ -13,9 +13,9 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Callable
 
+from benchmarks._local import end_of_parent
 from benchmarks.hostile_answers import (
     MIB,
     MP4,
@@ -170,15 +170,7 @@ def _body_length(request: bytes) -> int:
 
 async def serve(lifetime: float) -> None:
     """Print the port, then serve until standard input is closed or the time is up."""
-    loop = asyncio.get_running_loop()
-    over = asyncio.Event()
-    loop.call_later(lifetime, over.set)
-
-    def input_is_readable() -> None:
-        if not os.read(sys.stdin.fileno(), 4096):
-            over.set()  # the parent process has exited
-
-    loop.add_reader(sys.stdin.fileno(), input_is_readable)
+    over = end_of_parent(lifetime)
     server = await asyncio.start_server(_serve_one, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await over.wait()

@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import sys
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
 from benchmarks import status_bodies
+from benchmarks._local import end_of_parent
 from benchmarks.books import Books
 
 _USAGE = {"video_seconds": 8, "video_resolution": "720p", "video_has_audio": True}
@@ -154,17 +153,9 @@ def _body_length(head: bytes) -> int:
 
 async def serve(lifetime: float) -> None:
     """Print the port, then serve until standard input is closed or the time is up."""
-    loop = asyncio.get_running_loop()
-    over = asyncio.Event()
-    loop.call_later(lifetime, over.set)
-
-    def input_is_readable() -> None:
-        if not os.read(sys.stdin.fileno(), 4096):
-            over.set()  # the parent process has exited
-
-    loop.add_reader(sys.stdin.fileno(), input_is_readable)
+    over = end_of_parent(lifetime)
     books = Books()
-    server = await loop.create_server(
+    server = await asyncio.get_running_loop().create_server(
         lambda: Connection(books), "127.0.0.1", 0, backlog=4096, reuse_address=True
     )
     print(server.sockets[0].getsockname()[1], flush=True)

@@ -13,8 +13,9 @@ from modelmax_async._spellings import Search, Spellings
 HIDDEN = "sk-..."
 _VARIABLE = "MODELMAX_API_KEY"
 _QUOTES = frozenset("\"'`")
+#: A shorter key is not a secret.
 _SHORTEST = 8
-#: From here on, letters and underscores alone are no ordinary word, such as those of the API.
+#: The most characters of an ordinary word of letters and underscores, such as one of the API.
 _LONGEST_WORD = 19
 
 

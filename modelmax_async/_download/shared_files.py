@@ -49,7 +49,7 @@ def open_trusted(path: Path, flags: int, *, linked: bool, foreign: bool) -> int:
 
     Raises:
         NotAFileError, UntrustedFileError: see there.
-        FileNotFoundError: there is no file.
+        FileNotFoundError: if the file does not exist.
     """
     status = path.lstat()
     _check(path, status, linked=linked, foreign=foreign)

@@ -150,7 +150,7 @@ async def _fill(file: KeptFile, rest: AsyncIterable[bytes], most: int) -> bool:
 def _headers(response: httpx.Response) -> dict[str, str]:
     """Return the headers that say something to this client, each bounded.
 
-    Those of a list are joined, as HTTP defines it. There may be ten thousands of others.
+    Those of a list are joined, as HTTP defines it. There may be tens of thousands of others.
     """
     found: dict[str, str] = {}
     for raw, value in response.headers.raw:

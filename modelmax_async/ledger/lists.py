@@ -1,4 +1,4 @@
-"""The list that a ledger returns: what cannot be read is left out of it, and told."""
+"""The list that a ledger returns: rows that cannot be read are left out and reported."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from modelmax_async.ledger.columns import entry_of, submission_of
 from modelmax_async.ledger.rows import UnreadableRowError
 from modelmax_async.ledger.submissions import as_known
 
-#: The most unreadable rows that one list tells of: each becomes a line in the log.
+#: The most unreadable rows that one list reports: each becomes a line in the log.
 _MOST = 100
 
 

@@ -27,7 +27,7 @@ _Check = tuple[str, Callable[[Any], bool]]
 
 
 class UnreadableRowError(Exception):
-    """A row is none that a ledger writes.
+    """A row that no ledger writes.
 
     Attributes:
         request_id: the request id in the row as text, empty if there is none.

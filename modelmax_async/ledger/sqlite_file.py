@@ -87,7 +87,7 @@ class SQLiteFile:
         db.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
         try:
             marks = self._prepare(db)
-            check_access(self.path, shared=self._shared)  # of what came in between
+            check_access(self.path, shared=self._shared)  # again: a file may be new
             if before is None or before != _look(self.path):
                 raise replaced(self.path)
         except BaseException:
